@@ -1,0 +1,216 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gemlet/error.hpp"
+
+/// gemlet's C++ interface. An `Engine` is a loaded model: immutable, shared by threads. A `Session` is one timeline of
+/// tokens: used by one thread at a time. Every failure is an `Error`.
+namespace gemlet {
+
+using Token = std::int32_t;
+
+enum class CacheType { f16, f32 };
+
+struct EngineOptions {
+  int threads = 0;             ///< 0: one for each physical core
+  int context = 0;             ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
+  int chunk = 256;             ///< prompt tokens computed at a time: more is faster and takes more memory
+  CacheType cache = CacheType::f16;
+  std::string isa;             ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
+};
+
+struct TensorInfo {
+  std::string name;
+  std::string type;                 ///< "Q4_0"
+  std::vector<std::int64_t> shape;  ///< outermost first
+  std::size_t bytes = 0;
+  bool on_flash = false;            ///< read row by row from the file, never resident as a whole
+};
+
+/// What `gemlet inspect` shows. The vectors have one entry a layer.
+struct ModelInfo {
+  std::string architecture;  ///< "gemma3n"
+  std::string name;
+  std::string chat_template;  ///< Jinja, empty if the file has none
+  int vocabulary = 0;
+  int hidden_size = 0;
+  int layers = 0;
+  int trained_context = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int sliding_window = 0;
+  int kv_shared_layers = 0;
+  int hidden_size_per_layer_input = 0;
+  std::vector<int> intermediate_size;
+  std::vector<bool> sliding;                ///< false: full attention
+  std::vector<float> activation_sparsity;  ///< standard deviations above the mean that survive; 0: dense
+  std::string kernels;                      ///< the kernel table in use
+  int threads = 0;
+  int context = 0;
+  std::size_t file_bytes = 0;
+  std::uint64_t fingerprint = 0;  ///< of the weights and the configuration; saved sessions carry it
+  std::vector<TensorInfo> tensors;
+};
+
+enum class TokenKind { normal, unknown, control, user_defined, unused, byte };
+
+/// Set from any thread to stop a running call, which then throws Error(cancelled) and leaves the session as it was
+/// before the call.
+using Cancel = std::atomic<bool>;
+
+class Engine {
+ public:
+  static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
+  ~Engine();
+
+  const ModelInfo& info() const;
+
+  /// Bytes that are not UTF-8 become byte tokens. `special`: text like "<start_of_turn>" becomes its control token;
+  /// otherwise it is plain text. `bos` puts the begin-of-sequence token first.
+  std::vector<Token> tokenize(std::string_view text, bool bos = false, bool special = true) const;
+  /// The bytes that the tokens stand for; control tokens are left out unless `special`. Throws for an id outside the
+  /// vocabulary.
+  std::string detokenize(std::span<const Token> tokens, bool special = false) const;
+  std::string piece(Token token) const;  ///< as the file stores it
+  TokenKind kind(Token token) const;
+  std::optional<Token> find_token(std::string_view piece) const;
+  Token bos() const;
+  bool is_end(Token token) const;  ///< end of sequence or end of turn
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  Engine();
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Which positions of a prefill need logits.
+enum class Logits { last, all };
+
+class Session {
+ public:
+  /// `context` 0: the engine's. Memory is taken as the session grows.
+  explicit Session(std::shared_ptr<const Engine> engine, int context = 0);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+
+  const Engine& engine() const;
+  int context() const;
+  int position() const;  ///< tokens held
+  std::span<const Token> tokens() const;
+
+  /// Appends tokens. Throws Error(context), naming both lengths, when they do not fit, and Error(argument) for none or
+  /// an id outside the vocabulary; nothing has changed then. Returns logits: float[vocabulary] of the last token, or
+  /// float[tokens.size()][vocabulary]; valid until the next call on this session.
+  std::span<const float> prefill(std::span<const Token> tokens, Logits logits = Logits::last,
+                                 const Cancel* cancel = nullptr);
+
+  /// One token for each of several distinct sessions of one engine, computed together; logits(i) afterwards.
+  static void step(std::span<Session* const> sessions, std::span<const Token> tokens, const Cancel* cancel = nullptr);
+
+  std::span<const float> logits() const;  ///< of the last token
+
+  /// Makes the session as if only the first `position` tokens had been given. Within the slack of the sliding windows
+  /// this is free; further back the kept tokens are computed again, at the next prefill.
+  void rewind(int position);
+
+  /// Keeps the longest common prefix with `tokens`, and prefills the rest: what a chat does each turn. Always computes
+  /// at least the last token. Returns the number of tokens that were reused.
+  int advance_to(std::span<const Token> tokens, const Cancel* cancel = nullptr);
+
+  Session fork() const;
+
+  /// Written to a temporary name and renamed. restore() throws Error(format) for a damaged file and Error(unsupported)
+  /// for another model's, naming both fingerprints.
+  void save(const std::filesystem::path& path) const;
+  static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context = 0);
+
+  struct Impl;
+
+ private:
+  Session();
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Applied in this order: logit bias, penalties, temperature, top-k, top-p, min-p. The defaults are Gemma's.
+struct Sampling {
+  float temperature = 1.0F;  ///< 0: greedy, ties to the lowest id
+  int top_k = 64;            ///< 0: off
+  float top_p = 0.95F;       ///< 1: off
+  float min_p = 0.0F;        ///< 0: off
+  float repetition_penalty = 1.0F;  ///< CTRL (arXiv:1909.05858) over prompt and answer; 1: off
+  float presence_penalty = 0.0F;    ///< OpenAI's, over the answer
+  float frequency_penalty = 0.0F;   ///< OpenAI's, over the answer
+  std::map<Token, float> logit_bias;
+  std::uint64_t seed = 0;
+  int top_logprobs = 0;  ///< alternatives reported with each token, at most 20
+};
+
+struct LogProb {
+  Token token = 0;
+  float logprob = 0.0F;  ///< natural logarithm, of the model's own distribution before sampling changes it
+};
+
+struct SampledToken {
+  Token token = 0;
+  float logprob = 0.0F;
+  std::vector<LogProb> top;
+};
+
+enum class FinishReason { stop, length, context, cancelled };
+
+struct GenerateOptions {
+  int max_tokens = 256;
+  Sampling sampling;
+  std::vector<std::string> stop;  ///< the text ends before the first of these
+};
+
+struct GenerateStats {
+  int prompt_tokens = 0;
+  int reused_tokens = 0;  ///< of the prompt, already in the session
+  int generated_tokens = 0;
+  double prefill_seconds = 0;
+  double decode_seconds = 0;
+  double first_token_seconds = 0;  ///< from the call to the first sampled token
+};
+
+struct GenerateResult {
+  std::string text;
+  std::vector<Token> tokens;  ///< without the end token
+  std::vector<SampledToken> logprobs;  ///< filled when Sampling::top_logprobs > 0
+  FinishReason finish_reason = FinishReason::length;
+  GenerateStats stats;
+};
+
+/// A piece of the answer: whole UTF-8 characters, never part of a stop string. Return false to stop.
+using OnText = std::function<bool(std::string_view text)>;
+
+/// Brings the session to `prompt` (reusing what it already holds) and answers. The session then holds the prompt and
+/// the answer, so that the next turn computes only what is new. Cancelling returns what there is, with
+/// FinishReason::cancelled.
+GenerateResult generate(Session& session, std::span<const Token> prompt, const GenerateOptions& options,
+                        const OnText& on_text = {}, const Cancel* cancel = nullptr);
+
+/// Several prompts; their decode steps are computed together. results[i] equals what generate() gives for prompts[i]
+/// alone. on_text gets the index of the prompt.
+std::vector<GenerateResult> generate_batch(
+    const std::shared_ptr<const Engine>& engine, std::span<const std::vector<Token>> prompts,
+    std::span<const GenerateOptions> options,
+    const std::function<bool(std::size_t index, std::string_view text)>& on_text = {}, const Cancel* cancel = nullptr);
+
+}  // namespace gemlet

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/blocks.hpp"
+#include "kernels/dtype.hpp"
+
+// Kernels: raw pointers and sizes, no allocation, no threads, no failure. One table per instruction set; scalar.cpp is
+// the oracle that every other table is tested against.
+//
+// Contract of every kernel: an output element depends only on its own inputs, never on how many rows or tokens are
+// computed in the same call or where a buffer happens to lie. Prefill of n tokens, n single steps and a batch of n
+// sequences therefore give the same bits, and so does any number of threads.
+namespace gemlet::kernels {
+
+/// out[t * out_stride + r] = dot(weight row r, activation row t) for r < rows, t < tokens.
+/// `weights` holds `rows` rows of `cols` values in the type's own layout, rows tightly packed. `activations` holds
+/// `tokens` rows: float[cols] for f32, f16 and bf16 weights, ActivationBlock[cols / 32] for quantised ones.
+struct MatmulArgs {
+  const void* weights;
+  const void* activations;
+  float* out;
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t tokens;
+  std::size_t out_stride;
+};
+
+struct WeightKernels {
+  void (*dequantize)(const void* row, float* out, std::size_t n);  ///< n values, a multiple of the block
+  void (*matmul)(const MatmulArgs& args);
+  bool quantized_activations;  ///< true: activations are ActivationBlock
+};
+
+/// One contiguous run of cached keys or values for one KV head: row i starts at data + i * head_dim elements.
+struct AttentionRun {
+  const void* data;
+  std::size_t positions;
+};
+
+/// scores[i] = dot(q, key row i); and acc[d] += sum_i p[i] * value row i [d], positions in increasing order.
+struct CacheKernels {
+  void (*scores)(const float* q, AttentionRun keys, std::size_t head_dim, float* scores);
+  void (*accumulate)(const float* p, AttentionRun values, std::size_t head_dim, float* acc);
+  void (*store)(const float* x, void* row, std::size_t n);  ///< float to cache type, round to nearest even
+};
+
+struct Kernels {
+  const char* name;  ///< "scalar", "avx2", "neon", "neon_dotprod"
+  WeightKernels weights[dtype_table_size];  ///< indexed by DType; unused ids are null
+  CacheKernels cache_f16;
+  CacheKernels cache_f32;
+
+  /// n is a multiple of 32. scale = max|x| / 127, q = round-to-nearest-even(x / scale); a block with NaN or infinity
+  /// gets a NaN scale, so that bad numbers surface instead of vanishing.
+  void (*quantize_activations)(const float* x, ActivationBlock* out, std::size_t n);
+
+  float (*mean_square)(const float* x, std::size_t n);
+  /// out = x / sqrt(mean(x^2) + eps) * weight; a null weight means ones. out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, float* out, std::size_t n);
+  /// In place; rotates pairs (x[i], x[i + n/2]) by the angles whose cos/sin are given for i < n/2.
+  void (*rope)(float* x, const float* cos, const float* sin, std::size_t n);
+  /// In place softmax; a row whose maximum is NaN becomes NaN.
+  void (*softmax)(float* x, std::size_t n);
+  /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+  void (*gelu_mul)(float* gate, const float* up, std::size_t n);
+  /// gate = max(gate - (mean + multiplier * population standard deviation), 0).
+  void (*gaussian_topk)(float* gate, float multiplier, std::size_t n);
+  void (*axpy)(float a, const float* x, float* y, std::size_t n);  ///< y += a * x
+  void (*add)(const float* x, float* y, std::size_t n);            ///< y += x
+  void (*mul)(const float* x, float* y, std::size_t n);            ///< y *= x
+  void (*scale)(float a, float* x, std::size_t n);                 ///< x *= a
+  void (*soft_cap)(float* x, float cap, std::size_t n);            ///< x = cap * tanh(x / cap)
+};
+
+const Kernels& scalar() noexcept;
+
+/// The best table that this CPU runs. Probed once.
+const Kernels& best() noexcept;
+
+/// Every table that this CPU runs, best first, scalar last; for tests, benchmarks and `GEMLET_ISA`.
+std::size_t available(const Kernels* const** tables) noexcept;
+
+/// float -> stored type, for the converter; n is a multiple of the type's block. Bit-exact with ggml's reference
+/// quantisers (ggml-quants.c, quantize_row_*_ref). Null for a type that gemlet reads but does not write.
+using QuantizeFn = void (*)(const float* x, void* row, std::size_t n);
+QuantizeFn find_quantizer(DType type) noexcept;
+
+}  // namespace gemlet::kernels
