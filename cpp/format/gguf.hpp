@@ -19,10 +19,18 @@ using GgufStrings = std::vector<std::string_view>;
 using GgufValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::string_view, std::vector<bool>,
                                std::vector<std::int64_t>, std::vector<double>, GgufStrings>;
 
-/// A GGUF v3 file, memory-mapped and read as untrusted input (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+/// A piece of a file for a message: in double quotes, cut after 80 bytes, and escaped to printable ASCII, so that a
+/// hostile name cannot garble a terminal.
+std::string quote(std::string_view text);
+
+/// A GGUF file, version 2 or 3, memory-mapped and read as untrusted input
+/// (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 /// The constructor checks everything that later code relies on: counts and lengths against the file size before any
 /// allocation, known types, no duplicate names, dimensions that do not overflow, rows that are whole blocks, offsets
-/// aligned and inside the file, tensors that do not overlap. Throws Error naming the file and the field or tensor.
+/// aligned (to 8 bytes at least) and inside the file, tensors that do not overlap. Bytes after the last tensor are left
+/// alone. Throws Error naming the file and the field or tensor.
+/// Strings and arrays are what the file says: their meaning, and that numbers in an array are finite, is for the reader
+/// of a key to check.
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);
@@ -33,7 +41,7 @@ class GgufFile {
   const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in file order
 
   // Typed metadata; `get_*` throw when the key is missing or of another type or out of range, `find_*` return the
-  // default only when the key is missing.
+  // default only when the key is missing. Floats are finite.
   std::uint32_t get_u32(std::string_view key) const;
   std::uint32_t find_u32(std::string_view key, std::uint32_t fallback) const;
   float get_f32(std::string_view key) const;

@@ -8,6 +8,9 @@ namespace gemlet {
 
 /// A whole file mapped read-only. Throws Error(io) naming the path for a missing file, a directory, an empty file or
 /// one without read permission.
+///
+/// The size is the one at opening. Nothing can make a map safe against another process that truncates the file in
+/// place: reading a page that is gone raises SIGBUS. Writers replace a model by renaming a new file over it.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
