@@ -1,0 +1,80 @@
+#include "model/compute.hpp"
+
+#include <algorithm>
+
+namespace gemlet {
+namespace {
+
+// Rows of a weight matrix that a thread takes at a time: some 20 KB of 4-bit weights at width 2048, so that a chunk
+// stays in the first caches while all tokens pass over it, and a slow core never holds the others up for long.
+constexpr std::size_t rows_per_chunk = 16;
+constexpr std::size_t block = 32;
+
+}  // namespace
+
+void Compute::linear(std::initializer_list<Product> products, const float* x, std::size_t tokens) {
+  const std::size_t cols = products.begin()->weights.cols;
+  const bool quantize = std::any_of(products.begin(), products.end(), [&](const Product& p) {
+    return kernels_.weights[static_cast<std::size_t>(p.weights.type)].quantized_activations;
+  });
+  if (quantize) {
+    quantized_.resize(std::max(quantized_.size(), tokens * (cols / block)));
+    each_token(tokens, [&](std::size_t t) {
+      kernels_.quantize_activations(x + t * cols, quantized_.data() + t * (cols / block), cols);
+    });
+  }
+
+  std::size_t chunks = 0;
+  for (const Product& p : products) chunks += (p.weights.rows + rows_per_chunk - 1) / rows_per_chunk;
+  pool_.parallel_for(chunks, 1, [&](std::size_t begin, std::size_t end, int) {
+    for (std::size_t chunk = begin; chunk < end; ++chunk) {
+      std::size_t index = chunk;
+      const Product* p = products.begin();
+      for (std::size_t n; index >= (n = (p->weights.rows + rows_per_chunk - 1) / rows_per_chunk); ++p) index -= n;
+      const Matrix& w = p->weights;
+      const std::size_t row = index * rows_per_chunk;
+      const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(w.type)];
+      const void* activations = kernel.quantized_activations ? static_cast<const void*>(quantized_.data()) : x;
+      kernel.matmul({.weights = w.row(row),
+                     .activations = activations,
+                     .out = p->out + row,
+                     .rows = std::min(rows_per_chunk, w.rows - row),
+                     .cols = w.cols,
+                     .tokens = tokens,
+                     .out_stride = w.rows});
+    }
+  });
+}
+
+void Compute::attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
+                        std::size_t head_dim, const float* q, float* out) {
+  std::size_t longest = 0;
+  for (const Query& query : queries) longest = std::max(longest, query.last - query.first);
+  scores_.resize(static_cast<std::size_t>(threads()));
+  for (auto& scores : scores_) scores.resize(std::max(scores.size(), longest));
+
+  const std::size_t group = heads / kv_heads;
+  pool_.parallel_for(queries.size() * heads, 1, [&](std::size_t begin, std::size_t end, int thread) {
+    float* scores = scores_[static_cast<std::size_t>(thread)].data();
+    for (std::size_t i = begin; i < end; ++i) {
+      const Query& query = queries[i / heads];
+      const std::size_t head = i % heads;
+      const std::size_t positions = query.last - query.first;
+      const kernels::CacheKernels& cache =
+          query.cache->type() == CacheType::f16 ? kernels_.cache_f16 : kernels_.cache_f32;
+      const KvCache::Runs runs = query.cache->runs(kv_layer, head / group, query.first, query.last);
+      const std::size_t split = runs.keys[0].positions;
+
+      const float* q_row = q + i * head_dim;
+      cache.scores(q_row, runs.keys[0], head_dim, scores);
+      if (split < positions) cache.scores(q_row, runs.keys[1], head_dim, scores + split);
+      kernels_.softmax(scores, positions);
+      float* out_row = out + i * head_dim;
+      std::fill_n(out_row, head_dim, 0.0F);
+      cache.accumulate(scores, runs.values[0], head_dim, out_row);
+      if (split < positions) cache.accumulate(scores + split, runs.values[1], head_dim, out_row);
+    }
+  });
+}
+
+}  // namespace gemlet

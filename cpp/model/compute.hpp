@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "model/kv_cache.hpp"
+#include "tensor/tensor.hpp"
+#include "tensor/thread_pool.hpp"
+
+namespace gemlet {
+
+/// The steps of a forward pass that are worth several threads. Results do not depend on how many there are.
+class Compute {
+ public:
+  Compute(const kernels::Kernels& table, ThreadPool& pool) : kernels_(table), pool_(pool) {}
+
+  const kernels::Kernels& kernels() const { return kernels_; }
+  int threads() const { return pool_.threads(); }
+
+  /// A weight matrix and where W x goes: float[tokens][rows].
+  struct Product {
+    const Matrix& weights;
+    float* out;
+  };
+
+  /// Several products of the same input, float[tokens][cols]; it is quantised once for all of them.
+  void linear(std::initializer_list<Product> products, const float* x, std::size_t tokens);
+
+  /// body(token) for each token.
+  template <typename Body>
+  void each_token(std::size_t tokens, const Body& body) {
+    pool_.parallel_for(tokens, 4, [&](std::size_t begin, std::size_t end, int) {
+      for (std::size_t t = begin; t < end; ++t) body(t);
+    });
+  }
+
+  /// One query position of one sequence: it attends to positions [first, last) of `cache`.
+  struct Query {
+    const KvCache* cache;
+    std::size_t first;
+    std::size_t last;
+  };
+
+  /// q and out: float[queries][heads][head_dim]; scores are q . k, unscaled (Gemma 3n's attention scale is 1).
+  void attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
+                 std::size_t head_dim, const float* q, float* out);
+
+ private:
+  const kernels::Kernels& kernels_;
+  ThreadPool& pool_;
+  std::vector<kernels::ActivationBlock> quantized_;
+  std::vector<std::vector<float>> scores_;  // one a thread
+};
+
+}  // namespace gemlet
