@@ -29,8 +29,6 @@ std::string quote(std::string_view text);
 /// allocation, known types, no duplicate names, dimensions that do not overflow, rows that are whole blocks, offsets
 /// aligned (to 8 bytes at least) and inside the file, tensors that do not overlap. Bytes after the last tensor are left
 /// alone. Throws Error naming the file and the field or tensor.
-/// Strings and arrays are what the file says: their meaning, and that numbers in an array are finite, is for the reader
-/// of a key to check.
 class GgufFile {
  public:
   explicit GgufFile(const std::filesystem::path& path);
@@ -41,7 +39,8 @@ class GgufFile {
   const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in file order
 
   // Typed metadata; `get_*` throw when the key is missing or of another type or out of range, `find_*` return the
-  // default only when the key is missing. Floats are finite.
+  // default only when the key is missing. A single float is finite; arrays hold what the file says (a dense layer's
+  // activation_sparsity_scale is minus infinity).
   std::uint32_t get_u32(std::string_view key) const;
   std::uint32_t find_u32(std::string_view key, std::uint32_t fallback) const;
   float get_f32(std::string_view key) const;

@@ -61,13 +61,14 @@ std::optional<std::uint32_t> as_u32(const GgufValue& value) {
   return std::nullopt;
 }
 
+/// A double beyond float's range is refused; infinities and NaN are values that both have.
 std::optional<float> as_f32(double value) {
-  if (!(std::abs(value) <= double{std::numeric_limits<float>::max()})) return std::nullopt;  // NaN too
+  if (std::isfinite(value) && std::abs(value) > double{std::numeric_limits<float>::max()}) return std::nullopt;
   return static_cast<float>(value);
 }
 
 constexpr const char* u32_range = "an integer from 0 to 4294967295";
-constexpr const char* f32_range = "a finite number";
+constexpr const char* f32_range = "a float";
 
 /// The typed array `Stored`, or a scalar as `count` equal values; `convert` gives nothing for a value out of range.
 template <typename T, typename Stored, typename Convert, typename ConvertScalar>
@@ -111,7 +112,7 @@ float GgufFile::get_f32(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* number = std::get_if<double>(&value);
   const std::optional<float> narrow = number == nullptr ? std::nullopt : as_f32(*number);
-  if (!narrow) fail_type(*this, key, f32_range, value);
+  if (!narrow || !std::isfinite(*narrow)) fail_type(*this, key, "a finite float", value);
   return *narrow;
 }
 
