@@ -1,0 +1,415 @@
+// The private Python module gemlet._core: the C++ interface as it is, with bytes for text and lists for tokens. The
+// package on top gives it its shape. python/gemlet/_core.pyi mirrors this file.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings/python_job.hpp"
+#include "gemlet/gemlet.hpp"
+
+namespace py = pybind11;
+
+namespace gemlet {
+
+void bind_tokenizer(py::module_& m);
+void bind_quantize(py::module_& m);
+
+namespace {
+
+const char* python_error(Error::Kind kind) {
+  switch (kind) {
+    case Error::Kind::io:
+      return "FileError";
+    case Error::Kind::format:
+      return "FormatError";
+    case Error::Kind::unsupported:
+      return "UnsupportedError";
+    case Error::Kind::argument:
+      return "ArgumentError";
+    case Error::Kind::context:
+      return "ContextError";
+    case Error::Kind::cancelled:
+      return "CancelledError";
+    case Error::Kind::memory:
+      return "OutOfMemoryError";
+  }
+  return "GemletError";
+}
+
+void translate_error(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const Error& error) {
+    const py::object type = py::module_::import("gemlet.errors").attr(python_error(error.kind()));
+    py::set_error(type, py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(
+                            error.what(), static_cast<Py_ssize_t>(std::string_view(error.what()).size()), "replace")));
+  }
+}
+
+const char* name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::context:
+      return "context";
+    case FinishReason::cancelled:
+      return "cancelled";
+  }
+  return "";
+}
+
+const char* name_of(TokenKind kind) {
+  switch (kind) {
+    case TokenKind::normal:
+      return "normal";
+    case TokenKind::unknown:
+      return "unknown";
+    case TokenKind::control:
+      return "control";
+    case TokenKind::user_defined:
+      return "user_defined";
+    case TokenKind::unused:
+      return "unused";
+    case TokenKind::byte:
+      return "byte";
+  }
+  return "";
+}
+
+CacheType parse_cache(const std::string& name) {
+  if (name == "f16") return CacheType::f16;
+  if (name == "f32") return CacheType::f32;
+  throw Error(Error::Kind::argument, "cache: expected \"f16\" or \"f32\", found \"" + name + "\"");
+}
+
+py::str to_str(std::string_view text) {
+  PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+  if (decoded == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::str>(decoded);
+}
+
+py::dict to_dict(const ModelInfo& info) {
+  py::list tensors;
+  for (const TensorInfo& tensor : info.tensors) {
+    py::dict entry;
+    entry["name"] = to_str(tensor.name);
+    entry["type"] = tensor.type;
+    entry["shape"] = py::tuple(py::cast(tensor.shape));
+    entry["bytes"] = tensor.bytes;
+    entry["on_flash"] = tensor.on_flash;
+    tensors.append(std::move(entry));
+  }
+  py::dict out;
+  out["architecture"] = to_str(info.architecture);
+  out["name"] = to_str(info.name);
+  out["chat_template"] = to_str(info.chat_template);
+  out["vocabulary"] = info.vocabulary;
+  out["hidden_size"] = info.hidden_size;
+  out["layers"] = info.layers;
+  out["trained_context"] = info.trained_context;
+  out["heads"] = info.heads;
+  out["kv_heads"] = info.kv_heads;
+  out["head_dim"] = info.head_dim;
+  out["sliding_window"] = info.sliding_window;
+  out["kv_shared_layers"] = info.kv_shared_layers;
+  out["hidden_size_per_layer_input"] = info.hidden_size_per_layer_input;
+  out["intermediate_size"] = py::tuple(py::cast(info.intermediate_size));
+  out["sliding"] = py::tuple(py::cast(info.sliding));
+  out["activation_sparsity"] = py::tuple(py::cast(info.activation_sparsity));
+  out["kernels"] = info.kernels;
+  out["threads"] = info.threads;
+  out["context"] = info.context;
+  out["file_bytes"] = info.file_bytes;
+  out["fingerprint"] = info.fingerprint;
+  out["tensors"] = std::move(tensors);
+  return out;
+}
+
+py::dict to_dict(const GenerateResult& result) {
+  py::list logprobs;
+  for (const SampledToken& sampled : result.logprobs) {
+    py::list top;
+    for (const LogProb& other : sampled.top) top.append(py::make_tuple(other.token, other.logprob));
+    logprobs.append(py::make_tuple(sampled.token, sampled.logprob, std::move(top)));
+  }
+  py::dict stats;
+  stats["prompt_tokens"] = result.stats.prompt_tokens;
+  stats["reused_tokens"] = result.stats.reused_tokens;
+  stats["generated_tokens"] = result.stats.generated_tokens;
+  stats["prefill_seconds"] = result.stats.prefill_seconds;
+  stats["decode_seconds"] = result.stats.decode_seconds;
+  stats["first_token_seconds"] = result.stats.first_token_seconds;
+  py::dict out;
+  out["text"] = to_str(result.text);
+  out["tokens"] = result.tokens;
+  out["logprobs"] = std::move(logprobs);
+  out["finish_reason"] = name_of(result.finish_reason);
+  out["stats"] = std::move(stats);
+  return out;
+}
+
+/// The bindings hand out values: pybind11 has no holder for pointers to const.
+struct PyEngine {
+  std::shared_ptr<const Engine> engine;
+  const Engine* operator->() const { return engine.get(); }
+};
+
+/// A Session that refuses a second call while one runs, where the C++ interface leaves that to its caller.
+struct PySession {
+  explicit PySession(Session&& session_) : session(std::move(session_)) {}
+  Session session;
+  std::atomic_flag busy = ATOMIC_FLAG_INIT;
+};
+
+class Use {
+ public:
+  explicit Use(PySession& session) : session_(session) {
+    if (session_.busy.test_and_set(std::memory_order_acquire)) {
+      throw Error(Error::Kind::argument,
+                  "the session is busy: another call on it has not finished, or it was given twice");
+    }
+  }
+  ~Use() { session_.busy.clear(std::memory_order_release); }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+ private:
+  PySession& session_;
+};
+
+py::array_t<float> copy_logits(std::span<const float> logits, std::vector<py::ssize_t> shape) {
+  py::array_t<float> out(std::move(shape));
+  std::copy(logits.begin(), logits.end(), out.mutable_data());
+  return out;
+}
+
+py::array_t<float> prefill(PySession& self, const std::vector<Token>& tokens, bool all) {
+  const Use use(self);
+  std::span<const float> logits;
+  run_interruptible(
+      [&](const Cancel* cancel) { logits = self.session.prefill(tokens, all ? Logits::all : Logits::last, cancel); });
+  const auto vocabulary = static_cast<py::ssize_t>(self.session.engine().info().vocabulary);
+  if (!all) return copy_logits(logits, {vocabulary});
+  return copy_logits(logits, {static_cast<py::ssize_t>(tokens.size()), vocabulary});
+}
+
+void step(const std::vector<std::shared_ptr<PySession>>& sessions, const std::vector<Token>& tokens) {
+  std::vector<std::unique_ptr<Use>> uses;
+  std::vector<Session*> raw;
+  for (const auto& session : sessions) {
+    uses.push_back(std::make_unique<Use>(*session));
+    raw.push_back(&session->session);
+  }
+  run_interruptible([&](const Cancel* cancel) { Session::step(raw, tokens, cancel); });
+}
+
+/// One or several answers on their way.
+class Generation {
+ public:
+  static std::unique_ptr<Generation> one(std::shared_ptr<PySession> session, std::vector<Token> prompt,
+                                         GenerateOptions options) {
+    return std::unique_ptr<Generation>(
+        new Generation([session = std::move(session), prompt = std::move(prompt), options = std::move(options)](
+                           Job& job, std::vector<GenerateResult>& results) {
+          const Use use(*session);
+          results.push_back(generate(
+              session->session, prompt, options, [&](std::string_view text) { return job.emit(0, text); },
+              job.cancel_flag()));
+        }));
+  }
+
+  static std::unique_ptr<Generation> batch(const PyEngine& engine, std::vector<std::vector<Token>> prompts,
+                                           std::vector<GenerateOptions> options) {
+    return std::unique_ptr<Generation>(
+        new Generation([engine = engine.engine, prompts = std::move(prompts), options = std::move(options)](
+                           Job& job, std::vector<GenerateResult>& results) {
+          results = generate_batch(
+              engine, prompts, options, [&](std::size_t index, std::string_view text) { return job.emit(index, text); },
+              job.cancel_flag());
+        }));
+  }
+
+  std::optional<std::pair<std::size_t, py::str>> next() {
+    std::optional<Job::Piece> piece = job_.next();
+    if (!piece) return std::nullopt;
+    return std::pair(piece->index, to_str(piece->text));
+  }
+
+  void cancel() { job_.cancel(); }
+  void close() { job_.close(); }
+
+  /// Empty until the generation has ended, and after one that failed.
+  py::list results() const {
+    py::list out;
+    if (job_.done()) {
+      for (const GenerateResult& result : results_) out.append(to_dict(result));
+    }
+    return out;
+  }
+
+ private:
+  template <typename Body>
+  explicit Generation(Body body) : job_([this, body = std::move(body)](Job& job) { body(job, results_); }) {}
+
+  std::vector<GenerateResult> results_;
+  Job job_;  // last: its destructor waits for the body, which uses the others
+};
+
+void bind_engine(py::module_& m) {
+  py::class_<PyEngine>(m, "Engine")
+      .def_static(
+          "load",
+          [](const std::filesystem::path& path, int threads, int context, int chunk, const std::string& cache,
+             const std::string& isa) {
+            const EngineOptions options{threads, context, chunk, parse_cache(cache), isa};
+            py::gil_scoped_release release;
+            return PyEngine{Engine::load(path, options)};
+          },
+          py::arg("path"), py::kw_only(), py::arg("threads") = EngineOptions().threads,
+          py::arg("context") = EngineOptions().context, py::arg("chunk") = EngineOptions().chunk,
+          py::arg("cache") = "f16", py::arg("isa") = "")
+      .def("info", [](const PyEngine& self) { return to_dict(self->info()); })
+      .def(
+          "tokenize",
+          [](const PyEngine& self, const py::bytes& text, bool bos, bool special) {
+            const std::string_view view(text);
+            py::gil_scoped_release release;
+            return self->tokenize(view, bos, special);
+          },
+          py::arg("text"), py::kw_only(), py::arg("bos") = false, py::arg("special") = true)
+      .def(
+          "detokenize",
+          [](const PyEngine& self, const std::vector<Token>& tokens, bool special) {
+            return py::bytes(self->detokenize(tokens, special));
+          },
+          py::arg("tokens"), py::kw_only(), py::arg("special") = false)
+      .def("piece", [](const PyEngine& self, Token token) { return py::bytes(self->piece(token)); })
+      .def("kind", [](const PyEngine& self, Token token) { return name_of(self->kind(token)); })
+      .def("find_token",
+           [](const PyEngine& self, const py::bytes& piece) { return self->find_token(std::string_view(piece)); })
+      .def("is_end", [](const PyEngine& self, Token token) { return self->is_end(token); })
+      .def_property_readonly("bos", [](const PyEngine& self) { return self->bos(); })
+      .def("special_pieces", [](const PyEngine& self) {
+        py::list out;
+        for (Token token = 0; token < self->info().vocabulary; ++token) {
+          const TokenKind kind = self->kind(token);
+          if (kind == TokenKind::control || kind == TokenKind::unknown) out.append(py::bytes(self->piece(token)));
+        }
+        return out;
+      });
+}
+
+void bind_session(py::module_& m) {
+  py::class_<PySession, std::shared_ptr<PySession>>(m, "Session")
+      .def(py::init([](const PyEngine& engine, int context) {
+             return std::make_shared<PySession>(Session(engine.engine, context));
+           }),
+           py::arg("engine"), py::arg("context") = 0)
+      .def("prefill", &prefill, py::arg("tokens"), py::arg("all") = false)
+      .def("logits",
+           [](PySession& self) {
+             const Use use(self);
+             const std::span<const float> logits = self.session.logits();
+             return copy_logits(logits, {static_cast<py::ssize_t>(logits.size())});
+           })
+      .def(
+          "rewind",
+          [](PySession& self, int position) {
+            const Use use(self);
+            self.session.rewind(position);
+          },
+          py::arg("position"))
+      .def(
+          "advance_to",
+          [](PySession& self, const std::vector<Token>& tokens) {
+            const Use use(self);
+            int reused = 0;
+            run_interruptible([&](const Cancel* cancel) { reused = self.session.advance_to(tokens, cancel); });
+            return reused;
+          },
+          py::arg("tokens"))
+      .def("fork",
+           [](PySession& self) {
+             py::gil_scoped_release release;
+             const Use use(self);
+             return std::make_shared<PySession>(self.session.fork());
+           })
+      .def(
+          "save",
+          [](PySession& self, const std::filesystem::path& path) {
+            py::gil_scoped_release release;
+            const Use use(self);
+            self.session.save(path);
+          },
+          py::arg("path"))
+      .def_static(
+          "restore",
+          [](const PyEngine& engine, const std::filesystem::path& path, int context) {
+            py::gil_scoped_release release;
+            return std::make_shared<PySession>(Session::restore(engine.engine, path, context));
+          },
+          py::arg("engine"), py::arg("path"), py::arg("context") = 0)
+      .def_property_readonly("context", [](const PySession& self) { return self.session.context(); })
+      .def_property_readonly("position",
+                             [](PySession& self) {
+                               const Use use(self);
+                               return self.session.position();
+                             })
+      .def_property_readonly("tokens", [](PySession& self) {
+        const Use use(self);
+        const std::span<const Token> tokens = self.session.tokens();
+        return std::vector<Token>(tokens.begin(), tokens.end());
+      });
+  m.def("step", &step, py::arg("sessions"), py::arg("tokens"));
+}
+
+void bind_generation(py::module_& m) {
+  py::class_<Sampling>(m, "Sampling")
+      .def_readwrite("temperature", &Sampling::temperature)
+      .def_readwrite("top_k", &Sampling::top_k)
+      .def_readwrite("top_p", &Sampling::top_p)
+      .def_readwrite("min_p", &Sampling::min_p)
+      .def_readwrite("repetition_penalty", &Sampling::repetition_penalty)
+      .def_readwrite("presence_penalty", &Sampling::presence_penalty)
+      .def_readwrite("frequency_penalty", &Sampling::frequency_penalty)
+      .def_readwrite("logit_bias", &Sampling::logit_bias)
+      .def_readwrite("seed", &Sampling::seed)
+      .def_readwrite("top_logprobs", &Sampling::top_logprobs);
+  py::class_<GenerateOptions>(m, "GenerateOptions")
+      .def(py::init<>())
+      .def_readwrite("max_tokens", &GenerateOptions::max_tokens)
+      .def_readwrite("stop", &GenerateOptions::stop)
+      .def_readonly("sampling", &GenerateOptions::sampling);
+  py::class_<Generation>(m, "Generation")
+      .def("next", &Generation::next)
+      .def("cancel", &Generation::cancel)
+      .def("close", &Generation::close)
+      .def("results", &Generation::results);
+  m.def("generate", &Generation::one, py::arg("session"), py::arg("prompt"), py::arg("options"));
+  m.def("generate_batch", &Generation::batch, py::arg("engine"), py::arg("prompts"), py::arg("options"));
+}
+
+}  // namespace
+}  // namespace gemlet
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "gemlet's C++ core; use the gemlet package.";
+  py::register_local_exception_translator(gemlet::translate_error);
+  gemlet::bind_engine(m);
+  gemlet::bind_session(m);
+  gemlet::bind_generation(m);
+  gemlet::bind_tokenizer(m);
+  gemlet::bind_quantize(m);
+}
