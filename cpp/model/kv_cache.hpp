@@ -61,8 +61,8 @@ class KvCache {
 
  private:
   struct Layer {
-    std::size_t slots;   // 0: reads another layer's
-    std::size_t window;  // 0: full attention
+    std::size_t slots = 0;   // 0: reads another layer's
+    std::size_t window = 0;  // 0: full attention
     Buffer keys;
     Buffer values;
   };

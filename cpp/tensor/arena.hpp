@@ -19,7 +19,7 @@ class Buffer {
 
  private:
   struct Free {
-    std::size_t size = 0;
+    std::size_t size;
     void operator()(std::byte* p) const noexcept;
   };
   std::unique_ptr<std::byte, Free> data_;

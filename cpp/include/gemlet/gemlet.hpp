@@ -24,11 +24,11 @@ using Token = std::int32_t;
 enum class CacheType { f16, f32 };
 
 struct EngineOptions {
-  int threads = 0;             ///< 0: one for each physical core
-  int context = 0;             ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
-  int chunk = 256;             ///< prompt tokens computed at a time: more is faster and takes more memory
+  int threads = 0;  ///< 0: one for each physical core
+  int context = 0;  ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
+  int chunk = 256;  ///< prompt tokens computed at a time: more is faster and takes more memory
   CacheType cache = CacheType::f16;
-  std::string isa;             ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
+  std::string isa;  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
 struct TensorInfo {
@@ -36,7 +36,7 @@ struct TensorInfo {
   std::string type;                 ///< "Q4_0"
   std::vector<std::int64_t> shape;  ///< outermost first
   std::size_t bytes = 0;
-  bool on_flash = false;            ///< read row by row from the file, never resident as a whole
+  bool on_flash = false;  ///< read row by row from the file, never resident as a whole
 };
 
 /// What `gemlet inspect` shows. The vectors have one entry a layer.
@@ -55,9 +55,10 @@ struct ModelInfo {
   int kv_shared_layers = 0;
   int hidden_size_per_layer_input = 0;
   std::vector<int> intermediate_size;
-  std::vector<bool> sliding;                ///< false: full attention
-  std::vector<float> activation_sparsity;  ///< standard deviations above the mean that survive; 0: dense
-  std::string kernels;                      ///< the kernel table in use
+  std::vector<bool> sliding;  ///< false: full attention
+  /// icdf(sparsity): gate values this many standard deviations above their mean survive; minus infinity: dense.
+  std::vector<float> activation_sparsity;
+  std::string kernels;  ///< the kernel table in use
   int threads = 0;
   int context = 0;
   std::size_t file_bytes = 0;
@@ -140,6 +141,10 @@ class Session {
   void save(const std::filesystem::path& path) const;
   static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context = 0);
 
+  /// For debugging: called after each layer of every later call with the AltUp streams, float[altup][tokens][hidden].
+  /// The KV-shared layers see only the tokens whose logits are wanted. An empty function switches it off.
+  void on_layer(std::function<void(std::size_t layer, std::span<const float> streams)> trace);
+
   struct Impl;
 
  private:
@@ -149,10 +154,10 @@ class Session {
 
 /// Applied in this order: logit bias, penalties, temperature, top-k, top-p, min-p. The defaults are Gemma's.
 struct Sampling {
-  float temperature = 1.0F;  ///< 0: greedy, ties to the lowest id
-  int top_k = 64;            ///< 0: off
-  float top_p = 0.95F;       ///< 1: off
-  float min_p = 0.0F;        ///< 0: off
+  float temperature = 1.0F;         ///< 0: greedy, ties to the lowest id
+  int top_k = 64;                   ///< 0: off
+  float top_p = 0.95F;              ///< 1: off
+  float min_p = 0.0F;               ///< 0: off
   float repetition_penalty = 1.0F;  ///< CTRL (arXiv:1909.05858) over prompt and answer; 1: off
   float presence_penalty = 0.0F;    ///< OpenAI's, over the answer
   float frequency_penalty = 0.0F;   ///< OpenAI's, over the answer
@@ -191,7 +196,7 @@ struct GenerateStats {
 
 struct GenerateResult {
   std::string text;
-  std::vector<Token> tokens;  ///< without the end token
+  std::vector<Token> tokens;           ///< without the end token
   std::vector<SampledToken> logprobs;  ///< filled when Sampling::top_logprobs > 0
   FinishReason finish_reason = FinishReason::length;
   GenerateStats stats;

@@ -1,0 +1,157 @@
+#include "engine/engine.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "engine/cpu.hpp"
+
+namespace gemlet {
+namespace {
+
+constexpr int default_context = 8192;
+constexpr int most_threads = 256;
+constexpr int most_chunk = 4096;
+
+int in_range(const char* name, int value, int low, int high) {
+  if (value < low || value > high) {
+    throw Error(Error::Kind::argument, std::string(name) + " is " + std::to_string(value) + ", expected " +
+                                           std::to_string(low) + " to " + std::to_string(high));
+  }
+  return value;
+}
+
+const kernels::Kernels& choose_kernels(const std::string& name) {
+  if (name.empty()) return kernels::best();
+  const kernels::Kernels* const* tables = nullptr;
+  const std::size_t count = kernels::available(&tables);
+  std::string names;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (name == tables[i]->name) return *tables[i];
+    names += std::string(i == 0 ? "" : ", ") + tables[i]->name;
+  }
+  throw Error(Error::Kind::argument, "isa is \"" + name + "\", this machine runs: " + names);
+}
+
+// Of everything up to the weights (configuration, vocabulary, tensor table) and of the first bytes of each tensor: two
+// models that differ only further in would have to share every tensor's beginning. Reading all weights would take as
+// long as reading the file.
+std::uint64_t fingerprint(const GgufFile& file) {
+  constexpr std::size_t sample = 4096;
+  const std::span<const std::byte> bytes = file.file().bytes();
+  std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
+  const auto mix = [&](const std::byte* data, std::size_t size) {
+    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
+  };
+  const std::byte* weights = bytes.data() + bytes.size();
+  for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
+  mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
+  for (const Tensor& tensor : file.tensors()) mix(tensor.data, std::min(sample, tensor.bytes()));
+  return hash;
+}
+
+EngineOptions with_defaults(EngineOptions options) {
+  if (options.threads == 0) options.threads = std::min(physical_cores(), most_threads);
+  in_range("threads", options.threads, 1, most_threads);
+  in_range("chunk", options.chunk, 1, most_chunk);
+  return options;
+}
+
+ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma3nConfig& config) {
+  ModelInfo info;
+  info.architecture = file.get_string("general.architecture");
+  info.name = file.find_string("general.name", "");
+  info.chat_template = file.find_string("tokenizer.chat_template", "");
+  info.vocabulary = static_cast<int>(config.vocab_size);
+  info.hidden_size = static_cast<int>(config.hidden_size);
+  info.layers = static_cast<int>(config.layers.size());
+  info.trained_context = static_cast<int>(config.max_position_embeddings);
+  info.heads = static_cast<int>(config.num_attention_heads);
+  info.kv_heads = static_cast<int>(config.num_key_value_heads);
+  info.head_dim = static_cast<int>(config.head_dim);
+  info.sliding_window = static_cast<int>(config.sliding_window);
+  info.kv_shared_layers = static_cast<int>(config.num_kv_shared_layers);
+  info.hidden_size_per_layer_input = static_cast<int>(config.hidden_size_per_layer_input);
+  for (const LayerConfig& layer : config.layers) {
+    info.intermediate_size.push_back(static_cast<int>(layer.intermediate_size));
+    info.sliding.push_back(layer.sliding);
+    info.activation_sparsity.push_back(layer.sparse ? layer.sparsity_scale : -std::numeric_limits<float>::infinity());
+  }
+  info.kernels = engine.kernels.name;
+  info.threads = engine.options.threads;
+  info.context = engine.options.context;
+  info.file_bytes = file.file().bytes().size();
+  info.fingerprint = fingerprint(file);
+  for (const Tensor& tensor : file.tensors()) {
+    const auto end = tensor.shape.begin() + tensor.rank;
+    info.tensors.push_back({.name = tensor.name,
+                            .type = traits(tensor.type).name,
+                            .shape = {tensor.shape.begin(), end},
+                            .bytes = tensor.bytes(),
+                            .on_flash = tensor.data == engine.model.weights().embed_tokens_per_layer.data});
+  }
+  return info;
+}
+
+}  // namespace
+
+Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& requested)
+    : options(with_defaults(requested)),
+      file(path),
+      model(file),
+      tokenizer(file),
+      kernels(choose_kernels(options.isa)),
+      pool_(options.threads) {
+  const auto trained = static_cast<int>(model.config().max_position_embeddings);
+  if (options.context == 0) options.context = std::min(default_context, trained);
+  in_range("context", options.context, 1, trained);
+  if (tokenizer.vocabulary() != static_cast<int>(model.config().vocab_size)) {
+    throw Error(Error::Kind::format, path.string() + ": the tokenizer has " + std::to_string(tokenizer.vocabulary()) +
+                                         " tokens, token_embd.weight has " + std::to_string(model.config().vocab_size) +
+                                         " rows");
+  }
+  info = describe(*this, file, model.config());
+}
+
+Engine::Impl::StateLease::StateLease(const Impl& engine) : engine_(engine) {
+  {
+    const std::lock_guard lock(engine.mutex_);
+    if (!engine.idle_.empty()) {
+      state_ = std::move(engine.idle_.back());
+      engine.idle_.pop_back();
+    }
+  }
+  if (state_ == nullptr) state_ = std::make_unique<State>(engine.model.config(), engine.kernels, engine.pool_);
+}
+
+Engine::Impl::StateLease::~StateLease() {
+  const std::lock_guard lock(engine_.mutex_);
+  engine_.idle_.push_back(std::move(state_));
+}
+
+Engine::Engine() = default;
+Engine::~Engine() = default;
+
+std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, const EngineOptions& options) {
+  std::shared_ptr<Engine> engine(new Engine);
+  engine->impl_ = std::make_unique<Impl>(path, options);
+  return engine;
+}
+
+const ModelInfo& Engine::info() const { return impl_->info; }
+
+std::vector<Token> Engine::tokenize(std::string_view text, bool bos, bool special) const {
+  return impl_->tokenizer.encode(text, bos, special);
+}
+
+std::string Engine::detokenize(std::span<const Token> tokens, bool special) const {
+  return impl_->tokenizer.decode(tokens, special);
+}
+
+std::string Engine::piece(Token token) const { return std::string(impl_->tokenizer.piece(token)); }
+TokenKind Engine::kind(Token token) const { return impl_->tokenizer.kind(token); }
+std::optional<Token> Engine::find_token(std::string_view piece) const { return impl_->tokenizer.find(piece); }
+Token Engine::bos() const { return impl_->tokenizer.bos(); }
+bool Engine::is_end(Token token) const { return impl_->tokenizer.is_end(token); }
+
+}  // namespace gemlet
