@@ -53,7 +53,8 @@ struct Kernels {
   CacheKernels cache_f32;
 
   /// n is a multiple of 32. scale = max|x| / 127, q = round-to-nearest-even(x / scale); a block with NaN or infinity
-  /// gets a NaN scale, so that bad numbers surface instead of vanishing.
+  /// gets a NaN scale, so that bad numbers surface instead of vanishing; one whose scale would be denormal is zero.
+  /// Every table gives the same bits.
   void (*quantize_activations)(const float* x, ActivationBlock* out, std::size_t n);
 
   float (*mean_square)(const float* x, std::size_t n);
@@ -79,7 +80,7 @@ const Kernels& scalar() noexcept;
 /// The best table that this CPU runs. Probed once.
 const Kernels& best() noexcept;
 
-/// Every table that this CPU runs, best first, scalar last; for tests, benchmarks and `GEMLET_ISA`.
+/// Every table that this CPU runs, best first, scalar last; for tests, benchmarks and a choice by name.
 std::size_t available(const Kernels* const** tables) noexcept;
 
 /// float -> stored type, for the converter; n is a multiple of the type's block. Bit-exact with ggml's reference

@@ -1,0 +1,60 @@
+#include <array>
+
+#include "kernels/tables.hpp"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace gemlet::kernels {
+namespace {
+
+struct Tables {
+  std::array<const Kernels*, 4> list{};
+  std::size_t count = 0;
+
+  void add(const Kernels& table) { list[count++] = &table; }
+};
+
+#if defined(__aarch64__)
+bool has_dotprod() {
+#if defined(__linux__)
+  constexpr unsigned long hwcap_asimddp = 1UL << 20;  // asm/hwcap.h; older headers lack the name
+  return (getauxval(AT_HWCAP) & hwcap_asimddp) != 0;
+#else
+  return false;
+#endif
+}
+#endif
+
+Tables probe() {
+  Tables tables;
+#if defined(GEMLET_HAS_AVX2)
+  // "avx2" and "f16c" are reported only where the operating system saves the wide registers too.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    tables.add(avx2());
+  }
+#endif
+#if defined(__aarch64__)
+  if (has_dotprod()) tables.add(neon_dotprod());
+  tables.add(neon());
+#endif
+  tables.add(scalar());
+  return tables;
+}
+
+const Tables& tables() {
+  static const Tables probed = probe();
+  return probed;
+}
+
+}  // namespace
+
+const Kernels& best() noexcept { return *tables().list[0]; }
+
+std::size_t available(const Kernels* const** list) noexcept {
+  *list = tables().list.data();
+  return tables().count;
+}
+
+}  // namespace gemlet::kernels

@@ -1,0 +1,337 @@
+#include <algorithm>
+#include <cassert>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/half.hpp"
+#include "kernels/tables.hpp"
+
+// The oracle: each kernel is its formula written down. Sums are taken in double, so that a faster kernel that differs
+// is the one that is off. Quantised weights are multiplied as the floats they stand for, so that the integer tricks of
+// the other tables are checked against arithmetic that knows none of them.
+namespace gemlet::kernels {
+namespace {
+
+// dequantize
+
+void from_f32(const void* row, float* out, std::size_t n) { std::memcpy(out, row, n * sizeof(float)); }
+
+void from_f16(const void* row, float* out, std::size_t n) {
+  const auto* x = static_cast<const std::uint16_t*>(row);
+  std::transform(x, x + n, out, half_to_float);
+}
+
+void from_bf16(const void* row, float* out, std::size_t n) {
+  const auto* x = static_cast<const std::uint16_t*>(row);
+  std::transform(x, x + n, out, bfloat_to_float);
+}
+
+void from_q4_0(const void* row, float* out, std::size_t n) {
+  assert(n % 32 == 0);
+  const auto* block = static_cast<const BlockQ4_0*>(row);
+  for (const float* end = out + n; out != end; out += 32, ++block) {
+    const float d = half_to_float(block->d);
+    for (std::size_t i = 0; i < 16; ++i) {
+      out[i] = d * static_cast<float>((block->nibbles[i] & 15) - 8);
+      out[i + 16] = d * static_cast<float>((block->nibbles[i] >> 4) - 8);
+    }
+  }
+}
+
+void from_q8_0(const void* row, float* out, std::size_t n) {
+  assert(n % 32 == 0);
+  const auto* block = static_cast<const BlockQ8_0*>(row);
+  for (const float* end = out + n; out != end; out += 32, ++block) {
+    const float d = half_to_float(block->d);
+    for (std::size_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(block->q[i]);
+  }
+}
+
+struct ScaleMin {
+  int scale;
+  int min;
+};
+
+// Sub-block j < 8 of the twelve bytes in which Q4_K and Q5_K keep eight 6-bit scales and eight 6-bit mins.
+ScaleMin scale_min(const std::uint8_t* packed, std::size_t j) {
+  if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
+  return {(packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4), (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4)};
+}
+
+void from_q4_k(const void* row, float* out, std::size_t n) {
+  assert(n % 256 == 0);
+  const auto* block = static_cast<const BlockQ4_K*>(row);
+  for (const float* end = out + n; out != end; out += 256, ++block) {
+    for (std::size_t j = 0; j < 8; ++j) {
+      const auto [scale, min] = scale_min(block->scales, j);
+      const float d = half_to_float(block->d) * static_cast<float>(scale);
+      const float m = half_to_float(block->dmin) * static_cast<float>(min);
+      for (std::size_t i = 0; i < 32; ++i) {
+        const int nibble = (block->nibbles[32 * (j / 2) + i] >> (4 * (j % 2))) & 15;
+        out[32 * j + i] = d * static_cast<float>(nibble) - m;
+      }
+    }
+  }
+}
+
+void from_q5_k(const void* row, float* out, std::size_t n) {
+  assert(n % 256 == 0);
+  const auto* block = static_cast<const BlockQ5_K*>(row);
+  for (const float* end = out + n; out != end; out += 256, ++block) {
+    for (std::size_t j = 0; j < 8; ++j) {
+      const auto [scale, min] = scale_min(block->scales, j);
+      const float d = half_to_float(block->d) * static_cast<float>(scale);
+      const float m = half_to_float(block->dmin) * static_cast<float>(min);
+      for (std::size_t i = 0; i < 32; ++i) {
+        const int nibble = (block->nibbles[32 * (j / 2) + i] >> (4 * (j % 2))) & 15;
+        const int fifth = (block->high[i] >> j) & 1;
+        out[32 * j + i] = d * static_cast<float>(nibble + 16 * fifth) - m;
+      }
+    }
+  }
+}
+
+void from_q6_k(const void* row, float* out, std::size_t n) {
+  assert(n % 256 == 0);
+  const auto* block = static_cast<const BlockQ6_K*>(row);
+  for (const float* end = out + n; out != end; out += 256, ++block) {
+    for (std::size_t i = 0; i < 256; ++i) {
+      const std::size_t half = i / 128;          // of the block
+      const std::size_t quarter = i % 128 / 32;  // of that half
+      const std::size_t low = 64 * half + 32 * (quarter % 2) + i % 32;
+      const int code = ((block->low[low] >> (4 * (quarter / 2))) & 15) |
+                       (((block->high[32 * half + i % 32] >> (2 * quarter)) & 3) << 4);
+      out[i] = half_to_float(block->d) * static_cast<float>(block->scales[i / 16]) * static_cast<float>(code - 32);
+    }
+  }
+}
+
+// matmul
+
+constexpr std::size_t panel = 256;     // weights unpacked at a time; a multiple of every block
+constexpr std::size_t token_tile = 4;  // activation rows that share an unpacked panel
+
+double dot_panel(const float* w, const float* x, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+double dot_panel(const float* w, const ActivationBlock* x, std::size_t n) {
+  double sum = 0;
+  for (std::size_t b = 0; b < n / 32; ++b) {
+    double block_sum = 0;
+    for (std::size_t i = 0; i < 32; ++i) block_sum += static_cast<double>(w[32 * b + i]) * x[b].q[i];
+    sum += block_sum * static_cast<double>(x[b].scale);
+  }
+  return sum;
+}
+
+template <typename Activation, DType type, void (*dequantize)(const void*, float*, std::size_t)>
+void matmul(const MatmulArgs& args) {
+  constexpr std::size_t values = sizeof(Activation) == sizeof(float) ? 1 : 32;  // in one Activation
+  assert(args.cols % values == 0);
+  const auto* activations = static_cast<const Activation*>(args.activations);
+  const std::size_t activation_row = args.cols / values;
+  const DTypeTraits& stored = traits(type);
+  const auto* weights = static_cast<const std::uint8_t*>(args.weights);
+  for (std::size_t r = 0; r < args.rows; ++r, weights += args.cols / stored.elements * stored.bytes) {
+    for (std::size_t first = 0; first < args.tokens; first += token_tile) {
+      const std::size_t tokens = std::min(token_tile, args.tokens - first);
+      double sums[token_tile] = {};
+      float w[panel];
+      for (std::size_t c = 0; c < args.cols; c += panel) {
+        const std::size_t n = std::min(panel, args.cols - c);
+        dequantize(weights + c / stored.elements * stored.bytes, w, n);
+        for (std::size_t t = 0; t < tokens; ++t) {
+          sums[t] += dot_panel(w, activations + (first + t) * activation_row + c / values, n);
+        }
+      }
+      for (std::size_t t = 0; t < tokens; ++t) {
+        args.out[(first + t) * args.out_stride + r] = static_cast<float>(sums[t]);
+      }
+    }
+  }
+}
+
+// cache
+
+float to_float(float x) { return x; }
+float to_float(std::uint16_t x) { return half_to_float(x); }
+
+template <typename T>
+void scores(const float* q, AttentionRun keys, std::size_t head_dim, float* out) {
+  const auto* key = static_cast<const T*>(keys.data);
+  for (std::size_t i = 0; i < keys.positions; ++i, key += head_dim) {
+    double sum = 0;
+    for (std::size_t d = 0; d < head_dim; ++d) sum += static_cast<double>(q[d]) * static_cast<double>(to_float(key[d]));
+    out[i] = static_cast<float>(sum);
+  }
+}
+
+// Sums in float: the order of the positions, which may come in two runs, must not depend on where one run ends.
+template <typename T>
+void accumulate(const float* p, AttentionRun values, std::size_t head_dim, float* acc) {
+  const auto* value = static_cast<const T*>(values.data);
+  for (std::size_t i = 0; i < values.positions; ++i, value += head_dim) {
+    for (std::size_t d = 0; d < head_dim; ++d) acc[d] += p[i] * to_float(value[d]);
+  }
+}
+
+void store_f32(const float* x, void* row, std::size_t n) { std::memcpy(row, x, n * sizeof(float)); }
+
+void store_f16(const float* x, void* row, std::size_t n) {
+  std::transform(x, x + n, static_cast<std::uint16_t*>(row), float_to_half);
+}
+
+// elementwise
+
+void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
+  assert(n % 32 == 0);
+  for (const float* end = x + n; x != end; x += 32, ++out) {
+    float max = 0;
+    bool finite = true;
+    for (std::size_t i = 0; i < 32; ++i) {
+      max = std::max(max, std::fabs(x[i]));
+      finite = finite && std::isfinite(x[i]);
+    }
+    *out = {};
+    const float scale = max / 127.0F;
+    if (!finite) {
+      out->scale = out->sum[0] = out->sum[1] = std::numeric_limits<float>::quiet_NaN();
+    } else if (scale >= FLT_MIN) {
+      out->scale = scale;
+      int sums[2] = {};
+      for (std::size_t i = 0; i < 32; ++i) {
+        out->q[i] = static_cast<std::int8_t>(std::nearbyint(x[i] / scale));
+        sums[i / 16] += out->q[i];
+      }
+      out->sum[0] = scale * static_cast<float>(sums[0]);
+      out->sum[1] = scale * static_cast<float>(sums[1]);
+    }
+  }
+}
+
+double sum_of_squares(const float* x, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+float mean_square(const float* x, std::size_t n) {
+  return static_cast<float>(sum_of_squares(x, n) / static_cast<double>(n));
+}
+
+void rms_norm(const float* x, const float* weight, float eps, float* out, std::size_t n) {
+  const double mean = sum_of_squares(x, n) / static_cast<double>(n);
+  const auto scale = static_cast<float>(1.0 / std::sqrt(mean + static_cast<double>(eps)));
+  for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * scale * (weight != nullptr ? weight[i] : 1.0F);
+}
+
+void rope(float* x, const float* cos, const float* sin, std::size_t n) {
+  assert(n % 2 == 0);
+  const std::size_t half = n / 2;
+  for (std::size_t i = 0; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[i + half];
+    x[i] = a * cos[i] - b * sin[i];
+    x[i + half] = b * cos[i] + a * sin[i];
+  }
+}
+
+void softmax(float* x, std::size_t n) {
+  float max = -std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < n; ++i) max = std::max(max, x[i]);  // skips NaN, which reaches every output by the sum
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    x[i] = std::exp(x[i] - max);
+    sum += static_cast<double>(x[i]);
+  }
+  const auto scale = static_cast<float>(1.0 / sum);
+  for (std::size_t i = 0; i < n; ++i) x[i] *= scale;
+}
+
+void gelu_mul(float* gate, const float* up, std::size_t n) {
+  constexpr float sqrt_2_over_pi = 0.79788456080286536F;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float x = gate[i];
+    const float gelu = 0.5F * x * (1.0F + std::tanh(sqrt_2_over_pi * (x + 0.044715F * x * x * x)));
+    gate[i] = gelu * up[i];
+  }
+}
+
+void gaussian_topk(float* gate, float multiplier, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(gate[i]);
+  const double mean = sum / static_cast<double>(n);
+  double squares = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double difference = static_cast<double>(gate[i]) - mean;
+    squares += difference * difference;
+  }
+  const double deviation = std::sqrt(squares / static_cast<double>(n));
+  const auto cutoff = static_cast<float>(mean + static_cast<double>(multiplier) * deviation);
+  for (std::size_t i = 0; i < n; ++i) {
+    const float above = gate[i] - cutoff;
+    gate[i] = above < 0 ? 0.0F : above;  // NaN stays
+  }
+}
+
+void axpy(float a, const float* x, float* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
+void add(const float* x, float* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+void mul(const float* x, float* y, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) y[i] *= x[i];
+}
+
+void scale(float a, float* x, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] *= a;
+}
+
+void soft_cap(float* x, float cap, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
+}
+
+constexpr Kernels make_table() {
+  Kernels k{};
+  k.name = "scalar";
+  const auto set = [&k](DType type, WeightKernels w) { k.weights[static_cast<std::size_t>(type)] = w; };
+  set(DType::f32, {from_f32, matmul<float, DType::f32, from_f32>, false});
+  set(DType::f16, {from_f16, matmul<float, DType::f16, from_f16>, false});
+  set(DType::bf16, {from_bf16, matmul<float, DType::bf16, from_bf16>, false});
+  set(DType::q4_0, {from_q4_0, matmul<ActivationBlock, DType::q4_0, from_q4_0>, true});
+  set(DType::q8_0, {from_q8_0, matmul<ActivationBlock, DType::q8_0, from_q8_0>, true});
+  set(DType::q4_k, {from_q4_k, matmul<ActivationBlock, DType::q4_k, from_q4_k>, true});
+  set(DType::q5_k, {from_q5_k, matmul<ActivationBlock, DType::q5_k, from_q5_k>, true});
+  set(DType::q6_k, {from_q6_k, matmul<ActivationBlock, DType::q6_k, from_q6_k>, true});
+  k.cache_f16 = {scores<std::uint16_t>, accumulate<std::uint16_t>, store_f16};
+  k.cache_f32 = {scores<float>, accumulate<float>, store_f32};
+  k.quantize_activations = quantize_activations;
+  k.mean_square = mean_square;
+  k.rms_norm = rms_norm;
+  k.rope = rope;
+  k.softmax = softmax;
+  k.gelu_mul = gelu_mul;
+  k.gaussian_topk = gaussian_topk;
+  k.axpy = axpy;
+  k.add = add;
+  k.mul = mul;
+  k.scale = scale;
+  k.soft_cap = soft_cap;
+  return k;
+}
+
+constexpr Kernels table = make_table();
+
+}  // namespace
+
+const Kernels& scalar() noexcept { return table; }
+
+}  // namespace gemlet::kernels
