@@ -45,15 +45,16 @@ class Row:
 
 
 def llama_tokens(folder: Path, model: Path, text: Path) -> list[int]:
-    command: list[str | Path] = [folder / "llama-tokenize", "-m", model, "-f", text, "--ids", "--log-disable"]
+    command: list[str | Path] = [folder / "llama-tokenize", "-m", model, "-f", text, "--ids", "--no-escape"]
     output = llama_tools.run(command)
     ids: list[int] = json.loads(output[output.rindex("[") :])
     return ids
 
 
 def llama_perplexity(folder: Path, model: Path, text: Path, windows: int, threads: int) -> tuple[float, float]:
-    command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "-t", str(threads)]
-    output = llama_tools.run([*command, "-c", str(WINDOW), "-b", str(WINDOW), "--chunks", str(windows)])
+    command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "--no-escape"]
+    command += ["-t", str(threads), "--chunks", str(windows)]
+    output = llama_tools.run([*command, "-c", str(WINDOW), "-b", str(WINDOW)])
     found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", output)
     if found is None:
         raise llama_tools.ToolError(f"{model}: llama-perplexity printed no estimate\n{output[-2000:]}")
