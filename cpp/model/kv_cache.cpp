@@ -28,6 +28,10 @@ std::size_t KvCache::first_kept(std::size_t layer) const {
 }
 
 bool KvCache::rewind(std::size_t length) {
+  if (length == 0) {
+    length_ = stored_ = 0;
+    return true;
+  }
   for (const Layer& layer : layers_) {
     if (layer.window == 0 || stored_ <= layer.slots) continue;
     const std::size_t oldest = stored_ - layer.slots;
