@@ -1,0 +1,300 @@
+#include "engine/vocabulary.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace gemlet {
+namespace {
+
+constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
+
+[[noreturn]] void fail(const GgufFile& file, std::string_view key, const std::string& what) {
+  throw Error(Error::Kind::format, file.path().string() + ": " + std::string(key) + " " + what);
+}
+
+void expect_length(const GgufFile& file, std::string_view key, std::size_t found, std::size_t tokens) {
+  if (found != tokens) {
+    fail(file, key,
+         "has " + std::to_string(found) + " entries, expected one for each of the " + std::to_string(tokens) +
+             " tokens");
+  }
+}
+
+/// "<0x41>" to 0x41.
+std::optional<unsigned char> parse_byte_piece(std::string_view piece) {
+  unsigned char value = 0;
+  if (piece.size() != 6 || !piece.starts_with("<0x") || !piece.ends_with('>')) {
+    return std::nullopt;
+  }
+  const char* end = piece.data() + 5;
+  const auto [stop, error] = std::from_chars(piece.data() + 3, end, value, 16);
+  return error == std::errc() && stop == end ? std::optional(value) : std::nullopt;
+}
+
+std::size_t table_size(std::size_t entries) { return std::bit_ceil(2 * entries + 1); }
+
+std::uint64_t pair_key(Token left, Token right) {
+  return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+}
+
+std::size_t pair_slot(std::uint64_t pair, std::size_t slots) {
+  // Fibonacci hashing; the high bits are the well-mixed ones.
+  return static_cast<std::size_t>((pair * 0x9E3779B97F4A7C15ULL) >> 32) & (slots - 1);
+}
+
+bool is_text(TokenKind kind) {
+  return kind == TokenKind::normal || kind == TokenKind::user_defined || kind == TokenKind::unused;
+}
+
+std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  result.reserve(text.size());
+  for (std::size_t begin = 0;;) {
+    const std::size_t found = text.find(from, begin);
+    result += text.substr(begin, found - begin);
+    if (found == std::string_view::npos) {
+      return result;
+    }
+    result += to;
+    begin = found + from.size();
+  }
+}
+
+}  // namespace
+
+std::string escape_spaces(std::string_view text) { return replace_all(text, " ", kSpaceSymbol); }
+
+std::string unescape_spaces(std::string_view text) { return replace_all(text, kSpaceSymbol, " "); }
+
+Vocabulary::Vocabulary(const GgufFile& file) {
+  constexpr std::string_view kModel = "tokenizer.ggml.model";
+  const std::string_view model = file.get_string(kModel);
+  if (model != "llama" && model != "gemma4") {
+    throw Error(Error::Kind::unsupported, file.path().string() + ": " + std::string(kModel) + " is \"" +
+                                              std::string(model) + "\", expected \"llama\" or \"gemma4\"");
+  }
+  by_score_ = model == "llama";
+  // The default is llama.cpp's: a file of the llama kind that says nothing means a prefix.
+  space_prefix_ = by_score_ && file.find_bool("tokenizer.ggml.add_space_prefix", true);
+  read_pieces(file);
+  read_kinds(file);
+  index_pieces();
+  by_score_ ? read_scores(file) : read_merges(file);
+  read_special_ids(file);
+  user_defined_ = match_kinds(false);
+  special_ = match_kinds(true);
+}
+
+void Vocabulary::read_pieces(const GgufFile& file) {
+  constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
+  const GgufStrings& tokens = file.get_strings(kTokens);
+  if (tokens.empty() || tokens.size() > std::numeric_limits<Token>::max()) {
+    fail(file, kTokens, "has " + std::to_string(tokens.size()) + " entries, expected 1 to 2147483647");
+  }
+  pieces_.reserve(std::accumulate(tokens.begin(), tokens.end(), std::size_t{0},
+                                  [](std::size_t sum, std::string_view piece) { return sum + piece.size(); }));
+  ends_.reserve(tokens.size());
+  for (const std::string_view piece : tokens) {
+    pieces_ += piece;
+    ends_.push_back(pieces_.size());
+    longest_piece_ = std::max(longest_piece_, escape_spaces(piece).size());
+  }
+}
+
+void Vocabulary::read_kinds(const GgufFile& file) {
+  constexpr std::string_view kTypes = "tokenizer.ggml.token_type";
+  byte_tokens_.fill(kNoToken);
+  kinds_.assign(ends_.size(), TokenKind::normal);
+  if (!file.contains(kTypes)) {
+    return;
+  }
+  const std::vector<std::int64_t>& types = file.get_integers(kTypes);
+  expect_length(file, kTypes, types.size(), kinds_.size());
+  // GGUF numbers the types from 1, in the order of TokenKind.
+  constexpr std::int64_t kByteType = static_cast<std::int64_t>(TokenKind::byte) + 1;
+  for (std::size_t i = 0; i < kinds_.size(); ++i) {
+    const auto token = static_cast<Token>(i);
+    if (types[i] < 1 || types[i] > kByteType) {
+      fail(file, kTypes, "has " + std::to_string(types[i]) + " for token " + std::to_string(i) + ", expected 1 to 6");
+    }
+    kinds_[i] = static_cast<TokenKind>(types[i] - 1);
+    if (kinds_[i] == TokenKind::unknown && unknown_ == kNoToken) {
+      unknown_ = token;
+    }
+    if (kinds_[i] == TokenKind::byte) {
+      const auto byte = parse_byte_piece(piece(token));
+      if (!byte) {
+        fail(file, kTypes,
+             "makes token " + std::to_string(i) + " a byte, but its piece is \"" + std::string(piece(token)) +
+                 "\", expected \"<0x00>\" to \"<0xFF>\"");
+      }
+      byte_tokens_[*byte] = token;
+    }
+  }
+}
+
+void Vocabulary::index_pieces() {
+  index_.assign(table_size(ends_.size()), kNoToken);
+  for (const bool text : {true, false}) {
+    for (Token token = 0; token < size(); ++token) {
+      if (is_text(kind(token)) != text) {
+        continue;
+      }
+      const std::string escaped = escape_spaces(piece(token));
+      std::size_t slot = std::hash<std::string_view>{}(escaped) & (index_.size() - 1);
+      while (index_[slot] != kNoToken && escape_spaces(piece(index_[slot])) != escaped) {
+        slot = (slot + 1) & (index_.size() - 1);
+      }
+      if (index_[slot] == kNoToken) {
+        index_[slot] = token;
+      }
+    }
+  }
+}
+
+void Vocabulary::read_scores(const GgufFile& file) {
+  constexpr std::string_view kScores = "tokenizer.ggml.scores";
+  const std::vector<double>& scores = file.get_numbers(kScores);
+  expect_length(file, kScores, scores.size(), kinds_.size());
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (std::isnan(scores[i])) {
+      fail(file, kScores, "is NaN for token " + std::to_string(i));
+    }
+  }
+  std::vector<std::uint32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return scores[a] > scores[b]; });
+  score_ranks_.resize(scores.size());
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && scores[order[i]] != scores[order[i - 1]]) {
+      ++rank;  // equal scores share a rank: then the leftmost pair goes first
+    }
+    score_ranks_[order[i]] = rank;
+  }
+}
+
+void Vocabulary::read_merges(const GgufFile& file) {
+  constexpr std::string_view kMerges = "tokenizer.ggml.merges";
+  const GgufStrings& merges = file.get_strings(kMerges);
+  if (merges.size() > std::numeric_limits<std::uint32_t>::max()) {
+    fail(file, kMerges, "has " + std::to_string(merges.size()) + " entries, expected at most 4294967295");
+  }
+  rules_.assign(table_size(merges.size()), {kNoPair, {0, kNoToken}});
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const auto reject = [&](const std::string& why) {
+      fail(file, kMerges, "entry " + std::to_string(i) + ", \"" + std::string(merges[i]) + "\": " + why);
+    };
+    const auto find_part = [&](std::string_view part) {
+      const auto token = find(part);
+      if (!token) {
+        reject("\"" + std::string(part) + "\" is not a token");
+      }
+      return *token;
+    };
+    const std::size_t space = merges[i].find(' ');
+    if (space == std::string_view::npos || space == 0 || space + 1 == merges[i].size() ||
+        merges[i].find(' ', space + 1) != std::string_view::npos) {
+      reject("expected two pieces with a space between them");
+    }
+    const std::string_view left = merges[i].substr(0, space);
+    const std::string_view right = merges[i].substr(space + 1);
+    const Token tokens[] = {find_part(left), find_part(right), find_part(std::string(left) + std::string(right))};
+    if (!std::all_of(std::begin(tokens), std::end(tokens), [&](Token token) { return is_text(kind(token)); })) {
+      continue;  // plain text never becomes a control token
+    }
+    const std::uint64_t pair = pair_key(tokens[0], tokens[1]);
+    std::size_t slot = pair_slot(pair, rules_.size());
+    while (rules_[slot].pair != kNoPair && rules_[slot].pair != pair) {
+      slot = (slot + 1) & (rules_.size() - 1);
+    }
+    rules_[slot] = {pair, {static_cast<std::uint32_t>(i), tokens[2]}};
+  }
+}
+
+void Vocabulary::read_special_ids(const GgufFile& file) {
+  const auto read = [&](std::string_view key) {
+    const std::uint32_t id = file.get_u32(key);
+    if (id >= kinds_.size()) {
+      fail(file, key, "is " + std::to_string(id) + ", expected less than the " + std::to_string(size()) + " tokens");
+    }
+    return static_cast<Token>(id);
+  };
+  bos_ = read("tokenizer.ggml.bos_token_id");
+  if (constexpr std::string_view kUnknown = "tokenizer.ggml.unknown_token_id"; file.contains(kUnknown)) {
+    unknown_ = read(kUnknown);
+  }
+  for (const std::string_view key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+    if (file.contains(key)) {
+      ends_of_text_.push_back(read(key));
+    }
+  }
+  // Converters often leave out the eot key: Gemma's turns end with the first of these, newer ones with the second.
+  for (const std::string_view end_of_turn : {"<end_of_turn>", "<turn|>"}) {
+    const auto token = find(end_of_turn);
+    if (token && (kind(*token) == TokenKind::control || kind(*token) == TokenKind::user_defined)) {
+      ends_of_text_.push_back(*token);
+    }
+  }
+}
+
+PieceMatcher Vocabulary::match_kinds(bool control) const {
+  std::vector<std::pair<std::string, Token>> pieces;
+  for (Token token = 0; token < size(); ++token) {
+    if (kind(token) == TokenKind::user_defined || (control && kind(token) == TokenKind::control)) {
+      pieces.emplace_back(by_score_ ? escape_spaces(piece(token)) : std::string(piece(token)), token);
+    }
+  }
+  return PieceMatcher(std::move(pieces));
+}
+
+std::string_view Vocabulary::piece(Token token) const {
+  const auto i = static_cast<std::size_t>(token);
+  const std::size_t begin = i == 0 ? 0 : ends_[i - 1];
+  return std::string_view(pieces_).substr(begin, ends_[i] - begin);
+}
+
+unsigned char Vocabulary::byte_value(Token token) const { return parse_byte_piece(piece(token)).value(); }
+
+Token Vocabulary::lookup(std::string_view piece) const {
+  std::size_t slot = std::hash<std::string_view>{}(piece) & (index_.size() - 1);
+  for (; index_[slot] != kNoToken; slot = (slot + 1) & (index_.size() - 1)) {
+    const std::string_view candidate = this->piece(index_[slot]);
+    if (candidate == piece || (candidate.find(' ') != std::string_view::npos && escape_spaces(candidate) == piece)) {
+      return index_[slot];
+    }
+  }
+  return kNoToken;
+}
+
+std::optional<Token> Vocabulary::find(std::string_view piece) const {
+  const Token token = lookup(escape_spaces(piece));
+  return token == kNoToken ? std::nullopt : std::optional(token);
+}
+
+Token Vocabulary::find_text(std::string_view piece) const {
+  if (piece.size() > longest_piece_) {
+    return kNoToken;
+  }
+  const Token token = piece == " " ? lookup(kSpaceSymbol) : lookup(piece);
+  return token != kNoToken && is_text(kind(token)) ? token : kNoToken;
+}
+
+Vocabulary::Merge Vocabulary::find_merge(Token left, Token right) const {
+  const std::uint64_t pair = pair_key(left, right);
+  std::size_t slot = pair_slot(pair, rules_.size());
+  while (rules_[slot].pair != kNoPair && rules_[slot].pair != pair) {
+    slot = (slot + 1) & (rules_.size() - 1);
+  }
+  return rules_[slot].merge;
+}
+
+bool Vocabulary::is_end(Token token) const {
+  return std::find(ends_of_text_.begin(), ends_of_text_.end(), token) != ends_of_text_.end();
+}
+
+}  // namespace gemlet
