@@ -66,8 +66,8 @@ inline int run_tests() {
 
 #define CHECK_JOIN2(a, b) a##b
 #define CHECK_JOIN(a, b) CHECK_JOIN2(a, b)
-#define TEST(name)                                                                          \
-  static void CHECK_JOIN(test_, __LINE__)();                                                \
+#define TEST(name)                                                                                 \
+  static void CHECK_JOIN(test_, __LINE__)();                                                       \
   static const check::Register CHECK_JOIN(register_, __LINE__)(name, CHECK_JOIN(test_, __LINE__)); \
   static void CHECK_JOIN(test_, __LINE__)()
 #define CHECK(condition) check::that((condition), #condition)

@@ -1,0 +1,225 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gguf_builder.hpp"
+
+// A complete Gemma 3n GGUF of about 300 KB with random weights, whose dimensions differ from each other and from those
+// of the published models, and that holds every tensor type. It says nothing sensible; it is here to be loaded.
+namespace tiny {
+
+inline constexpr std::uint64_t hidden = 64;
+inline constexpr std::uint64_t heads = 3;
+inline constexpr std::uint64_t kv_heads = 1;
+inline constexpr std::uint64_t head_dim = 32;
+inline constexpr std::uint64_t ffn = 256;  // K-quants want rows of 256
+inline constexpr std::uint64_t ple = 32;
+inline constexpr std::uint64_t laurel_rank = 8;
+inline constexpr std::uint64_t altup = 4;
+inline constexpr std::uint64_t layers = 5;
+inline constexpr std::uint64_t shared_layers = 2;
+inline constexpr std::uint64_t window = 6;
+inline constexpr std::uint64_t context = 128;
+inline constexpr std::uint64_t ple_missing_rows =
+    4;  // the table of per-layer embeddings is shorter than the vocabulary
+
+/// Numbers that are the same everywhere, unlike those of <random>'s distributions.
+class Random {
+ public:
+  explicit Random(std::uint64_t seed) : state_(seed) {}
+  std::uint64_t next() {  // splitmix64
+    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+  }
+  std::uint64_t below(std::uint64_t n) { return next() % n; }
+  float uniform() { return static_cast<float>(next() >> 40) / 8388608.0F - 1.0F; }  // [-1, 1)
+
+ private:
+  std::uint64_t state_;
+};
+
+/// `count` values in storage type `type`, evenly spread over about [-bound, bound].
+inline std::string random_values(gemlet::DType type, std::uint64_t count, float bound, Random& random) {
+  const gemlet::DTypeTraits& stored = gemlet::traits(type);
+  const auto half = [](float value) {  // value is a positive normal half
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    return static_cast<std::uint16_t>((bits >> 13) - (112 << 10));
+  };
+  std::string data;
+  for (std::uint64_t block = 0; block < count / stored.elements; ++block) {
+    std::string bytes(stored.bytes, '\0');
+    const float value = bound * random.uniform();
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &value, sizeof bits);
+    for (char& byte : bytes) byte = static_cast<char>(random.next());
+    const auto put_half = [&](std::size_t at, float scale) {
+      const std::uint16_t h = half(scale);
+      std::memcpy(bytes.data() + at, &h, sizeof h);
+    };
+    switch (type) {
+      case gemlet::DType::f32:
+        std::memcpy(bytes.data(), &bits, 4);
+        break;
+      case gemlet::DType::bf16: {
+        const auto top = static_cast<std::uint16_t>(bits >> 16);
+        std::memcpy(bytes.data(), &top, 2);
+        break;
+      }
+      case gemlet::DType::f16:
+        put_half(0, bound * (0.01F + 0.99F * static_cast<float>(random.below(1024)) / 1024));
+        if (random.below(2) == 0) bytes[1] = static_cast<char>(bytes[1] | '\x80');
+        break;
+      case gemlet::DType::q4_0:
+        put_half(0, bound / 8);
+        break;
+      case gemlet::DType::q8_0:
+        put_half(0, bound / 128);
+        break;
+      case gemlet::DType::q4_k:
+        put_half(0, bound / 472);  // 63 * 15 / 2
+        put_half(2, bound / 32);
+        break;
+      case gemlet::DType::q5_k:
+        put_half(0, bound / 976);
+        put_half(2, bound / 32);
+        break;
+      case gemlet::DType::q6_k:
+        put_half(208, bound / 4096);
+        break;
+    }
+    data += bytes;
+  }
+  return data;
+}
+
+inline std::vector<std::string> vocabulary() {
+  std::vector<std::string> tokens = {"<pad>", "<eos>", "<bos>", "<unk>"};
+  constexpr const char* digits = "0123456789ABCDEF";
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.push_back(std::string("<0x") + digits[byte / 16] + digits[byte % 16] + ">");
+  }
+  for (const char* special : {"<start_of_turn>", "<end_of_turn>"}) tokens.emplace_back(special);
+  for (const char* piece :
+       {"\u2581", "he", "ll", "hell", "hello", "\u2581wo", "\u2581w", "or", "ld", "orld", "\u2581world", "\n"}) {
+    tokens.emplace_back(piece);
+  }
+  for (char c = 'a'; c <= 'z'; ++c) tokens.emplace_back(1, c);
+  return tokens;
+}
+
+inline void add_tokenizer(gguf::Builder& file) {
+  const std::vector<std::string> tokens = vocabulary();
+  std::vector<float> scores;
+  std::vector<std::int32_t> types;  // 1 normal, 2 unknown, 3 control, 6 byte
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    scores.push_back(i < 262 ? 0.0F : -static_cast<float>(i - 262));
+    types.push_back(i == 3 ? 2 : i < 3 ? 3 : i < 260 ? 6 : i < 262 ? 3 : 1);
+  }
+  file.add_string("tokenizer.ggml.model", "llama");
+  file.add_strings("tokenizer.ggml.tokens", tokens);
+  file.add_array("tokenizer.ggml.scores", gguf::f32, scores);
+  file.add_array("tokenizer.ggml.token_type", gguf::i32, types);
+  file.add_u32("tokenizer.ggml.bos_token_id", 2);
+  file.add_u32("tokenizer.ggml.eos_token_id", 1);
+  file.add_u32("tokenizer.ggml.unknown_token_id", 3);
+  file.add_u32("tokenizer.ggml.padding_token_id", 0);
+  file.add_bool("tokenizer.ggml.add_bos_token", true);
+  file.add_bool("tokenizer.ggml.add_space_prefix", false);
+  file.add_string("tokenizer.chat_template", "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}");
+}
+
+inline void add_config(gguf::Builder& file) {
+  const std::string key = "gemma3n.";
+  file.add_string("general.architecture", "gemma3n");
+  file.add_string("general.name", "tiny");
+  file.add_u32(key + "context_length", context);
+  file.add_u32(key + "embedding_length", hidden);
+  file.add_u32(key + "block_count", layers);
+  file.add_array<std::uint32_t>(key + "feed_forward_length", gguf::u32, std::vector<std::uint32_t>(layers, ffn));
+  file.add_u32(key + "attention.head_count", heads);
+  file.add_u32(key + "attention.head_count_kv", kv_heads);
+  file.add_u32(key + "attention.key_length", head_dim);
+  file.add_u32(key + "attention.value_length", head_dim);
+  file.add_f32(key + "attention.layer_norm_rms_epsilon", 1e-6F);
+  file.add_f32(key + "rope.freq_base", 1e6F);
+  file.add_f32(key + "rope.freq_base_swa", 1e4F);
+  file.add_u32(key + "attention.sliding_window", window);
+  file.add_array<std::uint8_t>(key + "attention.sliding_window_pattern", gguf::boolean, {1, 1, 0, 1, 0});
+  file.add_u32(key + "attention.shared_kv_layers", shared_layers);
+  file.add_u32(key + "altup.active_idx", 0);
+  file.add_u32(key + "altup.num_inputs", altup);
+  file.add_u32(key + "embedding_length_per_layer_input", ple);
+  constexpr float dense = -std::numeric_limits<float>::infinity();
+  file.add_array<float>(key + "activation_sparsity_scale", gguf::f32, {1.6448536F, 0.5F, dense, dense, dense});
+  file.add_f32(key + "final_logit_softcapping", 30.0F);
+}
+
+inline void add_tensors(gguf::Builder& file, Random& random) {
+  using gemlet::DType;
+  const auto add = [&](const std::string& name, DType type, std::vector<std::uint64_t> dims, float bound) {
+    std::uint64_t count = 1;
+    for (const std::uint64_t dim : dims) count *= dim;
+    file.add_tensor(name + ".weight", static_cast<std::uint32_t>(type), dims,
+                    random_values(type, count, bound, random));
+  };
+  const auto norm = [&](const std::string& name, std::uint64_t width) {
+    std::vector<float> values(width);
+    for (float& value : values) value = 1.0F + 0.2F * random.uniform();
+    file.add_floats(name + ".weight", {width}, values);
+  };
+  const std::uint64_t vocab = vocabulary().size();
+  add("token_embd", DType::q8_0, {hidden, vocab}, 1.0F);
+  add("per_layer_token_embd", DType::q8_0, {ple * layers, vocab - ple_missing_rows}, 0.2F);
+  add("per_layer_model_proj", DType::bf16, {hidden, ple * layers}, 0.2F);
+  norm("per_layer_proj_norm", ple);
+  add("altup_proj", DType::q4_0, {hidden, hidden, altup - 1}, 0.2F);
+  add("altup_unembd_proj", DType::f16, {hidden, hidden, altup - 1}, 0.2F);
+  norm("output_norm", hidden);
+  constexpr DType down_types[] = {DType::q4_k, DType::q5_k, DType::q6_k, DType::q8_0, DType::q4_0};
+  for (std::uint64_t i = 0; i < layers; ++i) {
+    const std::string blk = "blk." + std::to_string(i) + ".";
+    norm(blk + "attn_norm", hidden);
+    add(blk + "attn_q", DType::q4_0, {hidden, heads * head_dim}, 0.2F);
+    norm(blk + "attn_q_norm", head_dim);
+    if (i < layers - shared_layers) {
+      add(blk + "attn_k", DType::q8_0, {hidden, kv_heads * head_dim}, 0.2F);
+      add(blk + "attn_v", DType::f16, {hidden, kv_heads * head_dim}, 0.2F);
+      norm(blk + "attn_k_norm", head_dim);
+    }
+    add(blk + "attn_output", DType::q4_0, {heads * head_dim, hidden}, 0.2F);
+    norm(blk + "post_attention_norm", hidden);
+    add(blk + "laurel_l", DType::f32, {hidden, laurel_rank}, 0.2F);
+    add(blk + "laurel_r", DType::bf16, {laurel_rank, hidden}, 0.2F);
+    norm(blk + "laurel_post_norm", hidden);
+    norm(blk + "ffn_norm", hidden);
+    add(blk + "ffn_gate", DType::q4_0, {hidden, ffn}, 0.2F);
+    add(blk + "ffn_up", DType::q8_0, {hidden, ffn}, 0.2F);
+    add(blk + "ffn_down", down_types[i], {ffn, hidden}, 0.3F);
+    norm(blk + "post_ffw_norm", hidden);
+    norm(blk + "altup_router_norm", hidden);
+    add(blk + "altup_router", DType::f32, {hidden, altup}, 0.2F);
+    add(blk + "altup_predict_coef", DType::f32, {altup, altup * altup}, 0.2F);
+    add(blk + "altup_correct_coef", DType::f32, {altup, altup}, 0.2F);
+    norm(blk + "altup_correct_scale", hidden);
+    add(blk + "inp_gate", DType::q8_0, {hidden, ple}, 0.2F);
+    add(blk + "proj", DType::q8_0, {ple, hidden}, 0.2F);
+    norm(blk + "post_norm", hidden);
+  }
+}
+
+inline gguf::Builder gemma3n(std::uint64_t seed = 1) {
+  gguf::Builder file;
+  Random random(seed);
+  add_config(file);
+  add_tokenizer(file);
+  add_tensors(file, random);
+  return file;
+}
+
+}  // namespace tiny
