@@ -1,4 +1,5 @@
-"""Tiny random Gemma 3n checkpoints in Hugging Face layout, with every feature switched on and no dimension like another.
+"""Tiny random Gemma 3n checkpoints in Hugging Face layout, with every feature switched on and no dimension like
+another.
 
 The weights are drawn so that each feature shows in the logits: norms away from one, AltUp coefficients of order one,
 a soft-cap that bites (logits of about 20 under a cap of 30).
@@ -128,7 +129,7 @@ class Tiny:
         """The text model's tensors by their names inside it, without K and V in the shared layers."""
         draw = _Draw(self.seed)
         hidden, ple, n = self.hidden, self.ple, self.altup
-        q_dim, kv_dim = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        q_dim = self.heads * self.head_dim
         width = len(self.layers) * ple
         tensors = {
             "embed_tokens.weight": draw.normal((self.vocab, hidden), 1 / math.sqrt(hidden)),

@@ -17,7 +17,7 @@ from .recipes import PRESETS, RECIPES, find_recipe
 from .vocabulary import read_vocabulary
 from .writer import Progress, TypedTensor, write_gguf
 
-__all__ = ["PRESETS", "RECIPES", "ConvertError", "Conversion", "convert"]
+__all__ = ["PRESETS", "RECIPES", "Conversion", "ConvertError", "convert"]
 
 _log = logging.getLogger(__name__)
 

@@ -155,8 +155,8 @@ def _sharing(fields: _Fields, layers: int, shared: int, types: list[str]) -> Non
     lacking = sorted(set(types[layers - shared :]) - set(types[: layers - shared]))
     if lacking:
         fields.problems.append(
-            f"num_kv_shared_layers: the last {shared} of {layers} layers share keys and values, but no earlier layer is "
-            f"of the kind {', '.join(lacking)}"
+            f"num_kv_shared_layers: the last {shared} of {layers} layers share keys and values, but no earlier "
+            f"layer is of the kind {', '.join(lacking)}"
         )
 
 

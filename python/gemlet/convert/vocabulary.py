@@ -16,13 +16,10 @@ from .sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 
 #: Gemma's markup, which is control whatever a checkpoint without tokenizer_config.json calls it: a piece of text that a
 #: user types must not open a turn.
-_GEMMA_CONTROL = frozenset(
-    f"<{name}>"
-    for name in (
-        "pad eos bos start_of_turn end_of_turn start_of_image end_of_image image_soft_token start_of_audio end_of_audio "
-        "audio_soft_token"
-    ).split()
-)
+_TURNS = ("<start_of_turn>", "<end_of_turn>")
+_PICTURES = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
+_SOUND = ("<start_of_audio>", "<audio_soft_token>", "<end_of_audio>")
+_GEMMA_CONTROL = frozenset(("<pad>", "<eos>", "<bos>", *_TURNS, *_PICTURES, *_SOUND))
 _END_OF_TURN = "<end_of_turn>"
 #: What llama.cpp's converter gives tokens that SentencePiece has no score for.
 _ADDED_SCORE = -1000.0
