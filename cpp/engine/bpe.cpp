@@ -21,18 +21,18 @@ class Bpe {
   void encode(std::vector<Token>& tokens) {
     split();
     merge();
-    for (int i = symbols_.empty() ? kNone : 0; i != kNone; i = symbols_[i].next) {
+    for (int i = symbols_.empty() ? none : 0; i != none; i = symbols_[i].next) {
       emit(symbols_[i].part, tokens);
     }
   }
 
  private:
-  static constexpr int kNone = -1;
+  static constexpr int none = -1;
 
   struct Part {
     int begin;
     int size;     // bytes; 0: merged into the symbol before it
-    Token token;  // kNoToken: no piece
+    Token token;  // no_token: no piece
   };
   struct Symbol {
     Part part;
@@ -60,7 +60,7 @@ class Bpe {
     if (i > 0) {
       symbols_.back().next = i;
     }
-    symbols_.push_back({{static_cast<int>(begin), static_cast<int>(size), token}, i - 1, kNone, frozen});
+    symbols_.push_back({{static_cast<int>(begin), static_cast<int>(size), token}, i - 1, none, frozen});
   }
 
   void split() {
@@ -81,7 +81,7 @@ class Bpe {
   }
 
   void consider(int left) {
-    if (left == kNone || symbols_[left].next == kNone) {
+    if (left == none || symbols_[left].next == none) {
       return;
     }
     const Symbol& a = symbols_[left];
@@ -89,19 +89,19 @@ class Bpe {
     if (a.frozen || b.frozen) {
       return;
     }
-    const Part whole{a.part.begin, a.part.size + b.part.size, kNoToken};
+    const Part whole{a.part.begin, a.part.size + b.part.size, no_token};
     if (vocabulary_.by_score()) {
       const Token token = vocabulary_.find_text(bytes(whole));
-      if (token == kNoToken) {
+      if (token == no_token) {
         return;
       }
       agenda_.push({vocabulary_.score_rank(token), left, whole.size, token});
       if (vocabulary_.kind(token) == TokenKind::unused) {
         halves_[token] = {a.part, b.part};
       }
-    } else if (a.part.token != kNoToken && b.part.token != kNoToken) {
+    } else if (a.part.token != no_token && b.part.token != no_token) {
       const auto [rank, token] = vocabulary_.find_merge(a.part.token, b.part.token);
-      if (token != kNoToken) {
+      if (token != no_token) {
         agenda_.push({rank, left, whole.size, token});
       }
     }
@@ -115,7 +115,7 @@ class Bpe {
       const Candidate best = agenda_.top();
       agenda_.pop();
       Symbol& left = symbols_[best.left];
-      if (left.part.size == 0 || left.next == kNone || left.part.size + symbols_[left.next].part.size != best.size) {
+      if (left.part.size == 0 || left.next == none || left.part.size + symbols_[left.next].part.size != best.size) {
         continue;
       }
       Symbol& right = symbols_[left.next];
@@ -123,7 +123,7 @@ class Bpe {
       left.part.token = best.token;
       left.next = right.next;
       right.part.size = 0;
-      if (left.next != kNone) {
+      if (left.next != none) {
         symbols_[left.next].previous = best.left;
       }
       consider(left.previous);
@@ -138,7 +138,7 @@ class Bpe {
     while (!rest_.empty()) {
       const Part last = rest_.back();
       rest_.pop_back();
-      if (last.token == kNoToken) {
+      if (last.token == no_token) {
         emit_bytes(bytes(last), tokens);
       } else if (const auto found = halves_.find(last.token); found != halves_.end()) {
         rest_.push_back(found->second.second);
@@ -152,12 +152,12 @@ class Bpe {
 
   void emit_bytes(std::string_view bytes, std::vector<Token>& tokens) {
     const auto byte_token = [&](char c) { return vocabulary_.byte_token(static_cast<unsigned char>(c)); };
-    if (std::all_of(bytes.begin(), bytes.end(), [&](char c) { return byte_token(c) != kNoToken; })) {
+    if (std::all_of(bytes.begin(), bytes.end(), [&](char c) { return byte_token(c) != no_token; })) {
       std::transform(bytes.begin(), bytes.end(), std::back_inserter(tokens), byte_token);
       after_unknown_ = false;
       return;
     }
-    if (vocabulary_.unknown() == kNoToken) {
+    if (vocabulary_.unknown() == no_token) {
       throw Error(Error::Kind::argument, "\"" + std::string(bytes) +
                                              "\" has no token: the vocabulary has neither the byte tokens for it nor "
                                              "an unknown token");

@@ -22,7 +22,7 @@ PieceMatcher::PieceMatcher(std::vector<std::pair<std::string, Token>> pieces) {
   };
   std::vector<Range> ranges{{0, pieces.size(), 0}};
   label_.push_back(0);
-  fallback_.push_back(kRoot);
+  fallback_.push_back(root);
   for (Node node = 0; node < ranges.size(); ++node) {
     auto [begin, end, depth] = ranges[node];
     std::int32_t longest = -1;
@@ -30,7 +30,7 @@ PieceMatcher::PieceMatcher(std::vector<std::pair<std::string, Token>> pieces) {
       longest = static_cast<std::int32_t>(matches_.size());
       matches_.emplace_back(depth, pieces[begin].second);
       ++begin;
-    } else if (node != kRoot) {
+    } else if (node != root) {
       longest = longest_[fallback_[node]];  // of a shallower node, which came earlier
     }
     longest_.push_back(longest);
@@ -43,7 +43,7 @@ PieceMatcher::PieceMatcher(std::vector<std::pair<std::string, Token>> pieces) {
       }
       ranges.push_back({begin, next, depth + 1});
       label_.push_back(byte);
-      fallback_.push_back(node == kRoot ? kRoot : advance(fallback_[node], byte));
+      fallback_.push_back(node == root ? root : advance(fallback_[node], byte));
       begin = next;
     }
   }
@@ -54,12 +54,12 @@ PieceMatcher::Node PieceMatcher::child(Node node, unsigned char byte) const {
   const auto begin = label_.begin() + first_child_[node];
   const auto end = label_.begin() + first_child_[node + 1];
   const auto found = std::lower_bound(begin, end, byte);
-  return found != end && *found == byte ? static_cast<Node>(found - label_.begin()) : kRoot;
+  return found != end && *found == byte ? static_cast<Node>(found - label_.begin()) : root;
 }
 
 PieceMatcher::Node PieceMatcher::advance(Node node, unsigned char byte) const {
   for (;;) {
-    if (const Node next = child(node, byte); next != kRoot || node == kRoot) {
+    if (const Node next = child(node, byte); next != root || node == root) {
       return next;
     }
     node = fallback_[node];
@@ -72,7 +72,7 @@ std::vector<PieceMatcher::Match> PieceMatcher::find(std::string_view text) const
     return found;
   }
   std::vector<std::int32_t> starting(text.size());  // the longest piece that starts here
-  Node node = kRoot;
+  Node node = root;
   for (std::size_t i = text.size(); i-- > 0;) {
     node = advance(node, static_cast<unsigned char>(text[i]));
     starting[i] = longest_[node];

@@ -31,9 +31,9 @@ class PieceMatcher {
 
  private:
   using Node = std::uint32_t;
-  static constexpr Node kRoot = 0;
+  static constexpr Node root = 0;
 
-  /// The node's child for a byte, or kRoot if it has none (the root is nobody's child).
+  /// The node's child for a byte, or root if it has none (the root is nobody's child).
   Node child(Node node, unsigned char byte) const;
   Node advance(Node node, unsigned char byte) const;
 

@@ -3,6 +3,7 @@
 #include <random>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "gemlet/gemlet.hpp"
@@ -16,16 +17,35 @@ class Sampler {
   /// Throws Error(argument) naming the field that is out of range. `prompt` feeds the repetition penalty.
   Sampler(const Sampling& sampling, int vocabulary, std::span<const Token> prompt);
 
-  /// Throws Error(argument) if every logit is NaN or minus infinity.
+  /// `logits`: one for each token. Throws Error(argument) if one of them is NaN or plus infinity, which no softmax
+  /// survives, or if all of them (after the bias) are minus infinity; the Sampler has not changed then. `logprob` and
+  /// `top` are filled in only for top_logprobs > 0, as they take an exponential for each token of the vocabulary.
   SampledToken sample(std::span<const float> logits);
 
  private:
+  struct Candidate {
+    float logit;
+    Token token;
+    bool operator<(const Candidate& other) const {  // the likelier first, the lower id first among equals
+      return logit != other.logit ? logit > other.logit : token < other.token;
+    }
+  };
+
+  void check(std::span<const float> logits) const;
+  void add_bias_and_penalties();
+  Token draw();
+  /// The `count` best candidates of adjusted_, best first.
+  static std::vector<Candidate> best(std::span<const float> logits, std::size_t count);
+  double weight(const Candidate& candidate, float greatest) const;
+  void keep_top_p(std::vector<Candidate>& candidates, float greatest) const;
+  void report(std::span<const float> logits, SampledToken& sampled) const;
+
   Sampling sampling_;
-  int vocabulary_;
+  std::size_t vocabulary_;
   std::mt19937_64 random_;
+  std::unordered_set<Token> seen_;  // in prompt and answer
   std::unordered_map<Token, int> answer_counts_;
-  std::unordered_map<Token, int> all_counts_;
-  std::vector<float> scratch_;
+  std::vector<float> adjusted_;  // logits after bias and penalties
 };
 
 }  // namespace gemlet

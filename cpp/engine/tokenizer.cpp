@@ -7,7 +7,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::string_view kUnknownText = " \xE2\x81\x87 ";  // what sentencepiece prints
+constexpr std::string_view unknown_text = " \xE2\x81\x87 ";  // what sentencepiece prints
 
 /// Every byte that is not part of a well-formed character becomes U+FFFD, as in sentencepiece's normaliser. Byte tokens
 /// for the bytes as they are would come back unchanged from decode(), but the model has never seen them in training.
@@ -17,7 +17,7 @@ std::string repair_utf8(std::string_view text) {
   while (!text.empty()) {
     const auto [state, size] = scan_utf8(text);
     const bool complete = state == Utf8Scan::State::complete;
-    result += complete ? text.substr(0, size) : kReplacementCharacter;
+    result += complete ? text.substr(0, size) : replacement_character;
     text.remove_prefix(complete ? size : 1);
   }
   return result;
@@ -41,7 +41,7 @@ struct Tokenizer::Impl {
       return;
     }
     if (vocabulary.space_prefix()) {
-      encode_plain(vocabulary, std::string(kSpaceSymbol) += text, tokens);
+      encode_plain(vocabulary, std::string(space_symbol) += text, tokens);
     } else {
       encode_plain(vocabulary, text, tokens);
     }
@@ -54,7 +54,7 @@ struct Tokenizer::Impl {
         out += special ? piece : "";
         return;
       case TokenKind::unknown:
-        out += kUnknownText;
+        out += unknown_text;
         return;
       case TokenKind::byte:
         out += static_cast<char>(vocabulary.byte_value(token));
@@ -62,8 +62,8 @@ struct Tokenizer::Impl {
       case TokenKind::normal:
       case TokenKind::user_defined:
       case TokenKind::unused:
-        if (strip_prefix && piece.starts_with(kSpaceSymbol)) {
-          piece.remove_prefix(kSpaceSymbol.size());
+        if (strip_prefix && piece.starts_with(space_symbol)) {
+          piece.remove_prefix(space_symbol.size());
         }
         out += unescape_spaces(piece);
         return;

@@ -5,7 +5,7 @@
 
 namespace gemlet {
 
-inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
+inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";  // U+FFFD
 
 /// The first character of a text.
 struct Utf8Scan {

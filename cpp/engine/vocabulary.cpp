@@ -10,7 +10,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::uint64_t kNoPair = ~std::uint64_t{0};
+constexpr std::uint64_t no_pair = ~std::uint64_t{0};
 
 [[noreturn]] void fail(const GgufFile& file, std::string_view key, const std::string& what) {
   throw Error(Error::Kind::format, file.path().string() + ": " + std::string(key) + " " + what);
@@ -66,15 +66,15 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
 
 }  // namespace
 
-std::string escape_spaces(std::string_view text) { return replace_all(text, " ", kSpaceSymbol); }
+std::string escape_spaces(std::string_view text) { return replace_all(text, " ", space_symbol); }
 
-std::string unescape_spaces(std::string_view text) { return replace_all(text, kSpaceSymbol, " "); }
+std::string unescape_spaces(std::string_view text) { return replace_all(text, space_symbol, " "); }
 
 Vocabulary::Vocabulary(const GgufFile& file) {
-  constexpr std::string_view kModel = "tokenizer.ggml.model";
-  const std::string_view model = file.get_string(kModel);
+  constexpr std::string_view key = "tokenizer.ggml.model";
+  const std::string_view model = file.get_string(key);
   if (model != "llama" && model != "gemma4") {
-    throw Error(Error::Kind::unsupported, file.path().string() + ": " + std::string(kModel) + " is \"" +
+    throw Error(Error::Kind::unsupported, file.path().string() + ": " + std::string(key) + " is \"" +
                                               std::string(model) + "\", expected \"llama\" or \"gemma4\"");
   }
   by_score_ = model == "llama";
@@ -90,10 +90,10 @@ Vocabulary::Vocabulary(const GgufFile& file) {
 }
 
 void Vocabulary::read_pieces(const GgufFile& file) {
-  constexpr std::string_view kTokens = "tokenizer.ggml.tokens";
-  const GgufStrings& tokens = file.get_strings(kTokens);
+  constexpr std::string_view key = "tokenizer.ggml.tokens";
+  const GgufStrings& tokens = file.get_strings(key);
   if (tokens.empty() || tokens.size() > std::numeric_limits<Token>::max()) {
-    fail(file, kTokens, "has " + std::to_string(tokens.size()) + " entries, expected 1 to 2147483647");
+    fail(file, key, "has " + std::to_string(tokens.size()) + " entries, expected 1 to 2147483647");
   }
   pieces_.reserve(std::accumulate(tokens.begin(), tokens.end(), std::size_t{0},
                                   [](std::size_t sum, std::string_view piece) { return sum + piece.size(); }));
@@ -106,29 +106,29 @@ void Vocabulary::read_pieces(const GgufFile& file) {
 }
 
 void Vocabulary::read_kinds(const GgufFile& file) {
-  constexpr std::string_view kTypes = "tokenizer.ggml.token_type";
-  byte_tokens_.fill(kNoToken);
+  constexpr std::string_view key = "tokenizer.ggml.token_type";
+  byte_tokens_.fill(no_token);
   kinds_.assign(ends_.size(), TokenKind::normal);
-  if (!file.contains(kTypes)) {
+  if (!file.contains(key)) {
     return;
   }
-  const std::vector<std::int64_t>& types = file.get_integers(kTypes);
-  expect_length(file, kTypes, types.size(), kinds_.size());
+  const std::vector<std::int64_t>& types = file.get_integers(key);
+  expect_length(file, key, types.size(), kinds_.size());
   // GGUF numbers the types from 1, in the order of TokenKind.
-  constexpr std::int64_t kByteType = static_cast<std::int64_t>(TokenKind::byte) + 1;
+  constexpr std::int64_t byte_type = static_cast<std::int64_t>(TokenKind::byte) + 1;
   for (std::size_t i = 0; i < kinds_.size(); ++i) {
     const auto token = static_cast<Token>(i);
-    if (types[i] < 1 || types[i] > kByteType) {
-      fail(file, kTypes, "has " + std::to_string(types[i]) + " for token " + std::to_string(i) + ", expected 1 to 6");
+    if (types[i] < 1 || types[i] > byte_type) {
+      fail(file, key, "has " + std::to_string(types[i]) + " for token " + std::to_string(i) + ", expected 1 to 6");
     }
     kinds_[i] = static_cast<TokenKind>(types[i] - 1);
-    if (kinds_[i] == TokenKind::unknown && unknown_ == kNoToken) {
+    if (kinds_[i] == TokenKind::unknown && unknown_ == no_token) {
       unknown_ = token;
     }
     if (kinds_[i] == TokenKind::byte) {
       const auto byte = parse_byte_piece(piece(token));
       if (!byte) {
-        fail(file, kTypes,
+        fail(file, key,
              "makes token " + std::to_string(i) + " a byte, but its piece is \"" + std::string(piece(token)) +
                  "\", expected \"<0x00>\" to \"<0xFF>\"");
       }
@@ -138,7 +138,7 @@ void Vocabulary::read_kinds(const GgufFile& file) {
 }
 
 void Vocabulary::index_pieces() {
-  index_.assign(table_size(ends_.size()), kNoToken);
+  index_.assign(table_size(ends_.size()), no_token);
   for (const bool text : {true, false}) {
     for (Token token = 0; token < size(); ++token) {
       if (is_text(kind(token)) != text) {
@@ -146,10 +146,10 @@ void Vocabulary::index_pieces() {
       }
       const std::string escaped = escape_spaces(piece(token));
       std::size_t slot = std::hash<std::string_view>{}(escaped) & (index_.size() - 1);
-      while (index_[slot] != kNoToken && escape_spaces(piece(index_[slot])) != escaped) {
+      while (index_[slot] != no_token && escape_spaces(piece(index_[slot])) != escaped) {
         slot = (slot + 1) & (index_.size() - 1);
       }
-      if (index_[slot] == kNoToken) {
+      if (index_[slot] == no_token) {
         index_[slot] = token;
       }
     }
@@ -157,12 +157,12 @@ void Vocabulary::index_pieces() {
 }
 
 void Vocabulary::read_scores(const GgufFile& file) {
-  constexpr std::string_view kScores = "tokenizer.ggml.scores";
-  const std::vector<double>& scores = file.get_numbers(kScores);
-  expect_length(file, kScores, scores.size(), kinds_.size());
+  constexpr std::string_view key = "tokenizer.ggml.scores";
+  const std::vector<double>& scores = file.get_numbers(key);
+  expect_length(file, key, scores.size(), kinds_.size());
   for (std::size_t i = 0; i < scores.size(); ++i) {
     if (std::isnan(scores[i])) {
-      fail(file, kScores, "is NaN for token " + std::to_string(i));
+      fail(file, key, "is NaN for token " + std::to_string(i));
     }
   }
   std::vector<std::uint32_t> order(scores.size());
@@ -179,15 +179,15 @@ void Vocabulary::read_scores(const GgufFile& file) {
 }
 
 void Vocabulary::read_merges(const GgufFile& file) {
-  constexpr std::string_view kMerges = "tokenizer.ggml.merges";
-  const GgufStrings& merges = file.get_strings(kMerges);
+  constexpr std::string_view key = "tokenizer.ggml.merges";
+  const GgufStrings& merges = file.get_strings(key);
   if (merges.size() > std::numeric_limits<std::uint32_t>::max()) {
-    fail(file, kMerges, "has " + std::to_string(merges.size()) + " entries, expected at most 4294967295");
+    fail(file, key, "has " + std::to_string(merges.size()) + " entries, expected at most 4294967295");
   }
-  rules_.assign(table_size(merges.size()), {kNoPair, {0, kNoToken}});
+  rules_.assign(table_size(merges.size()), {no_pair, {0, no_token}});
   for (std::size_t i = 0; i < merges.size(); ++i) {
     const auto reject = [&](const std::string& why) {
-      fail(file, kMerges, "entry " + std::to_string(i) + ", \"" + std::string(merges[i]) + "\": " + why);
+      fail(file, key, "entry " + std::to_string(i) + ", \"" + std::string(merges[i]) + "\": " + why);
     };
     const auto find_part = [&](std::string_view part) {
       const auto token = find(part);
@@ -209,7 +209,7 @@ void Vocabulary::read_merges(const GgufFile& file) {
     }
     const std::uint64_t pair = pair_key(tokens[0], tokens[1]);
     std::size_t slot = pair_slot(pair, rules_.size());
-    while (rules_[slot].pair != kNoPair && rules_[slot].pair != pair) {
+    while (rules_[slot].pair != no_pair && rules_[slot].pair != pair) {
       slot = (slot + 1) & (rules_.size() - 1);
     }
     rules_[slot] = {pair, {static_cast<std::uint32_t>(i), tokens[2]}};
@@ -225,8 +225,8 @@ void Vocabulary::read_special_ids(const GgufFile& file) {
     return static_cast<Token>(id);
   };
   bos_ = read("tokenizer.ggml.bos_token_id");
-  if (constexpr std::string_view kUnknown = "tokenizer.ggml.unknown_token_id"; file.contains(kUnknown)) {
-    unknown_ = read(kUnknown);
+  if (constexpr std::string_view key = "tokenizer.ggml.unknown_token_id"; file.contains(key)) {
+    unknown_ = read(key);
   }
   for (const std::string_view key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
     if (file.contains(key)) {
@@ -262,32 +262,32 @@ unsigned char Vocabulary::byte_value(Token token) const { return parse_byte_piec
 
 Token Vocabulary::lookup(std::string_view piece) const {
   std::size_t slot = std::hash<std::string_view>{}(piece) & (index_.size() - 1);
-  for (; index_[slot] != kNoToken; slot = (slot + 1) & (index_.size() - 1)) {
+  for (; index_[slot] != no_token; slot = (slot + 1) & (index_.size() - 1)) {
     const std::string_view candidate = this->piece(index_[slot]);
     if (candidate == piece || (candidate.find(' ') != std::string_view::npos && escape_spaces(candidate) == piece)) {
       return index_[slot];
     }
   }
-  return kNoToken;
+  return no_token;
 }
 
 std::optional<Token> Vocabulary::find(std::string_view piece) const {
   const Token token = lookup(escape_spaces(piece));
-  return token == kNoToken ? std::nullopt : std::optional(token);
+  return token == no_token ? std::nullopt : std::optional(token);
 }
 
 Token Vocabulary::find_text(std::string_view piece) const {
   if (piece.size() > longest_piece_) {
-    return kNoToken;
+    return no_token;
   }
-  const Token token = piece == " " ? lookup(kSpaceSymbol) : lookup(piece);
-  return token != kNoToken && is_text(kind(token)) ? token : kNoToken;
+  const Token token = piece == " " ? lookup(space_symbol) : lookup(piece);
+  return token != no_token && is_text(kind(token)) ? token : no_token;
 }
 
 Vocabulary::Merge Vocabulary::find_merge(Token left, Token right) const {
   const std::uint64_t pair = pair_key(left, right);
   std::size_t slot = pair_slot(pair, rules_.size());
-  while (rules_[slot].pair != kNoPair && rules_[slot].pair != pair) {
+  while (rules_[slot].pair != no_pair && rules_[slot].pair != pair) {
     slot = (slot + 1) & (rules_.size() - 1);
   }
   return rules_[slot].merge;

@@ -15,8 +15,8 @@
 namespace gemlet {
 
 /// U+2581, which stands for a space in pieces.
-inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";
-inline constexpr Token kNoToken = -1;
+inline constexpr std::string_view space_symbol = "\xE2\x96\x81";
+inline constexpr Token no_token = -1;
 
 std::string escape_spaces(std::string_view text);    // ' ' to U+2581
 std::string unescape_spaces(std::string_view text);  // U+2581 to ' '
@@ -42,7 +42,7 @@ class Vocabulary {
   /// By piece, spaces and U+2581 being the same. Of equal pieces, those that plain text may become come first, then
   /// the lowest id.
   std::optional<Token> find(std::string_view piece) const;
-  /// The same, for plain text: never a control, byte or unknown token. kNoToken if there is none.
+  /// The same, for plain text: never a control, byte or unknown token. no_token if there is none.
   Token find_text(std::string_view piece) const;
   Token byte_token(unsigned char byte) const { return byte_tokens_[byte]; }
 
@@ -50,7 +50,7 @@ class Vocabulary {
   bool by_score() const { return by_score_; }
   /// by_score(): the rank of the piece that a merge makes.
   std::uint32_t score_rank(Token token) const { return score_ranks_[static_cast<std::size_t>(token)]; }
-  /// Otherwise: the rule for a pair, or {_, kNoToken}.
+  /// Otherwise: the rule for a pair, or {_, no_token}.
   Merge find_merge(Token left, Token right) const;
   std::size_t longest_piece() const { return longest_piece_; }  // bytes
 
@@ -80,8 +80,8 @@ class Vocabulary {
   std::size_t longest_piece_ = 0;
   bool by_score_ = true;
   bool space_prefix_ = false;
-  Token bos_ = kNoToken;
-  Token unknown_ = kNoToken;
+  Token bos_ = no_token;
+  Token unknown_ = no_token;
   std::vector<Token> ends_of_text_;
   std::array<Token, 256> byte_tokens_;
 
