@@ -90,9 +90,10 @@ int code6(float v) { return std::clamp(nearest(v), -32, 31); }
 
 // The scale for 16 values as 6-bit codes: of 19 guesses around -32 / extreme, the one whose codes, with the scale that
 // is the least-squares best for them (each error weighted by x^2), leave the smallest error.
-float best_scale(const float* x) {
+float best_scale(const float* x, std::uint8_t* codes) {
   const float max = extreme(x, 16);
   if (std::fabs(max) < negligible) return 0;
+  float best_iscale = 0;
   float scale = 0;
   float best = 0;
   const auto consider = [&](float iscale, bool first) {
@@ -104,11 +105,9 @@ float best_scale(const float* x) {
       sum_lx += weight * x[i] * code;
       sum_l2 += weight * code * code;
     }
-    if (first) {
+    if (first || (sum_l2 > 0 && sum_lx * sum_lx > best * sum_l2)) {
+      best_iscale = iscale;
       scale = sum_l2 != 0 ? sum_lx / sum_l2 : 0.0F;
-      best = scale * sum_lx;
-    } else if (sum_l2 > 0 && sum_lx * sum_lx > best * sum_l2) {
-      scale = sum_lx / sum_l2;
       best = scale * sum_lx;
     }
   };
@@ -116,13 +115,15 @@ float best_scale(const float* x) {
   for (int step = -9; step <= 9; ++step) {
     if (step != 0) consider(-(32.0F + 0.1F * static_cast<float>(step)) / max, false);
   }
+  for (std::size_t i = 0; i < 16; ++i) codes[i] = static_cast<std::uint8_t>(32 + code6(best_iscale * x[i]));
   return scale;
 }
 
 void to_q6_k_block(const float* x, BlockQ6_K& block) {
   block = {};
   float scales[16];
-  for (std::size_t g = 0; g < 16; ++g) scales[g] = best_scale(x + 16 * g);
+  std::uint8_t codes[256] = {};
+  for (std::size_t g = 0; g < 16; ++g) scales[g] = best_scale(x + 16 * g, codes + 16 * g);
   if (!all_finite(x, 256) || !all_finite(scales, 16)) {
     block.d = half_nan;
     return;
@@ -132,13 +133,11 @@ void to_q6_k_block(const float* x, BlockQ6_K& block) {
 
   const float iscale = -128.0F / max;
   block.d = float_to_half(1.0F / iscale);
-  std::uint8_t codes[256];
   for (std::size_t g = 0; g < 16; ++g) {
     block.scales[g] = static_cast<std::int8_t>(std::min(127, nearest(iscale * scales[g])));
     const float d = half_to_float(block.d) * block.scales[g];
-    for (std::size_t i = 16 * g; i < 16 * g + 16; ++i) {
-      codes[i] = static_cast<std::uint8_t>(32 + (d != 0 ? code6(x[i] / d) : 0));
-    }
+    if (d == 0) continue;  // the codes do not matter, and the reference leaves them
+    for (std::size_t i = 16 * g; i < 16 * g + 16; ++i) codes[i] = static_cast<std::uint8_t>(32 + code6(x[i] / d));
   }
   for (std::size_t half = 0; half < 2; ++half) {
     const std::uint8_t* c = codes + 128 * half;

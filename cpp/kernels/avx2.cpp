@@ -1,0 +1,160 @@
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels/simd_table.hpp"
+#include "kernels/tables.hpp"
+
+// AVX2, FMA and F16C. Compiled with flags of its own: see simd_float.hpp on what must not be defined here.
+namespace gemlet::kernels {
+namespace {
+
+struct Avx2 {
+  static constexpr std::size_t width = 8;
+  using Float = __m256;
+  using Bytes = __m256i;
+  struct Wide {
+    __m256d low, high;
+  };
+
+  static Float set(float x) { return _mm256_set1_ps(x); }
+  static Float load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
+  static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
+  static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }    // a * b + c
+  static Float fnma(Float a, Float b, Float c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
+  static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }                  // NaN in b stays
+  static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }                  // NaN in b stays
+  static Float abs(Float x) { return _mm256_andnot_ps(set(-0.0F), x); }
+  static Float round(Float x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static Float pow2(Float n) {  // of a whole number from -126 to 127
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+  }
+  static Float select_less(Float a, Float b, Float yes, Float no) {
+    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+  }
+  static Float copy_sign(Float magnitude, Float sign) {
+    return _mm256_or_ps(magnitude, _mm256_and_ps(set(-0.0F), sign));
+  }
+  static float sum(Float x) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+
+  static Wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+  static Wide wide_fma(Float a, Float b, Wide c) {
+    const auto low = [](Float x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); };
+    const auto high = [](Float x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); };
+    return {_mm256_fmadd_pd(low(a), low(b), c.low), _mm256_fmadd_pd(high(a), high(b), c.high)};
+  }
+  static double wide_sum(Wide x) {
+    const __m256d both = _mm256_add_pd(x.low, x.high);
+    const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(both), _mm256_extractf128_pd(both, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+  }
+
+  static Float load_f16(const std::uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store_f16(std::uint16_t* p, Float x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  }
+  static Float load_bf16(const std::uint16_t* p) {
+    const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+  }
+  static void store_int8(std::int8_t* p, Float x) {  // whole numbers from -128 to 127
+    const __m256i x32 = _mm256_cvtps_epi32(x);
+    const __m128i x16 = _mm_packs_epi32(_mm256_castsi256_si128(x32), _mm256_extracti128_si256(x32, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(x16, x16));
+  }
+
+  // 16 bytes of each of eight rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
+  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+    const auto pair = [=](int r) {
+      const auto* low = reinterpret_cast<const __m128i*>(rows[r] + offset);
+      const auto* high = reinterpret_cast<const __m128i*>(rows[r + 4] + offset);
+      return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(low)), _mm_loadu_si128(high), 1);
+    };
+    const __m256i r0 = pair(0), r1 = pair(1), r2 = pair(2), r3 = pair(3);
+    const __m256i r01_low = _mm256_unpacklo_epi32(r0, r1), r01_high = _mm256_unpackhi_epi32(r0, r1);
+    const __m256i r23_low = _mm256_unpacklo_epi32(r2, r3), r23_high = _mm256_unpackhi_epi32(r2, r3);
+    out[0] = _mm256_unpacklo_epi64(r01_low, r23_low);
+    out[1] = _mm256_unpackhi_epi64(r01_low, r23_low);
+    out[2] = _mm256_unpacklo_epi64(r01_high, r23_high);
+    out[3] = _mm256_unpackhi_epi64(r01_high, r23_high);
+  }
+  static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
+    const auto half = [=](int r) {
+      std::int16_t bits;
+      std::memcpy(&bits, rows[r] + offset, sizeof(bits));
+      return bits;
+    };
+    return _mm256_cvtph_ps(_mm_set_epi16(half(7), half(6), half(5), half(4), half(3), half(2), half(1), half(0)));
+  }
+  static Float low_halves(Bytes x) { return high_halves(_mm256_slli_epi32(x, 16)); }
+  static Float high_halves(Bytes x) {
+    const __m256i x32 = _mm256_srli_epi32(x, 16);
+    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x32), _mm256_extracti128_si256(x32, 1)));
+  }
+  template <int shift, int count>
+  static Bytes bits(Bytes x) {  // of each byte
+    return _mm256_and_si256(_mm256_srli_epi16(x, shift), _mm256_set1_epi8((1 << count) - 1));
+  }
+  template <int shift>
+  static Bytes insert(Bytes low, Bytes high) {  // low | high << shift, without a carry between bytes
+    return _mm256_or_si256(low, _mm256_slli_epi16(high, shift));
+  }
+  template <int j>
+  static Float unsigned_byte(Bytes x) {  // byte j of each lane
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, 8 * j), _mm256_set1_epi32(255)));
+  }
+  template <int j>
+  static Float signed_byte(Bytes x) {
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * j), 24));
+  }
+
+  // sums[t], lane r: sum over k of the four products of codes[k], lane r, with q[t][4k .. 4k + 3], for k from `first`
+  // to `last`. maddubs adds two products of an unsigned and a signed byte in 16 bits, and |q| <= 127, so that codes
+  // below 2^bits leave room for `exact` such sums: 15 * 127 * 2 * 8 = 30480, 31 * 127 * 2 * 4 = 31496 and
+  // 63 * 127 * 2 * 2 = 32004 are all below 2^15. Eight-bit codes are signed: |code| * (q with the code's sign), at
+  // most 128 * 127 * 2 = 32512.
+  template <int bits, int first, int last, int T>
+  static void dot(const Bytes* codes, const std::int8_t* const (&q)[T], Float (&sums)[T]) {
+    constexpr int exact = bits == 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
+    constexpr int group = exact < last - first ? exact : last - first;
+    __m256i total[T];
+    for (int begin = first; begin < last; begin += group) {
+      __m256i sums16[T];
+      for (int k = begin; k < begin + group; ++k) {
+        const __m256i code = codes[k];
+        const __m256i magnitude = bits == 8 ? _mm256_abs_epi8(code) : code;
+        for (int t = 0; t < T; ++t) {
+          std::int32_t four;
+          std::memcpy(&four, q[t] + 4 * k, sizeof(four));
+          const __m256i x = _mm256_set1_epi32(four);
+          const __m256i products = _mm256_maddubs_epi16(magnitude, bits == 8 ? _mm256_sign_epi8(x, code) : x);
+          sums16[t] = k == begin ? products : _mm256_add_epi16(sums16[t], products);
+        }
+      }
+      for (int t = 0; t < T; ++t) {
+        const __m256i sums32 = _mm256_madd_epi16(sums16[t], _mm256_set1_epi16(1));
+        total[t] = begin == first ? sums32 : _mm256_add_epi32(total[t], sums32);
+      }
+    }
+    for (int t = 0; t < T; ++t) sums[t] = _mm256_cvtepi32_ps(total[t]);
+  }
+};
+
+}  // namespace
+
+const Kernels& avx2() noexcept {
+  static const Kernels table = simd::make_table<Avx2>("avx2");
+  return table;
+}
+
+}  // namespace gemlet::kernels

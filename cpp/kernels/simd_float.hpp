@@ -1,0 +1,389 @@
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/kernels.hpp"
+
+// The kernels on floats, written once for every instruction set. `V` names one: V::Float is a vector of V::width
+// floats, V::Wide the same number of doubles, and its static functions are the operations. Each file that is compiled
+// for an instruction set defines its V in an anonymous namespace, which gives everything instantiated with it internal
+// linkage: no such code can replace, at link time, code meant for a lesser CPU. Nothing but templates belongs here.
+//
+// Reductions run in double where a row is normalised, in V::width float lanes where it is multiplied by weights.
+namespace gemlet::kernels::simd {
+
+template <typename V>
+typename V::Float load_part(const float* p, std::size_t n) {
+  float buffer[V::width] = {};
+  std::memcpy(buffer, p, n * sizeof(float));
+  return V::load(buffer);
+}
+
+template <typename V>
+void store_part(float* p, typename V::Float x, std::size_t n) {
+  float buffer[V::width];
+  V::store(buffer, x);
+  std::memcpy(p, buffer, n * sizeof(float));
+}
+
+// y[i] = f(y[i], x[i]...) for whole vectors, then for what is left.
+template <typename V, typename F, typename... X>
+void map(F f, std::size_t n, float* y, const X*... x) {
+  std::size_t i = 0;
+  for (; i + V::width <= n; i += V::width) V::store(y + i, f(V::load(y + i), V::load(x + i)...));
+  if (i < n) store_part<V>(y + i, f(load_part<V>(y + i, n - i), load_part<V>(x + i, n - i)...), n - i);
+}
+
+// e^x within 2 units in the last place, denormal results and overflow to infinity included. x = k ln 2 + r with
+// |r| <= ln(2) / 2, and e^r = 1 + r + r^2 P(r); P interpolates at Chebyshev nodes, relative error 1.1e-8.
+template <typename V>
+typename V::Float exp(typename V::Float x) {
+  using Float = typename V::Float;
+  x = V::max(V::set(-105.0F), V::min(V::set(90.0F), x));
+  const Float k = V::round(V::mul(x, V::set(1.44269504F)));
+  Float r = V::fnma(k, V::set(0.693359375F), x);  // 9 bits of ln 2: the product is exact
+  r = V::fnma(k, V::set(-2.12194440e-4F), r);
+  Float p = V::set(0.001392625F);
+  p = V::fma(p, r, V::set(0.008363233F));
+  p = V::fma(p, r, V::set(0.041666552F));
+  p = V::fma(p, r, V::set(0.16666576F));
+  p = V::fma(p, r, V::set(0.5F));
+  p = V::add(V::set(1.0F), V::fma(V::mul(r, r), p, r));
+  const Float k1 = V::round(V::mul(k, V::set(0.5F)));  // 2^k in two steps, as it may itself be out of range
+  return V::mul(V::mul(p, V::pow2(k1)), V::pow2(V::sub(k, k1)));
+}
+
+// tanh x within 3 units in the last place: x + x^3 P(x^2) near zero, 1 - 2 / (e^2x + 1) further out.
+template <typename V>
+typename V::Float tanh(typename V::Float x) {
+  using Float = typename V::Float;
+  const Float magnitude = V::abs(x);
+  const Float z = V::mul(x, x);
+  Float p = V::set(-0.006096714176237583F);
+  p = V::fma(p, z, V::set(0.020997179672122F));
+  p = V::fma(p, z, V::set(-0.05385090783238411F));
+  p = V::fma(p, z, V::set(0.1333276927471161F));
+  p = V::fma(p, z, V::set(-0.333333283662796F));
+  const Float near = V::fma(V::mul(p, z), x, x);
+  const Float e = V::add(exp<V>(V::add(magnitude, magnitude)), V::set(1.0F));
+  const Float far = V::sub(V::set(1.0F), V::div(V::set(2.0F), e));
+  return V::select_less(magnitude, V::set(0.625F), near, V::copy_sign(far, x));
+}
+
+template <typename V>
+double sum_of_squares(const float* x, std::size_t n) {
+  typename V::Wide wide = V::wide_zero();
+  std::size_t i = 0;
+  for (; i + V::width <= n; i += V::width) {
+    const typename V::Float v = V::load(x + i);
+    wide = V::wide_fma(v, v, wide);
+  }
+  double sum = V::wide_sum(wide);
+  for (; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
+template <typename V>
+float mean_square(const float* x, std::size_t n) {
+  return static_cast<float>(sum_of_squares<V>(x, n) / static_cast<double>(n));
+}
+
+template <typename V>
+void rms_norm(const float* x, const float* weight, float eps, float* out, std::size_t n) {
+  using Float = typename V::Float;
+  const double mean = sum_of_squares<V>(x, n) / static_cast<double>(n);
+  const Float scale = V::set(static_cast<float>(1.0 / std::sqrt(mean + static_cast<double>(eps))));
+  if (out != x) std::memcpy(out, x, n * sizeof(float));
+  if (weight == nullptr) {
+    map<V>([scale](Float v) { return V::mul(v, scale); }, n, out);
+  } else {
+    map<V>([scale](Float v, Float w) { return V::mul(V::mul(v, scale), w); }, n, out, weight);
+  }
+}
+
+template <typename V>
+void rope(float* x, const float* cos, const float* sin, std::size_t n) {
+  using Float = typename V::Float;
+  const std::size_t half = n / 2;
+  float* y = x + half;
+  const auto first = [](Float a, Float b, Float c, Float s) { return V::fnma(b, s, V::mul(a, c)); };
+  const auto second = [](Float a, Float b, Float c, Float s) { return V::fma(a, s, V::mul(b, c)); };
+  std::size_t i = 0;
+  for (; i + V::width <= half; i += V::width) {
+    const Float a = V::load(x + i), b = V::load(y + i), c = V::load(cos + i), s = V::load(sin + i);
+    V::store(x + i, first(a, b, c, s));
+    V::store(y + i, second(a, b, c, s));
+  }
+  if (const std::size_t rest = half - i; rest > 0) {
+    const Float a = load_part<V>(x + i, rest), b = load_part<V>(y + i, rest);
+    const Float c = load_part<V>(cos + i, rest), s = load_part<V>(sin + i, rest);
+    store_part<V>(x + i, first(a, b, c, s), rest);
+    store_part<V>(y + i, second(a, b, c, s), rest);
+  }
+}
+
+template <typename V>
+void softmax(float* x, std::size_t n) {
+  using Float = typename V::Float;
+  float lanes[V::width];
+  V::store(lanes, V::set(-std::numeric_limits<float>::infinity()));
+  std::size_t i = 0;
+  Float vector_max = V::load(lanes);
+  for (; i + V::width <= n; i += V::width) vector_max = V::max(vector_max, V::load(x + i));
+  V::store(lanes, vector_max);
+  float max = lanes[0];
+  for (const float lane : lanes) max = lane > max ? lane : max;
+  for (; i < n; ++i) max = x[i] > max ? x[i] : max;  // may miss a NaN, which reaches every output by the sum
+
+  const Float shift = V::set(max);
+  map<V>([shift](Float v) { return exp<V>(V::sub(v, shift)); }, n, x);
+  typename V::Wide wide = V::wide_zero();
+  const Float one = V::set(1.0F);
+  for (i = 0; i + V::width <= n; i += V::width) wide = V::wide_fma(V::load(x + i), one, wide);
+  double sum = V::wide_sum(wide);
+  for (; i < n; ++i) sum += static_cast<double>(x[i]);
+  const Float scale = V::set(static_cast<float>(1.0 / sum));
+  map<V>([scale](Float v) { return V::mul(v, scale); }, n, x);
+}
+
+// As x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): 1 + tanh(u) without its cancellation for negative u.
+template <typename V>
+void gelu_mul(float* gate, const float* up, std::size_t n) {
+  using Float = typename V::Float;
+  map<V>(
+      [](Float x, Float u) {
+        const Float cubic = V::fma(V::mul(x, x), V::set(0.044715F), V::set(1.0F));
+        const Float e = exp<V>(V::mul(V::mul(x, cubic), V::set(-2.0F * 0.79788456080286536F)));
+        return V::mul(V::div(x, V::add(V::set(1.0F), e)), u);
+      },
+      n, gate, up);
+}
+
+template <typename V>
+void gaussian_topk(float* gate, float multiplier, std::size_t n) {
+  using Float = typename V::Float;
+  typename V::Wide wide = V::wide_zero();
+  std::size_t i = 0;
+  for (; i + V::width <= n; i += V::width) wide = V::wide_fma(V::load(gate + i), V::set(1.0F), wide);
+  double sum = V::wide_sum(wide);
+  for (; i < n; ++i) sum += static_cast<double>(gate[i]);
+  const double mean = sum / static_cast<double>(n);
+
+  // Squares around the nearest float to the mean: sum (x - mean)^2 = sum (x - m)^2 - n (mean - m)^2.
+  const auto near_mean = static_cast<float>(mean);
+  wide = V::wide_zero();
+  for (i = 0; i + V::width <= n; i += V::width) {
+    const Float difference = V::sub(V::load(gate + i), V::set(near_mean));
+    wide = V::wide_fma(difference, difference, wide);
+  }
+  double squares = V::wide_sum(wide);
+  for (; i < n; ++i) {
+    const double difference = static_cast<double>(gate[i]) - static_cast<double>(near_mean);
+    squares += difference * difference;
+  }
+  const double offset = mean - static_cast<double>(near_mean);
+  const double variance = squares / static_cast<double>(n) - offset * offset;
+  const double deviation = std::sqrt(variance < 0 ? 0.0 : variance);
+  const Float cutoff = V::set(static_cast<float>(mean + static_cast<double>(multiplier) * deviation));
+  map<V>([cutoff](Float v) { return V::max(V::set(0.0F), V::sub(v, cutoff)); }, n, gate);
+}
+
+template <typename V>
+void axpy(float a, const float* x, float* y, std::size_t n) {
+  const typename V::Float factor = V::set(a);
+  map<V>([factor](auto b, auto c) { return V::fma(factor, c, b); }, n, y, x);
+}
+
+template <typename V>
+void add(const float* x, float* y, std::size_t n) {
+  map<V>([](auto a, auto b) { return V::add(a, b); }, n, y, x);
+}
+
+template <typename V>
+void mul(const float* x, float* y, std::size_t n) {
+  map<V>([](auto a, auto b) { return V::mul(a, b); }, n, y, x);
+}
+
+template <typename V>
+void scale(float a, float* x, std::size_t n) {
+  const typename V::Float factor = V::set(a);
+  map<V>([factor](auto v) { return V::mul(v, factor); }, n, x);
+}
+
+template <typename V>
+void soft_cap(float* x, float cap, std::size_t n) {
+  const typename V::Float c = V::set(cap);
+  map<V>([c](auto v) { return V::mul(c, tanh<V>(V::div(v, c))); }, n, x);
+}
+
+template <typename V>
+void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
+  using Float = typename V::Float;
+  constexpr std::size_t vectors = 32 / V::width;
+  for (const float* end = x + n; x != end; x += 32, ++out) {
+    Float max = V::set(0.0F);
+    Float zeros = V::set(0.0F);  // x * 0 is zero, or NaN where x is not finite
+    for (std::size_t i = 0; i < vectors; ++i) {
+      const Float v = V::load(x + i * V::width);
+      max = V::max(max, V::abs(v));
+      zeros = V::fma(v, V::set(0.0F), zeros);
+    }
+    float lanes[V::width];
+    V::store(lanes, max);
+    float largest = 0;
+    for (const float lane : lanes) largest = lane > largest ? lane : largest;
+    const float scale = largest / 127.0F;
+    const bool finite = V::sum(zeros) == 0;
+    if (!finite || !(scale >= FLT_MIN)) {
+      const float value = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
+      *out = {value, {value, value}, {}};
+      continue;
+    }
+    Float sums[2] = {V::set(0.0F), V::set(0.0F)};  // of small whole numbers: exact in any order
+    for (std::size_t i = 0; i < vectors; ++i) {
+      const Float q = V::round(V::div(V::load(x + i * V::width), V::set(scale)));
+      V::store_int8(out->q + i * V::width, q);
+      sums[i / (vectors / 2)] = V::add(sums[i / (vectors / 2)], q);
+    }
+    out->scale = scale;
+    out->sum[0] = scale * V::sum(sums[0]);
+    out->sum[1] = scale * V::sum(sums[1]);
+  }
+}
+
+// How a stored 16-bit or 32-bit number becomes a float.
+template <typename V>
+struct F32 {
+  using Stored = float;
+  static typename V::Float load(const Stored* p) { return V::load(p); }
+};
+template <typename V>
+struct F16 {
+  using Stored = std::uint16_t;
+  static typename V::Float load(const Stored* p) { return V::load_f16(p); }
+};
+template <typename V>
+struct BF16 {
+  using Stored = std::uint16_t;
+  static typename V::Float load(const Stored* p) { return V::load_bf16(p); }
+};
+
+template <typename V, typename Format>
+typename V::Float load_stored_part(const typename Format::Stored* p, std::size_t n) {
+  typename Format::Stored buffer[V::width] = {};
+  std::memcpy(buffer, p, n * sizeof(buffer[0]));
+  return Format::load(buffer);
+}
+
+// One tile of R weight rows and T tokens. Each output has a vector of partial sums of its own, so that the tile's shape
+// cannot change its value.
+template <typename V, typename Format, int R, int T>
+void dot_tile(const typename Format::Stored* w, const float* x, std::size_t cols, float* out, std::size_t out_stride) {
+  using Float = typename V::Float;
+  Float sums[R][T];
+  for (int r = 0; r < R; ++r) {
+    for (int t = 0; t < T; ++t) sums[r][t] = V::set(0.0F);
+  }
+  const auto step = [&](const Float(&weights)[R], const Float(&values)[T]) {
+    for (int t = 0; t < T; ++t) {
+      for (int r = 0; r < R; ++r) sums[r][t] = V::fma(weights[r], values[t], sums[r][t]);
+    }
+  };
+  Float weights[R];
+  Float values[T];
+  std::size_t c = 0;
+  for (; c + V::width <= cols; c += V::width) {
+    for (int r = 0; r < R; ++r) weights[r] = Format::load(w + r * cols + c);
+    for (int t = 0; t < T; ++t) values[t] = V::load(x + t * cols + c);
+    step(weights, values);
+  }
+  if (const std::size_t rest = cols - c; rest > 0) {
+    for (int r = 0; r < R; ++r) weights[r] = load_stored_part<V, Format>(w + r * cols + c, rest);
+    for (int t = 0; t < T; ++t) values[t] = load_part<V>(x + t * cols + c, rest);
+    step(weights, values);
+  }
+  for (int t = 0; t < T; ++t) {
+    for (int r = 0; r < R; ++r) out[t * out_stride + r] = V::sum(sums[r][t]);
+  }
+}
+
+template <typename V, typename Format>
+void matmul_float(const MatmulArgs& args) {
+  const auto* w = static_cast<const typename Format::Stored*>(args.weights);
+  const auto* x = static_cast<const float*>(args.activations);
+  const std::size_t cols = args.cols;
+  for (std::size_t r = 0; r < args.rows;) {
+    const std::size_t rows = args.rows - r >= 2 ? 2 : 1;
+    for (std::size_t t = 0; t < args.tokens;) {
+      const std::size_t tokens = args.tokens - t >= 4 ? 4 : 1;
+      const auto tile = rows == 2 ? (tokens == 4 ? dot_tile<V, Format, 2, 4> : dot_tile<V, Format, 2, 1>)
+                                  : (tokens == 4 ? dot_tile<V, Format, 1, 4> : dot_tile<V, Format, 1, 1>);
+      tile(w + r * cols, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
+      t += tokens;
+    }
+    r += rows;
+  }
+}
+
+template <typename V, typename Format>
+void scores(const float* q, AttentionRun keys, std::size_t head_dim, float* out) {
+  const auto* key = static_cast<const typename Format::Stored*>(keys.data);
+  for (std::size_t i = 0; i < keys.positions;) {
+    const std::size_t rows = keys.positions - i >= 4 ? 4 : 1;
+    const auto tile = rows == 4 ? dot_tile<V, Format, 4, 1> : dot_tile<V, Format, 1, 1>;
+    tile(key + i * head_dim, q, head_dim, out + i, 0);
+    i += rows;
+  }
+}
+
+// acc[0 .. N vectors) += sum_i p[i] * row i, one position after the other: the same bits wherever a run is split.
+template <typename V, typename Format, int N>
+void accumulate_vectors(const float* p, const typename Format::Stored* value, std::size_t positions,
+                        std::size_t head_dim, float* acc) {
+  typename V::Float sums[N];
+  for (int j = 0; j < N; ++j) sums[j] = V::load(acc + j * V::width);
+  for (std::size_t i = 0; i < positions; ++i, value += head_dim) {
+    const typename V::Float weight = V::set(p[i]);
+    for (int j = 0; j < N; ++j) sums[j] = V::fma(weight, Format::load(value + j * V::width), sums[j]);
+  }
+  for (int j = 0; j < N; ++j) V::store(acc + j * V::width, sums[j]);
+}
+
+template <typename V, typename Format>
+void accumulate(const float* p, AttentionRun values, std::size_t head_dim, float* acc) {
+  const auto* value = static_cast<const typename Format::Stored*>(values.data);
+  constexpr int wide = 8;
+  std::size_t d = 0;
+  for (; d + wide * V::width <= head_dim; d += wide * V::width) {
+    accumulate_vectors<V, Format, wide>(p, value + d, values.positions, head_dim, acc + d);
+  }
+  for (; d + V::width <= head_dim; d += V::width) {
+    accumulate_vectors<V, Format, 1>(p, value + d, values.positions, head_dim, acc + d);
+  }
+  if (const std::size_t rest = head_dim - d; rest > 0) {
+    typename V::Float sum = load_part<V>(acc + d, rest);
+    for (std::size_t i = 0; i < values.positions; ++i) {
+      sum = V::fma(V::set(p[i]), load_stored_part<V, Format>(value + i * head_dim + d, rest), sum);
+    }
+    store_part<V>(acc + d, sum, rest);
+  }
+}
+
+template <typename V>
+void store_f16(const float* x, void* row, std::size_t n) {
+  auto* out = static_cast<std::uint16_t*>(row);
+  std::size_t i = 0;
+  for (; i + V::width <= n; i += V::width) V::store_f16(out + i, V::load(x + i));
+  if (i < n) {
+    std::uint16_t buffer[V::width];
+    V::store_f16(buffer, load_part<V>(x + i, n - i));
+    std::memcpy(out + i, buffer, (n - i) * sizeof(buffer[0]));
+  }
+}
+
+}  // namespace gemlet::kernels::simd

@@ -1,0 +1,40 @@
+#pragma once
+
+#include "kernels/simd_float.hpp"
+#include "kernels/simd_quantized.hpp"
+
+namespace gemlet::kernels::simd {
+
+/// The table of instruction set `V`. Rows are dequantised one at a time, for embeddings, by the scalar code.
+template <typename V>
+Kernels make_table(const char* name) {
+  Kernels k = scalar();
+  k.name = name;
+  const auto matmul = [&k](DType type) -> auto& { return k.weights[static_cast<std::size_t>(type)].matmul; };
+  matmul(DType::f32) = matmul_float<V, F32<V>>;
+  matmul(DType::f16) = matmul_float<V, F16<V>>;
+  matmul(DType::bf16) = matmul_float<V, BF16<V>>;
+  matmul(DType::q4_0) = matmul_quantized<V, Q4_0<V>>;
+  matmul(DType::q8_0) = matmul_quantized<V, Q8_0<V>>;
+  matmul(DType::q4_k) = matmul_quantized<V, Q4_K<V>>;
+  matmul(DType::q5_k) = matmul_quantized<V, Q5_K<V>>;
+  matmul(DType::q6_k) = matmul_quantized<V, Q6_K<V>>;
+  k.cache_f16 = {scores<V, F16<V>>, accumulate<V, F16<V>>, store_f16<V>};
+  k.cache_f32.scores = scores<V, F32<V>>;
+  k.cache_f32.accumulate = accumulate<V, F32<V>>;
+  k.quantize_activations = quantize_activations<V>;
+  k.mean_square = mean_square<V>;
+  k.rms_norm = rms_norm<V>;
+  k.rope = rope<V>;
+  k.softmax = softmax<V>;
+  k.gelu_mul = gelu_mul<V>;
+  k.gaussian_topk = gaussian_topk<V>;
+  k.axpy = axpy<V>;
+  k.add = add<V>;
+  k.mul = mul<V>;
+  k.scale = scale<V>;
+  k.soft_cap = soft_cap<V>;
+  return k;
+}
+
+}  // namespace gemlet::kernels::simd
