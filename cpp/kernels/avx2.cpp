@@ -36,7 +36,7 @@ struct Avx2 {
   static Float select_less(Float a, Float b, Float yes, Float no) {
     return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
   }
-  static Float copy_sign(Float magnitude, Float sign) {
+  static Float copy_sign(Float magnitude, Float sign) {  // magnitude is positive or has that sign already
     return _mm256_or_ps(magnitude, _mm256_and_ps(set(-0.0F), sign));
   }
   static float sum(Float x) {

@@ -254,11 +254,11 @@ void softmax(float* x, std::size_t n) {
 }
 
 void gelu_mul(float* gate, const float* up, std::size_t n) {
-  constexpr float sqrt_2_over_pi = 0.79788456080286536F;
+  constexpr double sqrt_2_over_pi = 0.79788456080286536;
   for (std::size_t i = 0; i < n; ++i) {
-    const float x = gate[i];
-    const float gelu = 0.5F * x * (1.0F + std::tanh(sqrt_2_over_pi * (x + 0.044715F * x * x * x)));
-    gate[i] = gelu * up[i];
+    const auto x = static_cast<double>(gate[i]);
+    const double gelu = 0.5 * x * (1 + std::tanh(sqrt_2_over_pi * (x + 0.044715 * x * x * x)));
+    gate[i] = static_cast<float>(gelu) * up[i];
   }
 }
 

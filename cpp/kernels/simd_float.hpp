@@ -72,7 +72,7 @@ typename V::Float tanh(typename V::Float x) {
   const Float near = V::fma(V::mul(p, z), x, x);
   const Float e = V::add(exp<V>(V::add(magnitude, magnitude)), V::set(1.0F));
   const Float far = V::sub(V::set(1.0F), V::div(V::set(2.0F), e));
-  return V::select_less(magnitude, V::set(0.625F), near, V::copy_sign(far, x));
+  return V::copy_sign(V::select_less(magnitude, V::set(0.625F), near, far), x);
 }
 
 template <typename V>

@@ -1,0 +1,313 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "kernel_inputs.hpp"
+#include "kernels/blocks.hpp"
+#include "kernels/half.hpp"
+#include "kernels/kernels.hpp"
+
+namespace {
+
+using namespace gemlet;
+using namespace gemlet::kernels;
+using namespace kernel_inputs;
+
+constexpr std::array all_types{DType::f32,  DType::f16,  DType::bf16, DType::q4_0,
+                               DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k};
+
+const WeightKernels& kernels_of(const Kernels& k, DType type) { return k.weights[static_cast<std::size_t>(type)]; }
+
+using Bytes = std::vector<std::uint8_t>;
+
+void put_half(Bytes& row, std::size_t at, float value) {
+  const std::uint16_t half = float_to_half(value);
+  std::memcpy(row.data() + at, &half, sizeof(half));
+}
+
+// `blocks` stored blocks: random bytes with finite scales. `extreme`: every code byte at an end of its range, where a
+// sum in too few bits would overflow.
+Bytes weights(Random& random, DType type, std::size_t elements, bool extreme = false) {
+  const std::size_t block = traits(type).bytes;
+  Bytes row(elements / traits(type).elements * block);
+  if (type == DType::f32) {
+    for (std::size_t i = 0; i < elements; ++i) {
+      const float v = extreme ? (i % 2 == 0 ? 1e15F : -1e15F) : random.normal();
+      std::memcpy(row.data() + 4 * i, &v, sizeof(v));
+    }
+    return row;
+  }
+  if (type == DType::f16 || type == DType::bf16) {
+    for (std::size_t i = 0; i < elements; ++i) {
+      const float v = extreme ? (i % 2 == 0 ? 65504.0F : 6e-8F) : random.normal();
+      const std::uint16_t bits = type == DType::f16 ? float_to_half(v) : float_to_bfloat(v);
+      std::memcpy(row.data() + 2 * i, &bits, sizeof(bits));
+    }
+    return row;
+  }
+  for (auto& byte : row) {
+    constexpr std::uint8_t ends[] = {0x00, 0xFF, 0x80, 0x7F, 0x0F, 0xF0};
+    byte = extreme ? ends[random.below(std::size(ends))] : static_cast<std::uint8_t>(random.bits());
+  }
+  for (std::size_t at = 0; at < row.size(); at += block) {
+    const float d = random.symmetric(0.1F);
+    switch (type) {
+      case DType::q4_k:
+      case DType::q5_k:
+        put_half(row, at + 2, random.symmetric(0.1F));
+        [[fallthrough]];
+      default:
+        put_half(row, at, d);
+        break;
+      case DType::q6_k:
+        put_half(row, at + offsetof(BlockQ6_K, d), d);
+    }
+  }
+  return row;
+}
+
+struct Problem {
+  DType type;
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t tokens;
+  Bytes w;
+  std::vector<float> x;                 // tokens x cols
+  std::vector<ActivationBlock> blocks;  // the same, for quantised weights
+
+  Problem(Random& random, DType t, std::size_t r, std::size_t c, std::size_t n, bool extreme = false)
+      : type(t), rows(r), cols(c), tokens(n), w(weights(random, t, r * c, extreme)), x(normals(random, n * c)) {
+    if (extreme) {
+      for (float& v : x) v = random.below(2) == 0 ? 3.0F : -3.0F;  // codes 127 and -127
+    }
+    quantize();
+  }
+
+  void quantize() {
+    if (!kernels_of(scalar(), type).quantized_activations) return;
+    blocks.resize(x.size() / 32);
+    scalar().quantize_activations(x.data(), blocks.data(), x.size());
+  }
+
+  std::size_t row_bytes() const { return cols / traits(type).elements * traits(type).bytes; }
+
+  // The product of some of the rows and tokens, at its place in an otherwise untouched output.
+  void run(const Kernels& k, std::size_t row, std::size_t row_count, std::size_t token, std::size_t token_count,
+           std::vector<float>& out) const {
+    const void* activations =
+        blocks.empty() ? static_cast<const void*>(x.data() + token * cols) : blocks.data() + token * (cols / 32);
+    kernels_of(k, type).matmul({.weights = w.data() + row * row_bytes(),
+                                .activations = activations,
+                                .out = out.data() + token * rows + row,
+                                .rows = row_count,
+                                .cols = cols,
+                                .tokens = token_count,
+                                .out_stride = rows});
+  }
+
+  std::vector<float> product(const Kernels& k) const {
+    std::vector<float> out(rows * tokens, not_a_number);
+    run(k, 0, rows, 0, tokens, out);
+    return out;
+  }
+
+  // sum |w| |x| for each output: what rounding errors are relative to.
+  std::vector<float> magnitudes() const {
+    std::vector<float> row(cols);
+    std::vector<float> out(rows * tokens);
+    for (std::size_t r = 0; r < rows; ++r) {
+      kernels_of(scalar(), type).dequantize(w.data() + r * row_bytes(), row.data(), cols);
+      for (std::size_t t = 0; t < tokens; ++t) {
+        float sum = 0;
+        for (std::size_t c = 0; c < cols; ++c) sum += std::fabs(row[c] * x[t * cols + c]);
+        out[t * rows + r] = sum;
+      }
+    }
+    return out;
+  }
+};
+
+std::string name_of(const Kernels& k, const Problem& p) {
+  return std::string(k.name) + " " + traits(p.type).name + " " + std::to_string(p.rows) + "x" + std::to_string(p.cols) +
+         ", " + std::to_string(p.tokens) + " tokens";
+}
+
+// Sums in float, of at most a few thousand terms: each addition adds an error of 2^-24 of a partial sum, which the sum
+// of magnitudes bounds. The weights' offsets (8 of 15 codes, a Q4_K min) make partial sums larger than that by a factor
+// of up to 3. The bound of 1e-6 is reached only if such errors add up instead of cancelling.
+void check_product(const Kernels& k, const Problem& p) {
+  const auto actual = p.product(k);
+  const auto expected = p.product(scalar());
+  const auto magnitude = p.magnitudes();
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    check::that(close(actual[i], expected[i], 0, 1e-6F * magnitude[i]),
+                name_of(k, p) + " [" + std::to_string(i) + "]: " + std::to_string(actual[i]) + ", expected " +
+                    std::to_string(expected[i]) + ", sum of magnitudes " + std::to_string(magnitude[i]));
+  }
+}
+
+bool takes_odd_cols(DType type) { return traits(type).elements == 1; }
+
+}  // namespace
+
+TEST("every type: products of odd shapes equal scalar") {
+  for_each_table([](const Kernels& k) {
+    Random random(2);
+    for (const DType type : all_types) {
+      for (const std::size_t rows : {1, 2, 3, 7, 8, 9, 16, 21}) {
+        for (const std::size_t tokens : {1, 2, 3, 4, 5, 33}) {
+          const std::size_t block = std::max<std::size_t>(traits(type).elements, takes_odd_cols(type) ? 1 : 32);
+          const std::size_t cols = takes_odd_cols(type) ? 1 + random.below(130) : block * (1 + random.below(11));
+          check_product(k, Problem(random, type, rows, cols, tokens));
+        }
+      }
+    }
+  });
+}
+
+TEST("every type: long rows equal scalar") {
+  for_each_table([](const Kernels& k) {
+    Random random(3);
+    for (const DType type : all_types) check_product(k, Problem(random, type, 5, 8192, 3));
+  });
+}
+
+TEST("every type: codes at the ends of their range do not overflow") {
+  for_each_table([](const Kernels& k) {
+    Random random(4);
+    for (const DType type : all_types) {
+      for (int i = 0; i < 20; ++i) check_product(k, Problem(random, type, 9, 512, 5, true));
+    }
+  });
+}
+
+TEST("the largest codes of all against activations of one sign") {
+  for_each_table([](const Kernels& k) {
+    Random random(5);
+    for (const DType type : {DType::q4_0, DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k}) {
+      for (const int code : {0x00, 0x7F, 0x80, 0xFF}) {
+        for (const float x : {1.0F, -1.0F}) {
+          Problem p(random, type, 8, 256, 1);
+          std::fill(p.w.begin(), p.w.end(), static_cast<std::uint8_t>(code));
+          for (std::size_t at = 0; at < p.w.size(); at += traits(type).bytes) {
+            put_half(p.w, at + (type == DType::q6_k ? offsetof(BlockQ6_K, d) : 0), 1.0F);
+            if (type == DType::q4_k || type == DType::q5_k) put_half(p.w, at + 2, 0.0F);
+          }
+          std::fill(p.x.begin(), p.x.end(), x);
+          p.quantize();
+          check_product(k, p);
+        }
+      }
+    }
+  });
+}
+
+TEST("every type: a product has the same bits however it is cut into calls") {
+  for_each_table([](const Kernels& k) {
+    Random random(6);
+    for (const DType type : all_types) {
+      const Problem p(random, type, 21, takes_odd_cols(type) ? 259 : 768, 37);
+      const auto whole = p.product(k);
+
+      std::vector<float> cut(whole.size(), not_a_number);
+      for (std::size_t r = 0; r < p.rows; ++r) {
+        for (std::size_t t = 0; t < p.tokens; ++t) p.run(k, r, 1, t, 1, cut);
+      }
+      check::that(same_bits(whole, cut), name_of(k, p) + ": one by one");
+
+      std::fill(cut.begin(), cut.end(), not_a_number);
+      for (std::size_t r = 0; r < p.rows;) {
+        const std::size_t rows = std::min(1 + random.below(11), p.rows - r);
+        for (std::size_t t = 0; t < p.tokens;) {
+          const std::size_t tokens = std::min(1 + random.below(9), p.tokens - t);
+          p.run(k, r, rows, t, tokens, cut);
+          t += tokens;
+        }
+        r += rows;
+      }
+      check::that(same_bits(whole, cut), name_of(k, p) + ": in random pieces");
+    }
+  });
+}
+
+TEST("every type: a product writes nothing but its own outputs") {
+  for_each_table([](const Kernels& k) {
+    Random random(7);
+    for (const DType type : all_types) {
+      const Problem p(random, type, 13, 256, 6);
+      std::vector<float> out(p.rows * p.tokens, -7.0F);
+      p.run(k, 2, 9, 1, 4, out);
+      for (std::size_t t = 0; t < p.tokens; ++t) {
+        for (std::size_t r = 0; r < p.rows; ++r) {
+          const bool inside = r >= 2 && r < 11 && t >= 1 && t < 5;
+          check::that(inside == (out[t * p.rows + r] != -7.0F), name_of(k, p));
+        }
+      }
+    }
+  });
+}
+
+TEST("every type: NaN and infinity in an activation surface in its token and no other") {
+  for_each_table([](const Kernels& k) {
+    Random random(8);
+    for (const DType type : all_types) {
+      for (const float bad : {not_a_number, infinity, -infinity}) {
+        Problem p(random, type, 9, 512, 5);
+        p.x[2 * p.cols + 300] = bad;
+        p.quantize();
+        const auto out = p.product(k);
+        for (std::size_t t = 0; t < p.tokens; ++t) {
+          for (std::size_t r = 0; r < p.rows; ++r) {
+            check::that(std::isfinite(out[t * p.rows + r]) == (t != 2), name_of(k, p));
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST("every type: a NaN weight surfaces in its row and no other") {
+  for_each_table([](const Kernels& k) {
+    Random random(9);
+    for (const DType type : all_types) {
+      Problem p(random, type, 9, 512, 5);
+      std::uint8_t* row = p.w.data() + 4 * p.row_bytes();
+      const std::size_t at = type == DType::q6_k ? offsetof(BlockQ6_K, d) : 0;
+      const std::uint16_t half_nan = type == DType::bf16 ? 0x7FC0 : 0x7E00;
+      const float float_nan = not_a_number;
+      if (type == DType::f32) {
+        std::memcpy(row, &float_nan, sizeof(float_nan));
+      } else {
+        std::memcpy(row + at, &half_nan, sizeof(half_nan));
+      }
+      const auto out = p.product(k);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        check::that(std::isnan(out[i]) == (i % p.rows == 4), name_of(k, p));
+      }
+    }
+  });
+}
+
+TEST("quantised products are near the products of the floats") {
+  Random random(10);
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q6_k}) {
+    const std::size_t cols = 1024;
+    const auto w = normals(random, cols);
+    Problem p(random, type, 1, cols, 1);
+    find_quantizer(type)(w.data(), p.w.data(), cols);
+    double exact = 0;
+    for (std::size_t i = 0; i < cols; ++i) exact += static_cast<double>(w[i]) * static_cast<double>(p.x[i]);
+    // Independent errors: of a weight (see test_kernels_quantize), of an activation about as large as of a Q8_0 weight.
+    const double weight_error = type == DType::q4_0 ? 0.12 : type == DType::q6_k ? 0.03 : 0.008;
+    const double deviation = std::sqrt(cols * (weight_error * weight_error + 0.008 * 0.008));
+    for_each_table([&](const Kernels& k) {
+      check::that(std::fabs(static_cast<double>(p.product(k)[0]) - exact) < 4 * deviation, name_of(k, p));
+    });
+  }
+}
+
+int main() { return check::run_tests(); }
