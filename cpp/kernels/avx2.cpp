@@ -127,9 +127,9 @@ struct Avx2 {
   static void dot(const Bytes* codes, const std::int8_t* const (&q)[T], Float (&sums)[T]) {
     constexpr int exact = bits == 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
     constexpr int group = exact < last - first ? exact : last - first;
-    __m256i total[T];
+    __m256i total[T] = {};
     for (int begin = first; begin < last; begin += group) {
-      __m256i sums16[T];
+      __m256i sums16[T] = {};
       for (int k = begin; k < begin + group; ++k) {
         const __m256i code = codes[k];
         const __m256i magnitude = bits == 8 ? _mm256_abs_epi8(code) : code;
@@ -138,12 +138,12 @@ struct Avx2 {
           std::memcpy(&four, q[t] + 4 * k, sizeof(four));
           const __m256i x = _mm256_set1_epi32(four);
           const __m256i products = _mm256_maddubs_epi16(magnitude, bits == 8 ? _mm256_sign_epi8(x, code) : x);
-          sums16[t] = k == begin ? products : _mm256_add_epi16(sums16[t], products);
+          sums16[t] = _mm256_add_epi16(sums16[t], products);
         }
       }
       for (int t = 0; t < T; ++t) {
         const __m256i sums32 = _mm256_madd_epi16(sums16[t], _mm256_set1_epi16(1));
-        total[t] = begin == first ? sums32 : _mm256_add_epi32(total[t], sums32);
+        total[t] = _mm256_add_epi32(total[t], sums32);
       }
     }
     for (int t = 0; t < T; ++t) sums[t] = _mm256_cvtepi32_ps(total[t]);
