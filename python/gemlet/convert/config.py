@@ -70,12 +70,15 @@ class TextConfig:
         return self.num_hidden_layers - self.num_kv_shared_layers
 
     def sparsity_scales(self) -> list[float]:
-        """The cutoff of each layer in standard deviations above the mean: icdf(sparsity) of the normal distribution in
-        float32, as `Gemma3nTextMLP._gaussian_topk` takes it; minus infinity for a dense layer."""
-        return [
-            float(np.float32(NormalDist().inv_cdf(float(np.float32(sparsity))))) if sparsity > 0 else -math.inf
-            for sparsity in self.activation_sparsity_pattern
-        ]
+        """The cutoff of each layer in standard deviations above the mean: icdf(sparsity) of the normal distribution, as
+        `Gemma3nTextMLP._gaussian_topk` takes it in float32; minus infinity for a dense layer."""
+        return [_icdf(sparsity) if sparsity > 0 else -math.inf for sparsity in self.activation_sparsity_pattern]
+
+
+def _icdf(sparsity: float) -> float:
+    """torch computes erfinv(2 p - 1) sqrt(2); the argument is rounded to float32 as there, the rest in double."""
+    argument = np.float32(2) * np.float32(sparsity) - np.float32(1)
+    return float(np.float32(NormalDist().inv_cdf((float(argument) + 1) / 2)))
 
 
 class _Fields:
