@@ -301,11 +301,11 @@ void bind_engine(py::module_& m) {
            [](const PyEngine& self, const py::bytes& piece) { return self->find_token(std::string_view(piece)); })
       .def("is_end", [](const PyEngine& self, Token token) { return self->is_end(token); })
       .def_property_readonly("bos", [](const PyEngine& self) { return self->bos(); })
-      .def("special_pieces", [](const PyEngine& self) {
-        py::list out;
+      .def("special_tokens", [](const PyEngine& self) {
+        std::vector<Token> out;
         for (Token token = 0; token < self->info().vocabulary; ++token) {
           const TokenKind kind = self->kind(token);
-          if (kind == TokenKind::control || kind == TokenKind::unknown) out.append(py::bytes(self->piece(token)));
+          if (kind == TokenKind::control || kind == TokenKind::unknown) out.push_back(token);
         }
         return out;
       });

@@ -1,0 +1,115 @@
+"""Google's Gemma models on small machines: load a GGUF file, ask, and read the answer as it comes.
+
+>>> import gemlet
+>>> model = gemlet.load("nano")
+>>> answer = model.chat().send("What is the capital of France?").text
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from gemlet.errors import (
+    ArgumentError,
+    CancelledError,
+    ContextError,
+    FileError,
+    FormatError,
+    GemletError,
+    OutOfMemoryError,
+    TemplateError,
+    UnsupportedError,
+)
+from gemlet.info import ModelInfo, TensorInfo
+from gemlet.model import Model, load
+from gemlet.options import GenerateOptions
+from gemlet.result import FinishReason, GenerateResult, Stats, TokenLogProb
+from gemlet.scoring import perplexity
+from gemlet.session import Session, step_batch
+from gemlet.stream import Stream
+
+if TYPE_CHECKING:
+    from gemlet.chat import Chat
+    from gemlet.convert import Conversion
+    from gemlet.templates import Message
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "CancelledError",
+    "Chat",
+    "ContextError",
+    "FileError",
+    "FinishReason",
+    "FormatError",
+    "GemletError",
+    "GenerateOptions",
+    "GenerateResult",
+    "Message",
+    "Model",
+    "ModelInfo",
+    "OutOfMemoryError",
+    "Session",
+    "Stats",
+    "Stream",
+    "TemplateError",
+    "TensorInfo",
+    "TokenLogProb",
+    "UnsupportedError",
+    "convert",
+    "demo",
+    "load",
+    "perplexity",
+    "step_batch",
+]
+
+
+def demo() -> Model:
+    """Load the sample model that comes with gemlet: small enough to test with, too small to know much."""
+    return load("nano")
+
+
+def _convert(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    quant: str = "q4_0",
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    threads: int | None = None,
+) -> "Conversion":
+    """Convert a Hugging Face checkpoint; see gemlet.convert.convert. Needs ``pip install 'gemlet[convert]'``."""
+    from gemlet.convert import convert
+
+    return convert(checkpoint, out, quant, progress, threads=threads)
+
+
+class _Package(ModuleType):
+    """`gemlet.convert` is the function, although importing the folder of that name sets it to the module, and the
+    folder cannot be imported up front: its requirements are optional."""
+
+    @property
+    def convert(self) -> Callable[..., "Conversion"]:
+        return _convert
+
+    @convert.setter
+    def convert(self, _: ModuleType) -> None:
+        pass
+
+
+def __getattr__(name: str) -> Any:
+    """Chat and its message bring in asyncio and Jinja, which nobody needs who does not chat."""
+    if name == "Chat":
+        from gemlet.chat import Chat
+
+        return Chat
+    if name == "Message":
+        from gemlet.templates import Message
+
+        return Message
+    raise AttributeError(f"module 'gemlet' has no attribute {name!r}")
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,142 @@
+"""The private C++ module; mirrors cpp/bindings/python.cpp. Text goes in and out as UTF-8 bytes."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class _Tensor(TypedDict):
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    bytes: int
+    on_flash: bool
+
+class _Info(TypedDict):
+    architecture: str
+    name: str
+    chat_template: str
+    vocabulary: int
+    hidden_size: int
+    layers: int
+    trained_context: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    sliding_window: int
+    kv_shared_layers: int
+    hidden_size_per_layer_input: int
+    intermediate_size: tuple[int, ...]
+    sliding: tuple[bool, ...]
+    activation_sparsity: tuple[float, ...]
+    kernels: str
+    threads: int
+    context: int
+    file_bytes: int
+    fingerprint: int
+    tensors: list[_Tensor]
+
+class _Stats(TypedDict):
+    prompt_tokens: int
+    reused_tokens: int
+    generated_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+    first_token_seconds: float
+
+class _Result(TypedDict):
+    text: str
+    tokens: list[int]
+    logprobs: list[tuple[int, float, list[tuple[int, float]]]]
+    finish_reason: Literal["stop", "length", "context", "cancelled"]
+    stats: _Stats
+
+class Engine:
+    @staticmethod
+    def load(
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        context: int = 0,
+        chunk: int = 256,
+        cache: str = "f16",
+        isa: str = "",
+    ) -> Engine: ...
+    def info(self) -> _Info: ...
+    def tokenize(self, text: bytes, *, bos: bool = False, special: bool = True) -> list[int]: ...
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> bytes: ...
+    def piece(self, token: int) -> bytes: ...
+    def kind(self, token: int) -> Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]: ...
+    def find_token(self, piece: bytes) -> int | None: ...
+    def is_end(self, token: int) -> bool: ...
+    @property
+    def bos(self) -> int: ...
+    def special_tokens(self) -> list[int]: ...
+
+class Session:
+    def __init__(self, engine: Engine, context: int = 0) -> None: ...
+    def prefill(self, tokens: Sequence[int], all: bool = False) -> NDArray[np.float32]: ...
+    def logits(self) -> NDArray[np.float32]: ...
+    def rewind(self, position: int) -> None: ...
+    def advance_to(self, tokens: Sequence[int]) -> int: ...
+    def fork(self) -> Session: ...
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+    @staticmethod
+    def restore(engine: Engine, path: str | os.PathLike[str], context: int = 0) -> Session: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def tokens(self) -> list[int]: ...
+
+class Sampling:
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    logit_bias: dict[int, float]
+    seed: int
+    top_logprobs: int
+
+class GenerateOptions:
+    def __init__(self) -> None: ...
+    max_tokens: int
+    stop: list[str]
+    @property
+    def sampling(self) -> Sampling: ...
+
+class Generation:
+    def next(self) -> tuple[int, str] | None: ...
+    def cancel(self) -> None: ...
+    def close(self) -> None: ...
+    def results(self) -> list[_Result]: ...
+
+def step(sessions: Sequence[Session], tokens: Sequence[int]) -> None: ...
+def generate(session: Session, prompt: Sequence[int], options: GenerateOptions) -> Generation: ...
+def generate_batch(
+    engine: Engine, prompts: Sequence[Sequence[int]], options: Sequence[GenerateOptions]
+) -> Generation: ...
+
+class Tokenizer:
+    """The tokenizer of a GGUF file; its weights are not read."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None: ...
+    def encode(self, text: str | bytes, bos: bool = False, special: bool = True) -> list[int]: ...
+    def decode(self, ids: Sequence[int], special: bool = False) -> bytes: ...
+    def piece(self, token: int) -> bytes: ...
+    def kind(self, token: int) -> Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]: ...
+    def find(self, piece: str | bytes) -> int | None: ...
+    def is_end(self, token: int) -> bool: ...
+    @property
+    def bos(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+
+def quantize(rows: NDArray[Any], type: str, threads: int = 1) -> NDArray[np.uint8]: ...
+def dequantize(rows: NDArray[np.uint8], type: str, cols: int) -> NDArray[np.float32]: ...

@@ -1,0 +1,77 @@
+"""What a loaded model says about itself."""
+
+from dataclasses import dataclass
+
+from gemlet import _core
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of the file. ``shape`` is outermost first, as in PyTorch."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    bytes: int
+    on_flash: bool
+    """Read row by row from the file, never resident as a whole."""
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Configuration of a model and how it was loaded. The tuples have one entry a layer."""
+
+    architecture: str
+    name: str
+    chat_template: str
+    """Jinja source; empty if the file has none."""
+    vocabulary: int
+    hidden_size: int
+    layers: int
+    trained_context: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    sliding_window: int
+    kv_shared_layers: int
+    hidden_size_per_layer_input: int
+    intermediate_size: tuple[int, ...]
+    sliding: tuple[bool, ...]
+    """False: full attention."""
+    activation_sparsity: tuple[float, ...]
+    """Standard deviations above the mean that survive; 0: dense."""
+    kernels: str
+    threads: int
+    context: int
+    file_bytes: int
+    fingerprint: int
+    """Of the weights and the configuration; saved sessions carry it."""
+    tensors: tuple[TensorInfo, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(tensor.elements for tensor in self.tensors)
+
+    @property
+    def tensor_type(self) -> str:
+        """The type that holds most of the bytes: what people call the file's quantisation."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors:
+            sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.bytes
+        return max(sizes, key=lambda name: sizes[name], default="")
+
+    @classmethod
+    def of(cls, engine: _core.Engine) -> "ModelInfo":
+        """Read it from a loaded engine."""
+        fields = dict(engine.info())
+        tensors = tuple(TensorInfo(**tensor) for tensor in engine.info()["tensors"])
+        return cls(**{**fields, "tensors": tensors})  # type: ignore[arg-type]

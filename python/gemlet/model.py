@@ -1,0 +1,219 @@
+"""A loaded model."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Unpack
+
+from gemlet import _core
+from gemlet.bundled import find_model
+from gemlet.errors import ArgumentError, ContextError
+from gemlet.info import ModelInfo
+from gemlet.options import GenerateOptions, to_core
+from gemlet.result import GenerateResult
+from gemlet.session import Session
+from gemlet.stream import Stream
+from gemlet.text import to_bytes, to_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gemlet.chat import Chat
+
+Prompt = str | bytes | Sequence[int]
+"""Text, or tokens that are taken as they are."""
+
+_LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vocabulary of 262144
+
+
+class Model:
+    """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
+
+    def __init__(self, engine: _core.Engine, path: Path) -> None:
+        """Wrap a loaded engine."""
+        self._engine = engine
+        self.path = path
+        self.info = ModelInfo.of(engine)
+
+    def __repr__(self) -> str:
+        """Name, file and size."""
+        return f"<gemlet.Model {self.info.name or self.info.architecture} from {self.path}>"
+
+    @property
+    def context(self) -> int:
+        """Tokens that a session holds unless told otherwise."""
+        return self.info.context
+
+    @property
+    def bos(self) -> int:
+        """The token that begins every prompt."""
+        return self._engine.bos
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends the text or a turn."""
+        return self._engine.is_end(token)
+
+    def tokenize(self, text: str | bytes, *, bos: bool = False, special: bool = True) -> list[int]:
+        """Turn text into tokens.
+
+        Args:
+            text: bytes that are not UTF-8 become byte tokens.
+            bos: put the begin-of-sequence token first.
+            special: text like ``<start_of_turn>`` becomes its control token; otherwise it is plain text.
+        """
+        return self._engine.tokenize(to_bytes(text), bos=bos, special=special)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Turn tokens into text; control tokens are left out unless ``special``. Malformed bytes become U+FFFD.
+
+        Raises ArgumentError for an id outside the vocabulary.
+        """
+        return to_text(self.detokenize_bytes(tokens, special=special))
+
+    def detokenize_bytes(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
+        """Turn tokens into the bytes that they stand for."""
+        return self._engine.detokenize(tokens, special=special)
+
+    def piece(self, token: int) -> str:
+        """One token, as the file stores it: ``▁the``, ``<0x0A>``."""
+        return to_text(self._engine.piece(token))
+
+    def logits(self, tokens: Sequence[int]) -> "NDArray[np.float32]":
+        """The logits after each token of a prompt, shape (len(tokens), vocabulary).
+
+        That is a megabyte a token for a vocabulary of 262144.
+
+        Raises:
+            ContextError: more tokens than the context holds.
+            ArgumentError: no tokens, or an id outside the vocabulary.
+        """
+        import numpy as np
+
+        if not tokens:
+            raise ArgumentError("tokens: expected at least one, found none")
+        self._check_length(len(tokens))
+        session = self.session()
+        out = np.empty((len(tokens), self.info.vocabulary), np.float32)
+        for start in range(0, len(tokens), _LOGIT_ROWS):
+            piece = tokens[start : start + _LOGIT_ROWS]
+            out[start : start + len(piece)] = session.prefill_all(piece)
+        return out
+
+    def generate(
+        self, prompt: Prompt, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
+    ) -> GenerateResult:
+        """Continue a text as it is, without a chat template. See GenerateOptions for the options.
+
+        Args:
+            prompt: text gets the begin-of-sequence token in front, and control tokens in it count as such; tokens are
+                taken as they are.
+            on_text: gets each piece as it comes; what it raises stops the answer and goes on to the caller.
+
+        Raises:
+            ContextError: the prompt is longer than the context; the message gives both lengths.
+            ArgumentError: an empty prompt, or an option out of range.
+        """
+        return self.stream(prompt, **options).finish(on_text)
+
+    def stream(self, prompt: Prompt, **options: Unpack[GenerateOptions]) -> Stream:
+        """Like ``generate``, piece by piece. Closing the iterator stops the computation."""
+        return self.session().stream(self._prompt_tokens(prompt), **options)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        on_text: Callable[[int, str], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[GenerateResult]:
+        """Answer several prompts, whose tokens are computed together: faster than one after the other.
+
+        Each result equals what ``generate`` gives for that prompt alone. ``on_text`` gets the index of the prompt and
+        a piece of its answer.
+        """
+        core = to_core(options, self.context)
+        tokens = [self._prompt_tokens(prompt) for prompt in prompts]
+        generation = _core.generate_batch(self._engine, tokens, [core] * len(tokens))
+        try:
+            while (piece := generation.next()) is not None:
+                if on_text is not None:
+                    on_text(*piece)
+        finally:
+            generation.close()
+        return [GenerateResult.of(raw, core.sampling.seed) for raw in generation.results()]
+
+    def session(self, context: int | None = None) -> Session:
+        """A new timeline that holds ``context`` tokens."""
+        return Session(_core.Session(self._engine, context or 0))
+
+    def restore(self, path: str | os.PathLike[str], context: int | None = None) -> Session:
+        """A timeline that ``Session.save`` wrote.
+
+        Raises:
+            FormatError: a damaged file.
+            UnsupportedError: a file of another model.
+        """
+        return Session(_core.Session.restore(self._engine, path, context or 0))
+
+    def chat(
+        self,
+        system: str | None = None,
+        *,
+        template: str | None = None,
+        tools: Sequence[object] | None = None,
+        context: int | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> "Chat":
+        """Start a conversation.
+
+        Args:
+            system: an instruction that holds for all of it.
+            template: Jinja source; by default the file's own, or Gemma's turn format if it has none.
+            tools: handed to the template, for templates that describe tools to the model.
+            context: tokens that the conversation may have.
+            options: for every answer, unless a turn says otherwise.
+        """
+        from gemlet.chat import Chat
+
+        return Chat(self, system, template=template, tools=tools, context=context, **options)
+
+    def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
+        if len(prompt) == 0:
+            raise ArgumentError("the prompt is empty; [model.bos] is the prompt for an answer out of nothing")
+        return self.tokenize(prompt, bos=True) if isinstance(prompt, (str, bytes)) else prompt
+
+    def _check_length(self, length: int) -> None:
+        if length > self.context:
+            raise ContextError(f"{length} tokens do not fit into the context of {self.context}")
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    cache: Literal["f16", "f32"] = "f16",
+    chunk: int | None = None,
+    isa: str | None = None,
+) -> Model:
+    """Load a GGUF file, or the sample model that comes with gemlet: ``gemlet.load("nano")``.
+
+    Args:
+        path: the file; it is mapped, not read, and has to stay as it is while the model is in use.
+        threads: one for each physical core by default.
+        context: tokens that a session holds; by default the smaller of 8192 and what the model was trained for.
+        cache: type of the keys and values; "f32" is for tests.
+        chunk: prompt tokens computed at a time, 256 by default: more is faster and takes more memory.
+        isa: a kernel table by name ("scalar", "avx2", ...); by default the best that this CPU runs.
+
+    Raises:
+        FileError: the file cannot be opened or mapped.
+        FormatError: the file is malformed or damaged.
+        UnsupportedError: another architecture or type.
+        ArgumentError: a setting out of range.
+    """
+    file = find_model(path)
+    settings = {"threads": threads, "context": context, "chunk": chunk}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return Model(_core.Engine.load(file, cache=cache, isa=isa or "", **given), file)

@@ -1,0 +1,74 @@
+"""The settings of one answer."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from gemlet import _core
+from gemlet.errors import ArgumentError
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Keyword arguments of everything that generates. Applied in this order: logit bias, penalties, temperature,
+    top-k, top-p, min-p. The defaults are Gemma's.
+    """
+
+    max_tokens: int | None
+    """Default 256 (in a chat: None). None: as many as the context holds."""
+    stop: str | Sequence[str]
+    """The text ends before the first of these."""
+    temperature: float
+    """Default 1. 0: greedy, ties to the lowest id."""
+    top_k: int
+    """Default 64. 0: off."""
+    top_p: float
+    """Default 0.95. 1: off."""
+    min_p: float
+    """Default 0: off."""
+    repetition_penalty: float
+    """CTRL (arXiv:1909.05858), over prompt and answer. Default 1: off."""
+    presence_penalty: float
+    """OpenAI's, over the answer. Default 0."""
+    frequency_penalty: float
+    """OpenAI's, over the answer. Default 0."""
+    logit_bias: Mapping[int, float]
+    """Added to the logits of these tokens."""
+    seed: int | None
+    """The same seed gives the same text on any number of threads. Default None: drawn anew; the result tells it."""
+    top_logprobs: int
+    """Alternatives reported with each token, 0 (the default) to 20."""
+
+
+def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
+    """Check names and types; the core checks the ranges. ``context`` stands in for ``max_tokens=None``.
+
+    Raises:
+        TypeError: an unknown name or a value of the wrong type.
+        ArgumentError: a seed outside 64 bits.
+    """
+    values = dict(options)
+    for name in values.keys() - GenerateOptions.__annotations__.keys():
+        raise TypeError(f"unknown option {name!r}; expected one of {', '.join(GenerateOptions.__annotations__)}")
+    core = _core.GenerateOptions()
+    if "max_tokens" in values:
+        max_tokens = values.pop("max_tokens")
+        _set(core, "max_tokens", context if max_tokens is None else max_tokens)
+    if "stop" in values:
+        stop = values.pop("stop")
+        _set(core, "stop", [stop] if isinstance(stop, str) else stop)
+    seed = values.pop("seed", None)
+    if seed is None:
+        seed = secrets.randbits(32)
+    elif isinstance(seed, int) and not 0 <= seed < 2**64:
+        raise ArgumentError(f"seed: expected 0 to 2**64 - 1, found {seed}")
+    _set(core.sampling, "seed", seed)
+    for name, value in values.items():
+        _set(core.sampling, name, value)
+    return core
+
+
+def _set(target: _core.GenerateOptions | _core.Sampling, name: str, value: object) -> None:
+    try:
+        setattr(target, name, value)
+    except TypeError:
+        raise TypeError(f"{name}: {value!r} is of the wrong type or out of range") from None

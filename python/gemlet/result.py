@@ -1,0 +1,77 @@
+"""What an answer is made of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gemlet import _core
+from gemlet.memory import peak_memory
+
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+"""An end token or stop string; ``max_tokens``; a full context; the caller."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts, times in seconds and memory of one answer."""
+
+    prompt_tokens: int
+    reused_tokens: int
+    """Of the prompt, already computed in an earlier turn."""
+    generated_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+    first_token_seconds: float
+    """From the call to the first sampled token."""
+    peak_memory: int
+    """Peak resident bytes of the process so far."""
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        """Speed on the prompt tokens that were computed."""
+        return _rate(self.prompt_tokens - self.reused_tokens, self.prefill_seconds)
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Speed on the answer. Its first token comes out of the prefill and is not counted."""
+        return _rate(self.generated_tokens - 1, self.decode_seconds)
+
+
+@dataclass(frozen=True)
+class TokenLogProb:
+    """A sampled token with the natural logarithm of its probability, in the model's own distribution."""
+
+    token: int
+    logprob: float
+    top: list[tuple[int, float]]
+    """The most likely tokens at this place, best first."""
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """An answer."""
+
+    text: str
+    tokens: list[int]
+    """Without the end token."""
+    finish_reason: FinishReason
+    stats: Stats
+    logprobs: list[TokenLogProb]
+    """One for each token if ``top_logprobs`` asked for them."""
+    seed: int
+    """Gives the same answer again."""
+
+    @classmethod
+    def of(cls, raw: _core._Result, seed: int) -> "GenerateResult":
+        """Take over what the core measured."""
+        return cls(
+            text=raw["text"],
+            tokens=raw["tokens"],
+            finish_reason=raw["finish_reason"],
+            stats=Stats(**raw["stats"], peak_memory=peak_memory()),
+            logprobs=[TokenLogProb(*entry) for entry in raw["logprobs"]],
+            seed=seed,
+        )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if count > 0 and seconds > 0 else 0.0

@@ -1,0 +1,104 @@
+"""One timeline of tokens, for callers who want to drive the model themselves."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Unpack
+
+from gemlet import _core
+from gemlet.options import GenerateOptions, to_core
+from gemlet.result import GenerateResult
+from gemlet.stream import Stream
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Session:
+    """A timeline of tokens with the model's memory of it. Used by one thread at a time: a second call while one runs
+    raises ArgumentError. Memory is taken as the timeline grows. Get one from ``Model.session()``.
+    """
+
+    def __init__(self, core: _core.Session) -> None:
+        """Wrap a core session."""
+        self._core = core
+
+    @property
+    def context(self) -> int:
+        """Tokens that it can hold."""
+        return self._core.context
+
+    @property
+    def position(self) -> int:
+        """Tokens that it holds."""
+        return self._core.position
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens that it holds."""
+        return self._core.tokens
+
+    def prefill(self, tokens: Sequence[int]) -> "NDArray[np.float32]":
+        """Append tokens; return the logits after the last one, shape (vocabulary,).
+
+        Raises:
+            ContextError: they do not fit; the message gives both lengths and nothing has changed.
+            ArgumentError: no tokens, or an id outside the vocabulary.
+        """
+        return self._core.prefill(tokens)
+
+    def prefill_all(self, tokens: Sequence[int]) -> "NDArray[np.float32]":
+        """Append tokens; return the logits after each of them, shape (len(tokens), vocabulary).
+
+        That is a megabyte a token for a vocabulary of 262144.
+        """
+        return self._core.prefill(tokens, all=True)
+
+    def step(self, token: int) -> "NDArray[np.float32]":
+        """Append one token; return the logits after it, shape (vocabulary,)."""
+        _core.step([self._core], [token])
+        return self._core.logits()
+
+    def logits(self) -> "NDArray[np.float32]":
+        """Of the last token, shape (vocabulary,)."""
+        return self._core.logits()
+
+    def rewind(self, position: int) -> None:
+        """Forget all but the first ``position`` tokens.
+
+        Free within the slack of the sliding windows; further back the kept tokens are computed again, at the next
+        prefill.
+        """
+        self._core.rewind(position)
+
+    def advance_to(self, tokens: Sequence[int]) -> int:
+        """Keep the longest common prefix with ``tokens`` and prefill the rest; return how many tokens were reused."""
+        return self._core.advance_to(tokens)
+
+    def fork(self) -> "Session":
+        """A copy that goes its own way."""
+        return Session(self._core.fork())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the timeline to a file that ``Model.restore`` reads; an old file stays until the new one is whole."""
+        self._core.save(path)
+
+    def stream(self, prompt: Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
+        """Bring the timeline to ``prompt``, computing only what is new, and answer in pieces."""
+        core = to_core(options, self.context)
+        return Stream(_core.generate(self._core, prompt, core), core.sampling.seed)
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        *,
+        on_text: Callable[[str], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> GenerateResult:
+        """Bring the timeline to ``prompt``, computing only what is new, and answer."""
+        return self.stream(prompt, **options).finish(on_text)
+
+
+def step_batch(sessions: Sequence[Session], tokens: Sequence[int]) -> None:
+    """Append one token to each of several distinct sessions of one model, computed together."""
+    _core.step([session._core for session in sessions], tokens)

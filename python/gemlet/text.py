@@ -1,0 +1,23 @@
+"""Between Python's text and the core's bytes."""
+
+from gemlet.errors import ArgumentError
+
+
+def to_bytes(text: str | bytes) -> bytes:
+    """UTF-8. Bytes pass as they are; the surrogates by which Python carries undecodable bytes become those bytes.
+
+    Raises ArgumentError for other surrogates, which stand for no character and no byte.
+    """
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"text: character {error.start} is the lone surrogate U+{ord(text[error.start]):04X}"
+        ) from None
+
+
+def to_text(data: bytes) -> str:
+    """Malformed bytes become U+FFFD."""
+    return data.decode("utf-8", "replace")
