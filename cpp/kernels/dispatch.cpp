@@ -2,7 +2,7 @@
 
 #include "kernels/tables.hpp"
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(GEMLET_HAS_NEON) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -16,7 +16,7 @@ struct Tables {
   void add(const Kernels& table) { list[count++] = &table; }
 };
 
-#if defined(__aarch64__)
+#if defined(GEMLET_HAS_NEON)
 bool has_dotprod() {
 #if defined(__linux__)
   constexpr unsigned long hwcap_asimddp = 1UL << 20;  // asm/hwcap.h; older headers lack the name
@@ -35,7 +35,7 @@ Tables probe() {
     tables.add(avx2());
   }
 #endif
-#if defined(__aarch64__)
+#if defined(GEMLET_HAS_NEON)
   if (has_dotprod()) tables.add(neon_dotprod());
   tables.add(neon());
 #endif

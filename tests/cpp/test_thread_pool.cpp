@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <ctime>
 #include <string>
 #include <thread>
@@ -11,10 +12,12 @@
 
 #include "check.hpp"
 #include "gemlet/error.hpp"
+#include "tensor/arena.hpp"
 #include "tensor/thread_pool.hpp"
 
 namespace {
 
+using gemlet::Buffer;
 using gemlet::Error;
 using gemlet::ThreadPool;
 
@@ -135,10 +138,17 @@ TEST("a number of threads that makes no sense is refused") {
 // Sanitizers reserve terabytes of addresses, which the limit would take from them.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST("a thread that the system refuses is an error, and the others end") {
+  constexpr std::size_t limit_bytes = 64 << 20;  // of addresses: less than the stacks of 200 threads
+  constexpr int not_enforced = 9;                // as under qemu
   const pid_t child = fork();
   if (child == 0) {
-    const rlimit limit{64 << 20, 64 << 20};  // bytes of addresses: less than the stacks of 200 threads
+    const rlimit limit{limit_bytes, limit_bytes};
     int code = setrlimit(RLIMIT_AS, &limit);
+    try {
+      const Buffer buffer(2 * limit_bytes);
+      _exit(not_enforced);
+    } catch (const Error&) {
+    }
     try {
       const ThreadPool pool(200);
       code = 1;
@@ -152,7 +162,11 @@ TEST("a thread that the system refuses is an error, and the others end") {
   int status = -1;
   waitpid(child, &status, 0);
   CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
+  if (WEXITSTATUS(status) == not_enforced) {
+    std::printf("      skipped: the limit on addresses is not enforced here\n");
+  } else {
+    CHECK(WEXITSTATUS(status) == 0);
+  }
 }
 #endif
 

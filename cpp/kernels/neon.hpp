@@ -1,0 +1,109 @@
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+// The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` adds products of bytes: the only thing
+// in which the instruction sets differ. It must be defined in an anonymous namespace, as the other tables' types are.
+namespace gemlet::kernels::simd {
+
+template <typename Dot>
+struct Neon {
+  static constexpr std::size_t width = 4;
+  using Float = float32x4_t;
+  using Bytes = uint8x16_t;
+  struct Wide {
+    float64x2_t low, high;
+  };
+
+  static Float set(float x) { return vdupq_n_f32(x); }
+  static Float load(const float* p) { return vld1q_f32(p); }
+  static void store(float* p, Float x) { vst1q_f32(p, x); }
+  static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static Float sub(Float a, Float b) { return vsubq_f32(a, b); }
+  static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
+  static Float div(Float a, Float b) { return vdivq_f32(a, b); }
+  static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }   // a * b + c
+  static Float fnma(Float a, Float b, Float c) { return vfmsq_f32(c, a, b); }  // c - a * b
+  static Float max(Float a, Float b) { return vmaxq_f32(a, b); }               // NaN in either stays
+  static Float min(Float a, Float b) { return vminq_f32(a, b); }
+  static Float abs(Float x) { return vabsq_f32(x); }
+  static Float round(Float x) { return vrndnq_f32(x); }
+  static Float pow2(Float n) {  // of a whole number from -126 to 127
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
+  }
+  static Float select_less(Float a, Float b, Float yes, Float no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
+  static Float copy_sign(Float magnitude, Float sign) { return vbslq_f32(vdupq_n_u32(0x80000000U), sign, magnitude); }
+  static float sum(Float x) { return vaddvq_f32(x); }
+
+  static Wide wide_zero() { return {vdupq_n_f64(0), vdupq_n_f64(0)}; }
+  static Wide wide_fma(Float a, Float b, Wide c) {
+    return {vfmaq_f64(c.low, vcvt_f64_f32(vget_low_f32(a)), vcvt_f64_f32(vget_low_f32(b))),
+            vfmaq_f64(c.high, vcvt_high_f64_f32(a), vcvt_high_f64_f32(b))};
+  }
+  static double wide_sum(Wide x) { return vaddvq_f64(vaddq_f64(x.low, x.high)); }
+
+  static Float load_f16(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  static void store_f16(std::uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
+  static Float load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+  static void store_int8(std::int8_t* p, Float x) {  // whole numbers from -128 to 127
+    const int16x4_t x16 = vmovn_s32(vcvtq_s32_f32(x));
+    const int8x8_t x8 = vmovn_s16(vcombine_s16(x16, x16));
+    vst1_lane_s32(reinterpret_cast<std::int32_t*>(p), vreinterpret_s32_s8(x8), 0);
+  }
+
+  // 16 bytes of each of four rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
+  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+    const auto row = [=](int r) { return vreinterpretq_u32_u8(vld1q_u8(rows[r] + offset)); };
+    const uint32x4_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
+    const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(r0, r1));
+    const uint64x2_t odd01 = vreinterpretq_u64_u32(vtrn2q_u32(r0, r1));
+    const uint64x2_t even23 = vreinterpretq_u64_u32(vtrn1q_u32(r2, r3));
+    const uint64x2_t odd23 = vreinterpretq_u64_u32(vtrn2q_u32(r2, r3));
+    out[0] = vreinterpretq_u8_u64(vtrn1q_u64(even01, even23));
+    out[1] = vreinterpretq_u8_u64(vtrn1q_u64(odd01, odd23));
+    out[2] = vreinterpretq_u8_u64(vtrn2q_u64(even01, even23));
+    out[3] = vreinterpretq_u8_u64(vtrn2q_u64(odd01, odd23));
+  }
+  static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
+    std::uint16_t halves[4];
+    for (int r = 0; r < 4; ++r) std::memcpy(&halves[r], rows[r] + offset, sizeof(halves[r]));
+    return load_f16(halves);
+  }
+  static Float low_halves(Bytes x) { return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_u8(x)))); }
+  static Float high_halves(Bytes x) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(vreinterpretq_u32_u8(x), 16)));
+  }
+  template <int shift, int count>
+  static Bytes bits(Bytes x) {  // of each byte
+    if constexpr (shift > 0) x = vshrq_n_u8(x, shift);
+    if constexpr (shift + count < 8) x = vandq_u8(x, vdupq_n_u8((1 << count) - 1));
+    return x;
+  }
+  template <int shift>
+  static Bytes insert(Bytes low, Bytes high) {  // low | high << shift; low is below 2^shift
+    return vsliq_n_u8(low, high, shift);
+  }
+  template <int j>
+  static Float unsigned_byte(Bytes x) {  // byte j of each lane
+    const uint32x4_t lanes = vshlq_n_u32(vreinterpretq_u32_u8(x), 24 - 8 * j);
+    return vcvtq_f32_u32(vshrq_n_u32(lanes, 24));
+  }
+  template <int j>
+  static Float signed_byte(Bytes x) {
+    const int32x4_t lanes = vshlq_n_s32(vreinterpretq_s32_u8(x), 24 - 8 * j);
+    return vcvtq_f32_s32(vshrq_n_s32(lanes, 24));
+  }
+
+  // sums[t], lane r: sum over k of the four products of codes[k], lane r, with q[t][4k .. 4k + 3], for k from `first`
+  // to `last`. Codes are below 64 or signed: as signed bytes they are right either way.
+  template <int bits, int first, int last, int T>
+  static void dot(const Bytes* codes, const std::int8_t* const (&q)[T], Float (&sums)[T]) {
+    for (int t = 0; t < T; ++t) sums[t] = vcvtq_f32_s32(Dot::template dot<bits, first, last>(codes, q[t]));
+  }
+};
+
+}  // namespace gemlet::kernels::simd
