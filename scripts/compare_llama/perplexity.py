@@ -22,8 +22,9 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import gemlet
 import llama_tools
+
+import gemlet
 
 WINDOW = 512
 TOLERANCE = 0.005
@@ -31,7 +32,7 @@ TOLERANCE = 0.005
 
 @dataclass(frozen=True)
 class Row:
-    """One file. Perplexities are of all windows; `llama_deviation` is llama.cpp's own standard error."""
+    """One file; `llama_deviation` is llama.cpp's own standard error."""
 
     type: str
     megabytes: float
@@ -51,21 +52,21 @@ def llama_tokens(folder: Path, model: Path, text: Path) -> list[int]:
     return ids
 
 
-def llama_perplexity(folder: Path, model: Path, text: Path, windows: int, threads: int) -> tuple[float, float]:
+def llama_perplexity(folder: Path, model: Path, text: Path, threads: int) -> tuple[float, float]:
     command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "--no-escape"]
-    command += ["-t", str(threads), "--chunks", str(windows)]
-    output = llama_tools.run([*command, "-c", str(WINDOW), "-b", str(WINDOW)])
+    command += ["-t", str(threads), "-c", str(WINDOW), "-b", str(WINDOW)]
+    output = llama_tools.run(command)
     found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", output)
     if found is None:
         raise llama_tools.ToolError(f"{model}: llama-perplexity printed no estimate\n{output[-2000:]}")
     return float(found[1]), float(found[2])
 
 
-def measure(folder: Path, file: Path, kind: str, text: Path, windows: int, threads: int) -> Row:
-    llama, deviation = llama_perplexity(folder, file, text, windows, threads)
+def measure(folder: Path, file: Path, kind: str, text: Path, threads: int) -> Row:
+    llama, deviation = llama_perplexity(folder, file, text, threads)
     model = gemlet.load(file, threads=threads)
-    ours = gemlet.perplexity(model, text.read_text(encoding="utf-8"), window=WINDOW, max_windows=windows)
-    return Row(kind, file.stat().st_size / 1e6, llama, deviation, ours.perplexity)
+    ours = gemlet.perplexity(model, text.read_bytes(), window=WINDOW)
+    return Row(kind, file.stat().st_size / 1e6, llama, deviation, ours)
 
 
 def table(rows: list[Row]) -> str:
@@ -81,13 +82,15 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path, help="30-layer Gemma 3n in Hugging Face layout")
     parser.add_argument("--text", type=Path, help="plain text (default: CHECKPOINT/heldout.txt)")
     parser.add_argument("--types", default="f16,q8_0,q4_0", help="of the files compared (default: %(default)s)")
-    parser.add_argument("--windows", type=int, default=64, help="windows of 512 tokens (default: %(default)s)")
+    parser.add_argument("--characters", type=int, default=100_000, help="of the text to use (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's tools (default: build them)")
     parser.add_argument("--build", type=Path, default=Path("build/llama.cpp"), help="where to build them")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    text: Path = arguments.text or arguments.checkpoint / "heldout.txt"
+    text = arguments.checkpoint / "perplexity.txt"
+    whole = (arguments.text or arguments.checkpoint / "heldout.txt").read_text(encoding="utf-8")
+    text.write_text(whole[: arguments.characters], encoding="utf-8")
 
     folder = llama_tools.tools(arguments.llama_bin, arguments.build)
     rows: list[Row] = []
@@ -97,11 +100,11 @@ def main() -> int:
         gemlet.convert(arguments.checkpoint, file, quant=kind)
         if not rows:
             theirs = llama_tokens(folder, file, text)
-            ours = gemlet.load(file).tokenize(text.read_text(encoding="utf-8"), bos=True)
+            ours = gemlet.load(file).tokenize(text.read_bytes(), bos=True)
             tokens = len(theirs)
-            different = sum(a != b for a, b in zip(theirs, ours)) + abs(len(theirs) - len(ours))
-            print(f"tokens of {text}: {len(theirs)} in llama.cpp, {len(ours)} in gemlet, {different} differ")
-        rows.append(measure(folder, file, kind, text, arguments.windows, arguments.threads))
+            different = sum(a != b for a, b in zip(theirs, ours, strict=False)) + abs(len(theirs) - len(ours))
+            print(f"tokens of the text: {len(theirs)} in llama.cpp, {len(ours)} in gemlet, {different} differ")
+        rows.append(measure(folder, file, kind, text, arguments.threads))
     print(table(rows))
 
     if arguments.json:
@@ -110,7 +113,7 @@ def main() -> int:
             "llama_cpp": llama_tools.version(folder),
             "gemlet": gemlet.__version__,
             "machine": platform.machine(),
-            "windows": arguments.windows,
+            "windows": tokens // WINDOW,
             "tokens_compared": tokens,
             "tokens_different": different,
             "rows": [asdict(row) | {"difference": row.difference} for row in rows],

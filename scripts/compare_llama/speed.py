@@ -156,7 +156,7 @@ def plot(found: list[Contender], title: str, out: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(METRICS), figsize=(3 * len(METRICS), 1.2 + 0.5 * len(found)), sharey=True)
     names = [contender.name for contender in found]
-    for axis, (metric, label) in zip(axes, METRICS.items()):
+    for axis, (metric, label) in zip(axes, METRICS.items(), strict=True):
         values = [contender.medians()[metric] for contender in found]
         colours = ["#2f6f4f" if contender.is_gemlet else "#9aa5ad" for contender in found]
         axis.bar_label(axis.barh(names, values, color=colours), fmt="%.2f", padding=3)

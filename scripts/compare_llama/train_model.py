@@ -147,7 +147,7 @@ def save(model: Gemma3nForCausalLM, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder of the checkpoint to write")
-    parser.add_argument("--steps", type=int, default=700, help="of BATCH x 512 tokens (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="of BATCH x 512 tokens (default %(default)s)")
     parser.add_argument("--batch", type=int, default=2, help="windows a step (default %(default)s)")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
