@@ -2,6 +2,9 @@
 
 #include "kernels/tables.hpp"
 
+#if defined(GEMLET_HAS_AVX2)
+#include <cpuid.h>
+#endif
 #if defined(GEMLET_HAS_NEON) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -27,11 +30,22 @@ bool has_dotprod() {
 }
 #endif
 
+#if defined(GEMLET_HAS_AVX2)
+// __builtin_cpu_supports("f16c") does not compile with clang before 16.
+bool has_f16c() {
+  unsigned eax = 0;
+  unsigned ebx = 0;
+  unsigned ecx = 0;
+  unsigned edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 Tables probe() {
   Tables tables;
 #if defined(GEMLET_HAS_AVX2)
-  // "avx2" and "f16c" are reported only where the operating system saves the wide registers too.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  // "avx2" is reported only where the operating system saves the wide registers too.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
     tables.add(avx2());
   }
 #endif

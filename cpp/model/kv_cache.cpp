@@ -8,7 +8,6 @@ KvCache::KvCache(const Gemma3nConfig& config, CacheType type, std::size_t contex
     : type_(type),
       context_(context),
       kv_heads_(config.num_key_value_heads),
-      head_dim_(config.head_dim),
       row_bytes_(config.head_dim * (type == CacheType::f16 ? 2 : 4)),
       layers_(config.layers.size()) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -70,7 +70,6 @@ class KvCache {
   CacheType type_;
   std::size_t context_;
   std::size_t kv_heads_;
-  std::size_t head_dim_;
   std::size_t row_bytes_;
   std::size_t length_ = 0;
   std::size_t stored_ = 0;  // one past the last position ever stored: what a rewind must reckon with
