@@ -51,7 +51,7 @@ void TextStream::accept(std::string_view character) {
   }
   if (longest > 0) {
     stopped_ = true;
-    pending_text_.resize(pending_text_.size() - longest);
+    pending_text_.erase(pending_text_.size() - longest);
   }
 }
 
@@ -72,14 +72,18 @@ std::string TextStream::push(std::string_view bytes) {
   if (!stopped_) {
     for (const Stop& stop : stops_) held = std::max(held, stop.matched);
   }
-  std::string held_text = pending_text_.substr(pending_text_.size() - held);
-  pending_text_.resize(pending_text_.size() - held);
-  return std::exchange(pending_text_, std::move(held_text));
+  const std::size_t certain = pending_text_.size() - held;
+  std::string shown = pending_text_.substr(shown_, certain - shown_);
+  shown_ = certain;
+  if (shown_ > pending_text_.size() / 2) {  // not each time: a long stop string would make it quadratic
+    pending_text_.erase(0, std::exchange(shown_, 0));
+  }
+  return shown;
 }
 
 std::string TextStream::finish() {
   if (!std::exchange(pending_bytes_, {}).empty() && !stopped_) accept(replacement_character);
-  return std::exchange(pending_text_, {});
+  return std::exchange(pending_text_, {}).substr(std::exchange(shown_, 0));
 }
 
 }  // namespace gemlet

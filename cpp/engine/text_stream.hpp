@@ -36,7 +36,8 @@ class TextStream {
 
   std::vector<Stop> stops_;
   std::string pending_bytes_;  // an unfinished UTF-8 character
-  std::string pending_text_;   // not yet shown
+  std::string pending_text_;   // shown up to shown_, and a possible start of a stop string
+  std::size_t shown_ = 0;
   bool stopped_ = false;
 };
 
