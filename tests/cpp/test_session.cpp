@@ -25,7 +25,7 @@ const gguf::TemporaryDirectory& directory() {
 }
 
 std::filesystem::path model_path(std::uint64_t seed = 1) {
-  return directory().write("tiny-" + std::to_string(seed) + ".gguf", tiny::gemma3n(seed).build().bytes);
+  return directory().write("tiny-" + std::to_string(seed) + ".gguf", tiny::gemma3n({}, seed).build().bytes);
 }
 
 std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::string& isa = "") {
