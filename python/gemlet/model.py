@@ -106,8 +106,8 @@ class Model:
         """Continue a text as it is, without a chat template. See GenerateOptions for the options.
 
         Args:
-            prompt: text gets the begin-of-sequence token in front, and control tokens in it count as such; tokens are
-                taken as they are.
+            prompt: text gets the begin-of-sequence token in front, unless it brings it, and control tokens in it count
+                as such; tokens are taken as they are.
             on_text: gets each piece as it comes; what it raises stops the answer and goes on to the caller.
 
         Raises:
@@ -181,7 +181,10 @@ class Model:
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if len(prompt) == 0:
             raise ArgumentError("the prompt is empty; [model.bos] is the prompt for an answer out of nothing")
-        return self.tokenize(prompt, bos=True) if isinstance(prompt, (str, bytes)) else prompt
+        if not isinstance(prompt, (str, bytes)):
+            return prompt
+        tokens = self.tokenize(prompt, bos=True)
+        return tokens[1:] if tokens[1:2] == [self.bos] else tokens
 
     def _check_length(self, length: int) -> None:
         if length > self.context:

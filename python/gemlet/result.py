@@ -61,7 +61,7 @@ class GenerateResult:
     """Gives the same answer again."""
 
     @classmethod
-    def of(cls, raw: _core._Result, seed: int) -> "GenerateResult":
+    def of(cls, raw: "_core._Result", seed: int) -> "GenerateResult":
         """Take over what the core measured."""
         return cls(
             text=raw["text"],

@@ -1,0 +1,5 @@
+"""``python -m gemlet`` is ``gemlet``."""
+
+from gemlet.cli import main
+
+main()

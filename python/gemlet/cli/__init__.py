@@ -1,0 +1,88 @@
+"""The command line: ``gemlet``.
+
+Exit codes: 0 all went well, 1 an error, 2 the command was used wrongly, 130 interrupted by Ctrl-C. Errors are one line
+on stderr; stdout has the answer and nothing else.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from gemlet.cli import bench, chat, convert, demo, inspect, perplexity, run, tokenize
+from gemlet.errors import ArgumentError, GemletError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "chat": chat.chat,
+    "run": run.run,
+    "convert": convert.convert,
+    "inspect": inspect.inspect,
+    "bench": bench.bench,
+    "perplexity": perplexity.perplexity,
+    "tokenize": tokenize.tokenize,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gemlet import __version__
+
+        print(f"gemlet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def gemlet(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Google's Gemma 3n on small machines.
+
+    `gemlet demo` shows a model that comes with gemlet, `gemlet chat` talks to it.
+
+    `gemlet convert CHECKPOINT -o model.gguf` makes a model file out of a checkpoint; any public GGUF file of Gemma 3n
+    runs as it is: `gemlet chat model.gguf`.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone
+        code = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        app(prog_name="gemlet")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        raise
+    except (GemletError, OSError) as error:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"gemlet: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ArgumentError) else 1
+    return 0

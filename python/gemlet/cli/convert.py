@@ -1,0 +1,50 @@
+"""``gemlet convert``: from a checkpoint to a model file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemlet.cli import common
+from gemlet.errors import UnsupportedError
+
+
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face checkpoint.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The GGUF file to write.")],
+    quant: Annotated[
+        str,
+        typer.Option(
+            "--quant",
+            "-q",
+            help="f32, bf16, f16, q8_0 or q4_0; or performance (bf16), balanced (q8_0), maximum_efficiency (q4_0).",
+        ),
+    ] = "q4_0",
+    threads: common.Threads = None,
+    as_json: common.Json = False,
+) -> None:
+    """Convert a Hugging Face checkpoint of Gemma 3n to a GGUF file, which llama.cpp runs too.
+
+    The file appears whole or not at all; an old one of that name stays until then.
+
+    Examples:
+
+    `gemlet convert gemma-3n-E2B-it -o gemma-3n-e2b-q4_0.gguf`
+
+    `gemlet convert gemma-3n-E4B-it -o e4b.gguf --quant balanced`
+    """
+    try:
+        from gemlet.convert import convert as convert_checkpoint
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(f"converting needs {error.name}: pip install 'gemlet[convert]'") from error
+
+    with common.progress("Converting") as advance:
+        done = convert_checkpoint(checkpoint, out, quant, advance, threads=threads)
+    if as_json:
+        print(json.dumps({"path": str(done.path), "bytes": done.bytes, "tensors": done.types}))
+        return
+    types = ", ".join(f"{count} {name}" for name, count in done.types.items())
+    print(f"{done.path}: {common.size(done.bytes)}, {types}")
+    if done.left_out:
+        common.note(f"{len(done.left_out)} tensors of the vision and audio parts are left out")

@@ -1,0 +1,49 @@
+"""``gemlet perplexity``: how well a model predicts a text."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemlet.cli import common
+
+
+def perplexity(
+    model: common.ModelArgument,
+    file: Annotated[Path, typer.Argument(help="A text file; `-` reads stdin.")],
+    window: Annotated[int | None, typer.Option(help="Tokens in a window. Default: 512.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Tokens between windows. Default: as the window.")] = None,
+    threads: common.Threads = None,
+    as_json: common.Json = False,
+) -> None:
+    """Measure how well a model predicts a text; lower is better.
+
+    As llama-perplexity does: windows without overlap, each begun by the begin-of-sequence token; the second half of
+    each is scored.
+
+    Examples:
+
+    `gemlet perplexity model.gguf wiki.test.raw`
+
+    `gemlet perplexity model.gguf book.txt --window 1024 --stride 512 --json`
+    """
+    import numpy as np
+
+    from gemlet.scoring import scores
+
+    text = common.read_text(file)
+    loaded = common.load(model, threads, max(window or 0, 512) if window else None)
+    parts = []
+    with common.progress("Scoring") as advance:
+        for score in scores(loaded, text, window, stride):
+            parts.append(score.nll)
+            advance(score.window, score.windows)
+    nll = np.concatenate(parts)
+    value = math.exp(nll.mean())
+    error = value * float(nll.std(ddof=1)) / math.sqrt(len(nll)) if len(nll) > 1 else math.inf
+    if as_json:
+        print(json.dumps({"perplexity": value, "error": error, "tokens": len(nll), "windows": len(parts)}))
+    else:
+        print(f"perplexity {value:.4f} ± {error:.4f} ({len(nll)} tokens in {len(parts)} windows)")

@@ -1,0 +1,90 @@
+"""``gemlet run``: one question, one answer."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gemlet.cli import common
+from gemlet.errors import ArgumentError
+from gemlet.text import to_text
+
+
+def run(
+    model: common.ModelArgument,
+    prompt: Annotated[str | None, typer.Argument(help="What to say. Without it, or with `-`, stdin is read.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
+    raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat format.")] = False,
+    system: common.System = None,
+    max_tokens: common.MaxTokens = None,
+    temperature: common.Temperature = None,
+    top_k: common.TopK = None,
+    top_p: common.TopP = None,
+    min_p: common.MinP = None,
+    repetition_penalty: common.RepetitionPenalty = None,
+    seed: common.Seed = None,
+    stop: common.Stop = None,
+    threads: common.Threads = None,
+    context: common.Context = None,
+    stats: Annotated[bool, typer.Option(help="Print speed and memory on stderr.")] = False,
+    as_json: common.Json = False,
+) -> None:
+    """Ask once and print the answer as it comes.
+
+    Examples:
+
+    `gemlet run nano "What is the capital of France?"`
+
+    `gemlet run model.gguf -f letter.txt -s "Summarise in one sentence." --temperature 0`
+
+    `git diff | gemlet run model.gguf -s "Write a commit message for this change."`
+
+    `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
+    """
+    text = _prompt(prompt, file)
+    if raw and system:
+        raise ArgumentError("--system needs the chat format, which --raw leaves out")
+    options = common.generate_options(
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=stop,
+    )
+    loaded = common.load(model, threads, context)
+    with loaded.stream(text, **options) if raw else loaded.chat(system, **options).stream(to_text(text)) as stream:
+        result = stream.finish(None if as_json else common.write)
+    if as_json:
+        answer = {
+            "text": result.text,
+            "tokens": result.tokens,
+            "finish_reason": result.finish_reason,
+            "seed": result.seed,
+            "stats": common.stats_to_dict(result.stats),
+        }
+        print(json.dumps(answer, ensure_ascii=False))
+    else:
+        common.write("\n")
+    if stats:
+        common.note(common.describe(result.stats))
+
+
+def _prompt(prompt: str | None, file: Path | None) -> bytes:
+    if file is not None and prompt is not None:
+        raise ArgumentError("give the prompt or --file, not both")
+    if file is not None:
+        data = common.read_text(file)
+    elif prompt is None or prompt == "-":
+        if sys.stdin.isatty():
+            common.note("Type the prompt and end it with Ctrl-D.")
+        data = common.read_text(Path("-"))
+    else:
+        data = prompt.encode("utf-8", "surrogateescape")
+    if not data.strip():
+        raise ArgumentError("the prompt is empty")
+    return data
