@@ -7,7 +7,8 @@ Every measurement is a process of its own. The programs take turns, so that a sl
 them, and the medians are reported. With --from-f16, llama.cpp also runs the Q4_0 that its own llama-quantize makes.
 
 - prefill, decode: tokens/s as `gemlet bench` and `llama-bench` report them, each test from an empty context
-- peak: largest resident set of that process, mapped pages of the file included
+- peak memory: largest resident set of that process, mapped pages of the file included; with a full context: of a
+  process that reads --context tokens less 16 and decodes the rest (once, not --runs times)
 - first token: from the start of a process until it has loaded the file, read a prompt of 16 tokens and exited;
   cold with the file evicted from the page cache, warm with it there. gemlet's includes starting Python
 """
@@ -39,6 +40,7 @@ METRICS = {
     "prefill": "prefill, tokens/s",
     "decode": "decode, tokens/s",
     "peak": "peak memory, GB",
+    "full": "with a full context, GB",
     "cold": "first token, cold, s",
     "warm": "first token, warm, s",
 }
@@ -101,16 +103,26 @@ def evict(file: Path) -> None:
         raise llama_tools.ToolError(f"{file}: {left:.0%} stays in the page cache; does another process map it?")
 
 
-def bench(contender: Contender, settings: Settings) -> None:
-    tests: list[str | Path] = ["-p", str(settings.prompt), "-n", str(settings.generate), "-t", str(settings.threads)]
+def bench(contender: Contender, settings: Settings, prompt: int, generate: int, depth: int = 0) -> tuple[str, float]:
+    """The program's own benchmark, once after warming up: what it printed as JSON, and its peak memory in GB."""
+    command: list[str | Path]
     if contender.is_gemlet:
-        command: list[str | Path] = [sys.executable, "-m", "gemlet", "bench", contender.file, "--json", "-r", "1"]
-        output, _, peak = measured([*command, *tests, "--context", str(settings.context)])
+        command = [sys.executable, "-m", "gemlet", "bench", contender.file, "--json"]
     else:
-        command = [settings.llama / "llama-bench", "-m", contender.file, "-o", "json", "-r", "1"]
-        output, _, peak = measured([*command, *tests])
+        command = [settings.llama / "llama-bench", "-m", contender.file, "-o", "json"]
+    tests = {"-p": prompt, "-n": generate, "-d": depth, "-t": settings.threads, "-r": 1}
+    output, _, peak = measured([*command, *(str(word) for pair in tests.items() for word in pair)])
+    return output, peak
+
+
+def speeds(contender: Contender, settings: Settings) -> None:
+    output, peak = bench(contender, settings, settings.prompt, settings.generate)
     for test in json.loads(output):
-        contender.samples["prefill" if test["n_prompt"] else "decode"].append(test["avg_ts"])
+        if contender.is_gemlet:
+            is_prefill, speed = test["test"].startswith("pp"), test["mean"]
+        else:
+            is_prefill, speed = test["n_prompt"] > 0, test["avg_ts"]
+        contender.samples["prefill" if is_prefill else "decode"].append(speed)
     contender.samples["peak"].append(peak)
 
 
@@ -184,7 +196,7 @@ def main() -> None:
     parser.add_argument("--from-f16", type=Path, help="F16 or BF16 GGUF, for llama.cpp's own Q4_0")
     parser.add_argument("--prompt", type=int, default=512, help="tokens of prefill (default: %(default)s)")
     parser.add_argument("--generate", type=int, default=128, help="tokens of decode (default: %(default)s)")
-    parser.add_argument("--context", type=int, default=2048, help="gemlet's context (default: %(default)s)")
+    parser.add_argument("--context", type=int, default=2048, help="tokens of the full context (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5, help="of each measurement (default: %(default)s)")
     parser.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's tools (default: build them)")
@@ -203,8 +215,10 @@ def main() -> None:
         for contender in found:
             first_token(contender, settings, cold=True)
             first_token(contender, settings, cold=False)
-            bench(contender, settings)
+            speeds(contender, settings)
             figures = ", ".join(f"{metric} {values[-1]:.2f}" for metric, values in contender.samples.items())
+            if turn == 0:
+                contender.samples["full"].append(bench(contender, settings, 0, 16, settings.context - 16)[1])
             print(f"run {turn + 1}/{arguments.runs}  {contender.name}: {figures}", file=sys.stderr, flush=True)
     print(table(found))
 
