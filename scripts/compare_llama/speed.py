@@ -216,9 +216,9 @@ def main() -> None:
             first_token(contender, settings, cold=True)
             first_token(contender, settings, cold=False)
             speeds(contender, settings)
-            figures = ", ".join(f"{metric} {values[-1]:.2f}" for metric, values in contender.samples.items())
             if turn == 0:
                 contender.samples["full"].append(bench(contender, settings, 0, 16, settings.context - 16)[1])
+            figures = ", ".join(f"{metric} {values[-1]:.2f}" for metric, values in contender.samples.items())
             print(f"run {turn + 1}/{arguments.runs}  {contender.name}: {figures}", file=sys.stderr, flush=True)
     print(table(found))
 
