@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "gemlet/gemlet.hpp"
 #include "gguf_mutator.hpp"
+#include "try_model.hpp"
 
 // Damaged and hostile versions of a complete model: each is refused with an Error, or loads and computes. None crashes,
 // hangs, throws anything else or takes memory without bound. Batches of files run in child processes, so that a crash
@@ -38,7 +38,6 @@ constexpr std::uint64_t batch = 250;
 constexpr unsigned seconds_a_file = 20;       // they take milliseconds; sanitizers and a busy machine, more
 constexpr long max_resident_kb = 768 * 1024;  // of a child, sanitizer included
 
-enum Outcome { refused, loaded, computed, outcomes };
 constexpr std::array<const char*, outcomes> outcome_names = {"refused at loading", "loaded, refused to compute",
                                                              "computed"};
 
@@ -49,52 +48,6 @@ struct Progress {
   std::uint64_t counts[outcomes];
 };
 
-Outcome run(const std::filesystem::path& path) {
-  std::shared_ptr<const gemlet::Engine> engine;
-  try {
-    gemlet::EngineOptions options;
-    options.threads = 1;
-    options.context = 64;
-    options.chunk = 4;
-    engine = gemlet::Engine::load(path, options);
-  } catch (const gemlet::Error&) {
-    return refused;
-  }
-  try {
-    const std::vector<gemlet::Token> tokens =
-        engine->tokenize("hello world\n<start_of_turn>caf\xc3\xa9 \xff", true, true);
-    (void)engine->detokenize(tokens, true);
-    gemlet::Session session(engine);
-    (void)session.prefill(tokens);
-    gemlet::GenerateOptions options;
-    options.max_tokens = 3;
-    options.sampling.temperature = 0;
-    options.stop = {"zz"};
-    (void)gemlet::generate(session, tokens, options);
-    return computed;
-  } catch (const gemlet::Error&) {
-    return loaded;
-  }
-}
-
-/// A file in memory, rewritten for each run: thousands of them cost the disk nothing.
-class MemoryFile {
- public:
-  MemoryFile() : descriptor_(::memfd_create("hostile", 0)) {}
-  ~MemoryFile() { ::close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::filesystem::path path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-  bool write(const std::string& bytes) const {
-    return ::ftruncate(descriptor_, 0) == 0 &&
-           ::pwrite(descriptor_, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
-  }
-
- private:
-  int descriptor_;
-};
-
 /// One file; false after printing what went wrong.
 bool run_one(const MemoryFile& file, const std::string& bytes, Progress& progress) {
   if (!file.write(bytes)) {
@@ -102,7 +55,7 @@ bool run_one(const MemoryFile& file, const std::string& bytes, Progress& progres
     return false;
   }
   try {
-    ++progress.counts[run(file.path())];
+    ++progress.counts[try_model(file.path())];
     return true;
   } catch (const std::exception& error) {
     std::printf("file %lu: not an Error: %s\n", static_cast<unsigned long>(progress.index), error.what());
