@@ -133,16 +133,17 @@ class Bpe {
 
   void emit(const Part& part, std::vector<Token>& tokens) {
     // sentencepiece lets unused pieces lead to longer ones, and takes those that are left over apart again: into the
-    // halves of the last pair in the text that made the piece, wherever it stood.
+    // halves of the last pair in the text that made the piece, wherever it stood. A character is unknown then.
     rest_.push_back(part);
     while (!rest_.empty()) {
       const Part last = rest_.back();
       rest_.pop_back();
-      if (last.token == no_token) {
-        emit_bytes(bytes(last), tokens);
-      } else if (const auto found = halves_.find(last.token); found != halves_.end()) {
+      if (const auto found = halves_.find(last.token); found != halves_.end()) {
         rest_.push_back(found->second.second);
         rest_.push_back(found->second.first);
+      } else if (last.token == no_token ||
+                 (vocabulary_.by_score() && vocabulary_.kind(last.token) == TokenKind::unused)) {
+        emit_bytes(bytes(last), tokens);
       } else {
         tokens.push_back(last.token);
         after_unknown_ = false;
