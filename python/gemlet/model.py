@@ -58,7 +58,7 @@ class Model:
         """Turn text into tokens.
 
         Args:
-            text: bytes that are not UTF-8 become byte tokens.
+            text: malformed UTF-8 counts as U+FFFD, as it does for the sentencepiece library.
             bos: put the begin-of-sequence token first.
             special: text like ``<start_of_turn>`` becomes its control token; otherwise it is plain text.
         """

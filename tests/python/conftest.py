@@ -1,0 +1,76 @@
+"""Models that the tests share. The tiny ones answer nonsense, but always the same nonsense."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import gemlet
+import pytest
+from gemlet.convert import convert
+
+from tiny import Tiny, write_checkpoint
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model in float32 that holds 512 tokens."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return convert(write_checkpoint(folder / "checkpoint", Tiny()), folder / "tiny.gguf", "f32").path
+
+
+@pytest.fixture(scope="session")
+def long_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that holds so many tokens that a prompt takes seconds: for stopping it."""
+    folder = tmp_path_factory.mktemp("long")
+    config = {"max_position_embeddings": 32768}
+    checkpoint = write_checkpoint(folder / "checkpoint", Tiny(layers="FFFF", sparsity=(0.0,)), config=config)
+    return convert(checkpoint, folder / "long.gguf", "f32").path
+
+
+@pytest.fixture(scope="session")
+def other_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As the first, with other weights."""
+    folder = tmp_path_factory.mktemp("other")
+    return convert(write_checkpoint(folder / "checkpoint", Tiny(seed=1)), folder / "other.gguf", "f32").path
+
+
+@pytest.fixture(scope="session")
+def model(tiny_gguf: Path) -> gemlet.Model:
+    return gemlet.load(tiny_gguf, threads=2)
+
+
+@pytest.fixture(scope="session")
+def long_model(long_gguf: Path) -> gemlet.Model:
+    return gemlet.load(long_gguf, threads=1, context=32768)
+
+
+@pytest.fixture(scope="session")
+def nano_gguf() -> Path:
+    """The sample model, which a fresh checkout has and a tree in which it is being rebuilt may not have."""
+    path = Path(gemlet.__file__).parent / "models" / "nano.gguf"
+    if not path.exists():
+        pytest.skip("the sample model has not been built")
+    return path
+
+
+@pytest.fixture
+def cli() -> Cli:
+    """Runs `gemlet` with arguments; keywords go to subprocess.run."""
+
+    def run(*args: object, **settings: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "gemlet", *map(str, args)]
+        options: dict[str, object] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 120}
+        if "input" in settings:
+            del options["stdin"]
+        return subprocess.run(command, env=cli_environment(), check=False, **(options | settings))  # type: ignore[call-overload, no-any-return]
+
+    return run
+
+
+def cli_environment() -> dict[str, str]:
+    """Finds the package that these tests import, and prints without colours."""
+    return os.environ | {"PYTHONPATH": str(Path(gemlet.__file__).parents[1]), "NO_COLOR": "1", "COLUMNS": "100"}
