@@ -75,7 +75,7 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run {model} --temprature 1 x", 2, "No such option"),
         ("run", 2, "Missing argument"),
         ("nonsense", 2, "No such command"),
-        ("run {model} x --temperature warm", 2, "warm"),
+        ("run {model} x --temperature warm", 2, "--temperature"),
         ("run {model} x --temperature -1", 2, "gemlet: temperature is -1, expected 0 or more\n"),
         ("run {model} -f /none/prompt", 1, "gemlet: /none/prompt: No such file or directory\n"),
         ("run {model} x -f y", 2, "gemlet: give the prompt or --file, not both\n"),
@@ -188,10 +188,19 @@ def test_ctrl_c_ends_run_with_130(long_gguf: Path) -> None:
     process.stdin.write(b"a" * 30000)
     process.stdin.close()
     process.stdin = None
-    time.sleep(1.5)
+    wait_until_mapped(process.pid, long_gguf)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=10)
     assert (process.returncode, out, error) == (130, b"", b"")
+
+
+def wait_until_mapped(pid: int, model: Path) -> None:
+    """Until the process has opened the model, and a moment more: then it computes."""
+    for _ in range(600):
+        if str(model) in Path(f"/proc/{pid}/maps").read_text():
+            break
+        time.sleep(0.1)
+    time.sleep(1)
 
 
 # --- gemlet chat on a terminal ---
@@ -262,8 +271,10 @@ def test_chat_on_a_terminal(tiny_gguf: Path, tmp_path: Path) -> None:
         chat.expect("user: a\r\n\r\nb\r\n")
         chat.send(f"/save {tmp_path / 'saved'}\n/stats\n")
         chat.expect(r"answer 6 tokens")
-        chat.send("half a line\x03")
-        chat.expect("> ")
+        chat.send("half a line")
+        chat.expect("half a line")
+        chat.send("\x03")
+        chat.expect("\n> ")
         chat.send("/nope\n")
         chat.expect("gemlet: /nope: no such command")
         chat.send("\x04")

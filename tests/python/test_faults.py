@@ -80,7 +80,7 @@ def test_another_architecture(tiny_gguf: Path, tmp_path: Path) -> None:
     def rename(data: bytearray) -> None:
         data[:] = data.replace(b"gemma3n", b"llama4x")
 
-    with pytest.raises(gemlet.UnsupportedError, match="llama4x.*gemma3n|gemma3n.*llama4x"):
+    with pytest.raises(gemlet.UnsupportedError, match=r"\"llama4x\".*\"gemma3n\""):
         gemlet.load(spoiled(tiny_gguf, tmp_path / "x.gguf", rename))
 
 
@@ -102,10 +102,9 @@ def test_changed_bytes_load_or_raise(tiny_gguf: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     original = tiny_gguf.read_bytes()
     outcomes = {"loads": 0, "raises": 0}
-    for _ in range(300):
+    for _ in range(100):
         data = bytearray(original)
-        for place in random.integers(0, 12000, 3):
-            data[place] = random.integers(0, 256)
+        data[random.integers(0, 12000)] = random.integers(0, 256)
         (tmp_path / "x.gguf").write_bytes(data)
         try:
             gemlet.load(tmp_path / "x.gguf", threads=1)
