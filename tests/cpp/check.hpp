@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
-#include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +10,13 @@
 // A test program: TEST bodies that CHECK; run_tests() runs them all, prints "N passed, N failed" and returns the exit
 // code. Small enough to build for any target under an emulator, which is why it is not a library.
 namespace check {
+
+/// The caller's place: std::source_location, which clang before 16 lacks.
+struct Where {
+  const char* file;
+  int line;
+  static Where current(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
+};
 
 struct Failure {
   std::string message;
@@ -25,16 +31,15 @@ struct Register {
   Register(const char* name, std::function<void()> body) { tests().emplace_back(name, std::move(body)); }
 };
 
-inline void that(bool condition, const std::string& message,
-                 std::source_location where = std::source_location::current()) {
+inline void that(bool condition, const std::string& message, Where where = Where::current()) {
   if (!condition) {
-    throw Failure{std::string(where.file_name()) + ":" + std::to_string(where.line()) + ": " + message};
+    throw Failure{std::string(where.file) + ":" + std::to_string(where.line) + ": " + message};
   }
 }
 
 /// The message of the exception that `body` must throw.
 template <typename E>
-std::string throws(const std::function<void()>& body, std::source_location where = std::source_location::current()) {
+std::string throws(const std::function<void()>& body, Where where = Where::current()) {
   try {
     body();
   } catch (const E& error) {

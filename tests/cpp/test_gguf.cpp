@@ -92,7 +92,7 @@ TEST("typed getters name the key, what they expect and what they found") {
   const gguf::TemporaryDirectory directory;
   const GgufFile file(directory.write("a.gguf", sample().build().bytes));
   const auto says = [](const std::function<void()>& body, std::initializer_list<std::string_view> parts,
-                       std::source_location where = std::source_location::current()) {
+                       check::Where where = check::Where::current()) {
     const std::string text = message(body);
     for (const std::string_view part : parts) {
       check::that(contains(text, part), "\"" + text + "\" lacks \"" + std::string(part) + "\"", where);

@@ -10,7 +10,7 @@
 using gemlet::Error;
 using gemlet::GgufFile;
 using Parts = std::initializer_list<std::string_view>;
-using Where = std::source_location;
+using check::Where;
 
 namespace {
 

@@ -73,7 +73,7 @@ Tokenizer load(const gguf::Builder& file) {
 }
 
 void expect_error(const gguf::Builder& file, const std::string& key, const std::string& what,
-                  std::source_location where = std::source_location::current()) {
+                  check::Where where = check::Where::current()) {
   const std::string message = check::throws<Error>([&] { load(file); }, where);
   check::that(message.find("vocabulary.gguf") != std::string::npos && message.find(key) != std::string::npos &&
                   message.find(what) != std::string::npos,
