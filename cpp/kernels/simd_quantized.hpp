@@ -238,6 +238,23 @@ void dot_panel(const PanelBlock<V, Type::halves>* panel, std::size_t n, const Ac
   for (int t = 0; t < T; ++t) acc[t] = sums[t];
 }
 
+// Fetches what the panel `panels_ahead` of here will read; at the end of these rows, the beginning of the next tile's.
+// The hardware's own prefetching does not follow so many short rows at once. Past the last tile the address may lie
+// outside the weights, which a prefetch may: hence the arithmetic on integers.
+template <typename V, std::size_t panel_bytes>
+void prefetch(const std::uint8_t* const* rows, std::size_t rest_of_row, std::size_t row_bytes) {
+  constexpr std::size_t panels_ahead = 3;
+  constexpr std::size_t line = 64;
+  constexpr std::size_t ahead = panels_ahead * panel_bytes;
+  const std::size_t offset = ahead < rest_of_row ? ahead : ahead + (V::width - 1) * row_bytes;
+  for (std::size_t i = 0; i < V::width; ++i) {
+    const std::uintptr_t start = reinterpret_cast<std::uintptr_t>(rows[i]) + offset;
+    for (std::size_t at = 0; at < panel_bytes; at += line) {
+      __builtin_prefetch(reinterpret_cast<const void*>(start + at));
+    }
+  }
+}
+
 template <typename V, typename Type>
 void matmul_quantized(const MatmulArgs& args) {
   using Float = typename V::Float;
@@ -262,6 +279,7 @@ void matmul_quantized(const MatmulArgs& args) {
 
       for (std::size_t b = 0; b < stored_blocks; b += blocks_at_once) {
         const std::size_t n = stored_blocks - b < blocks_at_once ? stored_blocks - b : blocks_at_once;
+        prefetch<V, blocks_at_once * block_bytes>(lane, (stored_blocks - b) * block_bytes, stored_blocks * block_bytes);
         PanelBlock<V, Type::halves> panel[panel_blocks];
         for (std::size_t i = 0; i < n; ++i) {
           Type::unpack(lane, panel + i * Type::blocks);
