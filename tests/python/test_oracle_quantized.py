@@ -1,12 +1,15 @@
 """Quantised files against transformers on the dequantised weights.
 
 f16 and bf16 weights meet float32 activations: the float32 tolerance holds. Quantised weights meet activations rounded to
-int8 in blocks of 32, scale max|x| / 127, so each input of a product is off by at most scale / 2, uniformly: a relative
-error of about max|x| / (127 sqrt(12) rms(x)), which is 0.5 % for normal numbers (max of 32 is 2.1 deviations) in every
-product. Some thirty products in a row, each followed by a norm, add up to at most a few percent of a logit of 25. The
-test does not rest on that: transformers is made to round the inputs of the same layers in the same way. What is left is
-float32 noise, and the values that it moves across a rounding boundary: such a flip changes one input of one product by
-one step, 1/127 of the block's maximum, where the whole rounding error is a random sum over all inputs.
+int8 in blocks of 32, scale max|x| / 127. An input of a product is then off by at most scale / 2, uniformly: for normal
+numbers, whose largest of 32 is 2.1 deviations, an error of 2.1 / (127 sqrt(12)) = 0.5 % in every product. A random
+network of five layers keeps some forty such errors and amplifies them as it does any other; 15 % of the logits' root
+mean square is allowed, 5 to 8 % are seen.
+
+The proof is the other comparison: transformers is made to round the inputs of the same layers in the same way. What is
+left comes from float32 noise that moves a value across a rounding boundary, one step of 1/127 of its block's maximum,
+which later layers amplify. transformers in float32 and in float64, both rounding, differ as much from each other (up to
+0.5 in one logit, root mean square up to 0.07, where the rounding itself makes 0.3 to 0.6).
 """
 
 from __future__ import annotations
@@ -120,21 +123,25 @@ def with_k_quants(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -
     copy.close()
 
 
-def compare(path: Path, tolerance: float, exact: float) -> None:
-    """`tolerance`: of the whole int8 error; `exact`: of what is left when transformers rounds alike."""
+def rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def compare(path: Path) -> None:
     ids = np.random.default_rng(3).integers(0, TINY.vocab, 25).tolist()
     ours = gemlet.load(path, cache="f32", threads=2, chunk=7).session().prefill_all(ids)
     weights, quantised = dequantised(path, TINY)
     reference = Reference(TINY, as_arrays(weights))
     plain = reference.logits(ids)
+    assert np.abs(plain).max() > 15
+    if not quantised:
+        assert np.abs(ours - plain).max() < 1e-3
+        return
     with rounded_inputs(reference, quantised):
         rounded = reference.logits(ids)
-    assert np.abs(plain).max() > 15
-    assert np.abs(ours - plain).max() < tolerance
-    left = np.abs(ours - rounded)
-    assert left.max() < exact, f"{left.max():.2e} is left when transformers rounds alike"
-    if quantised:  # and that is a small part of what the rounding does
-        assert np.sqrt(np.mean(left**2)) < 0.3 * np.sqrt(np.mean((rounded - plain) ** 2))
+    assert rms(ours - plain) < 0.15 * rms(plain)
+    assert rms(ours - rounded) < 0.3 * rms(rounded - plain)
+    assert np.abs(ours - rounded).max() < 1.0
 
 
 def as_arrays(weights: Mapping[str, Any]) -> dict[str, Array]:
@@ -144,12 +151,11 @@ def as_arrays(weights: Mapping[str, Any]) -> dict[str, Array]:
 @pytest.mark.parametrize("quant", ["f16", "bf16", "q8_0", "q4_0"])
 def test_converted_types(tmp_path: Path, quant: str) -> None:
     convert(write_checkpoint(tmp_path / "c", TINY), tmp_path / "m.gguf", quant)
-    tolerance, exact = (1e-3, 1e-3) if quant in ("f16", "bf16") else (1.5, 0.5)
-    compare(tmp_path / "m.gguf", tolerance, exact)
+    compare(tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
 def test_k_quants(tmp_path: Path, kind: str) -> None:
     convert(write_checkpoint(tmp_path / "c", TINY), tmp_path / "m.gguf", "f32")
     with_k_quants(tmp_path / "m.gguf", tmp_path / "k.gguf", gguf.GGMLQuantizationType[kind])
-    compare(tmp_path / "k.gguf", 1.5, 0.5)
+    compare(tmp_path / "k.gguf")
