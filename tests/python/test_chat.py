@@ -158,7 +158,7 @@ def test_failed_turns_are_taken_back(chat: gemlet.Chat) -> None:
     with pytest.raises(gemlet.ContextError, match=r"\b512\b"):
         chat.send("a" * 600)
     with pytest.raises(LookupError):
-        chat.send("a", on_text=lambda text: {}[text])
+        chat.send("a", on_text=dict[str, str]().__getitem__)
     assert chat.history == []
     assert chat.send("a").text
 

@@ -5,6 +5,7 @@ import gc
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import gemlet
@@ -101,7 +102,8 @@ def test_wrong_options(model: gemlet.Model, options: dict[str, object], error: t
 
 
 def test_empty_prompts(model: gemlet.Model) -> None:
-    for empty in ("", b"", []):
+    empties: tuple[str | bytes | list[int], ...] = ("", b"", [])
+    for empty in empties:
         with pytest.raises(gemlet.ArgumentError, match="the prompt is empty"):
             model.generate(empty)
     assert model.generate([model.bos], max_tokens=3).tokens
@@ -132,10 +134,11 @@ def test_batch_equals_one_by_one(model: gemlet.Model) -> None:
 def test_stream_is_the_same_in_pieces(model: gemlet.Model) -> None:
     whole = model.generate(PROMPT, max_tokens=40, seed=3)
     stream = model.stream(PROMPT, max_tokens=40, seed=3)
-    assert stream.result is None
+    before = stream.result
     pieces = list(stream)
     assert len(pieces) > 5 and "".join(pieces) == whole.text
-    assert stream.result is not None and stream.result.tokens == whole.tokens
+    after = stream.result
+    assert before is None and after is not None and after.tokens == whole.tokens
     assert next(stream, "ended") == "ended"
 
 
@@ -193,7 +196,7 @@ def test_cancel_from_another_thread_during_the_prompt(long_model: gemlet.Model) 
 @pytest.mark.parametrize("call", ["generate", "prefill", "logits", "generate_batch"])
 def test_ctrl_c_during_the_prompt(long_model: gemlet.Model, call: str) -> None:
     tokens = [270] * 32000
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "generate": lambda: long_model.generate(tokens),
         "prefill": lambda: long_model.session().prefill(tokens),
         "logits": lambda: long_model.logits(tokens),

@@ -1,15 +1,25 @@
 """``gemlet demo``: the model that comes with gemlet answers a few prompts."""
 
+from typing import TYPE_CHECKING
+
 from gemlet.cli import common
 
-TURNS = (
+if TYPE_CHECKING:
+    from gemlet.chat import Chat
+    from gemlet.result import GenerateResult
+
+CONVERSATION = (
     "My name is Clara.",
     "What is 27 + 15?",
     "What is the capital of Portugal?",
     'How do you say "good morning" in Italian?',
-    "Sort these numbers: 42, 7, 19, 3",
+    "Sort these words: yellow, island, queen, table",
     "What is my name?",
 )
+
+
+TOOLS = "Tools: set_alarm(time), play_music(artist)"
+REQUEST = "Play music by Clara."
 
 
 def demo(threads: common.Threads = None) -> None:
@@ -19,8 +29,15 @@ def demo(threads: common.Threads = None) -> None:
     """
     model = common.load("nano", threads)
     chat = model.chat(temperature=0.0)
-    for text in TURNS:
-        common.write(f"> {text}\n")
-        result = chat.send(text, on_text=common.write)
-        common.write("\n\n")
+    for text in CONVERSATION:
+        _show(chat, text)
+    common.write(f"({TOOLS})\n")
+    result = _show(model.chat(TOOLS, temperature=0.0), REQUEST)
     common.note(common.describe(result.stats))
+
+
+def _show(chat: "Chat", text: str) -> "GenerateResult":
+    common.write(f"> {text}\n")
+    result = chat.send(text, on_text=common.write)
+    common.write("\n\n")
+    return result
