@@ -132,7 +132,6 @@ void Gemma3n::attention(std::size_t index, const LayerWeights& w, State& s) cons
   }
   s.compute.linear({{w.laurel_right, s.laurel.data()}}, s.laurel_low.data(), s.tokens());
 
-  s.queries.resize(s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     const State::Row& row = s.rows[t];
     const float* cos = s.cos(layer.sliding, t);

@@ -26,6 +26,7 @@ void State::begin(std::span<const Segment> segments) {
     }
     segment.cache->prepare(segment.tokens.size());
   }
+  queries.resize(rows.size());
 
   const auto grow = [&](std::vector<float>& buffer, std::size_t width) {
     buffer.resize(std::max(buffer.size(), tokens() * width));
@@ -81,6 +82,7 @@ void State::keep_wanted() {
     }
   }
   rows.resize(kept);
+  queries.resize(kept);
 }
 
 }  // namespace gemlet
