@@ -47,7 +47,7 @@ struct CacheKernels {
 };
 
 struct Kernels {
-  const char* name;  ///< "scalar", "avx2", "neon", "neon_dotprod"
+  const char* name;                         ///< "scalar", "avx2", "neon", "neon_dotprod"
   WeightKernels weights[dtype_table_size];  ///< indexed by DType; unused ids are null
   CacheKernels cache_f16;
   CacheKernels cache_f32;

@@ -22,9 +22,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import llama_tools
-
 import gemlet
+import llama_tools
 
 WINDOW = 512
 TOLERANCE = 0.005

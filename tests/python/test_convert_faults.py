@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gemlet.convert import ConvertError, convert, writer
+from gemlet.convert import ConvertError, convert
 from gemlet.convert.sentencepiece import SentencePieceModel
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,7 +233,7 @@ def test_bad_arguments(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_no_space_is_seen_beforehand(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     assert "bytes, the disk has 1,000 free" in refused(checkpoint)
 
 
@@ -290,10 +292,8 @@ def test_mutated_tokenizer_models_parse_or_raise_value_error(data: st.DataObject
     original = bytearray(tiny_tokenizer().serialize())
     for at in data.draw(st.lists(st.integers(0, len(original) - 1), min_size=1, max_size=4)):
         original[at] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(ValueError):
         SentencePieceModel.parse(bytes(original[: data.draw(st.integers(0, len(original)))]))
-    except ValueError:
-        pass
 
 
 @pytest.mark.slow

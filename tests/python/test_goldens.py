@@ -1,4 +1,4 @@
-"""Logits of committed models against what transformers computed once (scripts/goldens/make_goldens.py); needs no torch."""
+"""Logits of committed models against what transformers computed once (scripts/goldens/make_goldens.py); no torch."""
 
 from __future__ import annotations
 

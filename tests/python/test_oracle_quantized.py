@@ -1,7 +1,8 @@
 """Quantised files against transformers on the dequantised weights.
 
-f16 and bf16 weights meet float32 activations: the float32 tolerance holds. Quantised weights meet activations rounded to
-int8 in blocks of 32, scale max|x| / 127. An input of a product is then off by at most scale / 2, uniformly: for normal
+f16 and bf16 weights meet float32 activations: the float32 tolerance holds. Quantised weights meet activations rounded
+to int8 in blocks of 32, scale max|x| / 127.
+An input of a product is then off by at most scale / 2, uniformly: for normal
 numbers, whose largest of 32 is 2.1 deviations, an error of 2.1 / (127 sqrt(12)) = 0.5 % in every product. A random
 network of five layers keeps some forty such errors and amplifies them as it does any other; 15 % of the logits' root
 mean square is allowed, 5 to 8 % are seen.

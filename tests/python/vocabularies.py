@@ -69,6 +69,7 @@ def _varint(value: int) -> bytes:
 
 def _fields(data: bytes) -> Iterable[tuple[int, bytes, bytes]]:
     """The fields of a message: number, payload, and the whole field as it stands."""
+    at = 0
 
     def read_varint() -> int:
         nonlocal at
@@ -81,7 +82,6 @@ def _fields(data: bytes) -> Iterable[tuple[int, bytes, bytes]]:
             if byte < 0x80:
                 return value
 
-    at = 0
     while at < len(data):
         start = at
         tag = read_varint()

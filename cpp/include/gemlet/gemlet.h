@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /* gemlet's C interface: opaque handles, no exceptions. Every function that can fail returns a gemlet_status and, when
- * it is not GEMLET_OK, writes a zero-terminated message (cut to fit) into `error`, which may be NULL. Strings are UTF-8.
- * An engine may be used from several threads; a session by one at a time. */
+ * it is not GEMLET_OK, writes a zero-terminated message (cut to fit) into `error`, which may be NULL. Strings are
+ * UTF-8. An engine may be used from several threads; a session by one at a time. */
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,17 +44,22 @@ typedef struct gemlet_engine_options {
 } gemlet_engine_options;
 
 typedef struct gemlet_sampling {
-  float temperature; /* 0: greedy */
-  int32_t top_k;     /* 0: off */
-  float top_p;       /* 1: off */
-  float min_p;       /* 0: off */
+  float temperature;        /* 0: greedy */
+  int32_t top_k;            /* 0: off */
+  float top_p;              /* 1: off */
+  float min_p;              /* 0: off */
   float repetition_penalty; /* 1: off */
   float presence_penalty;
   float frequency_penalty;
   uint64_t seed;
 } gemlet_sampling;
 
-typedef enum gemlet_finish { GEMLET_FINISH_STOP, GEMLET_FINISH_LENGTH, GEMLET_FINISH_CONTEXT, GEMLET_FINISH_CANCELLED } gemlet_finish;
+typedef enum gemlet_finish {
+  GEMLET_FINISH_STOP,
+  GEMLET_FINISH_LENGTH,
+  GEMLET_FINISH_CONTEXT,
+  GEMLET_FINISH_CANCELLED
+} gemlet_finish;
 
 typedef struct gemlet_stats {
   gemlet_finish finish;

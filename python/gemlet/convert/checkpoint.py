@@ -54,7 +54,7 @@ class StoredTensor:
                 file.seek(self.offset)
                 for first in range(0, rows, at_once):
                     slab = buffer[: min(at_once, rows - first)]
-                    _read_fully(file, memoryview(slab).cast("B"), self)
+                    _read_fully(file, slab.data.cast("B"), self)
                     yield slab
         except OSError as error:
             raise ConvertError(f"{self.path}: cannot be read: {error.strerror}") from error

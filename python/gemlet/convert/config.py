@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -124,10 +124,10 @@ class _Fields:
         if not isinstance(value, list) or len(value) != layers or not all(valid(entry) for entry in value):
             self.complain(name, f"a list of {layers} entries (num_hidden_layers), each {expected}")
             return []
-        return cast("list[Any]", value)
+        return value
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

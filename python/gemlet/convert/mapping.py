@@ -173,15 +173,15 @@ def plan(config: TextConfig, tensors: dict[str, StoredTensor]) -> Plan:
 
     planned: list[PlannedTensor] = []
     expected: dict[str, tuple[int, ...]] = {}
-    for tensor in _all(config):
-        if _is_unused_kv(config, tensor) and tensor.sources[0] not in stored:
+    for plan in _all(config):
+        if _is_unused_kv(config, plan) and plan.sources[0] not in stored:
             # Nothing reads these, but llama.cpp refuses a file without them: zeros, 0.4 % of an E2B file, for the
             # models that it can run at all.
             if config.first_shared_layer == _LLAMA_CPP_OWN_KV_LAYERS:
-                planned.append(PlannedTensor(tensor.name, tensor.role, tensor.shape, (), ()))
+                planned.append(PlannedTensor(plan.name, plan.role, plan.shape, (), ()))
             continue
-        planned.append(tensor)
-        expected.update(dict.fromkeys(tensor.sources, tensor.source_shape))
+        planned.append(plan)
+        expected.update(dict.fromkeys(plan.sources, plan.source_shape))
     head = stored.get("lm_head.weight")
     if head is not None or not config.tie_word_embeddings:
         expected["lm_head.weight"] = (config.vocab_size, config.hidden_size)

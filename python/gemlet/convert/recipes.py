@@ -51,7 +51,9 @@ class Recipe:
 def _uniform(
     file_type: gguf.LlamaFileType, kind: gguf.GGMLQuantizationType, **others: gguf.GGMLQuantizationType
 ) -> Recipe:
-    types = {role: others.get(role.name.lower(), kind) for role in Role if role is not Role.VECTOR}
+    types: dict[Role, gguf.GGMLQuantizationType] = {
+        role: others.get(role.name.lower(), kind) for role in Role if role is not Role.VECTOR
+    }
     return Recipe(file_type, types)
 
 

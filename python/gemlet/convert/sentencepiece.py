@@ -75,7 +75,7 @@ class SentencePieceModel:
     def _read_trainer(self, data: bytes) -> None:
         for number, value in _fields(data):
             if number == 3:
-                self.kind = ModelKind(value)
+                self.kind = ModelKind(int(value))
             elif number == 35:
                 self.byte_fallback = bool(value)
             elif number in _SPECIAL:
@@ -130,7 +130,7 @@ def _piece(data: bytes) -> Piece:
         elif number == 2:
             score = struct.unpack("<f", _blob(value))[0]
         elif number == 3:
-            kind = PieceKind(value)
+            kind = PieceKind(int(value))
     return Piece(text, score, kind)
 
 

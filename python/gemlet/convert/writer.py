@@ -39,7 +39,7 @@ class TypedTensor:
     @property
     def row_bytes(self) -> int:
         block, size = gguf.GGML_QUANT_SIZES[self.type]
-        return self.planned.cols // block * size
+        return int(self.planned.cols // block * size)
 
     @property
     def bytes(self) -> int:
