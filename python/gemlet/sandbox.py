@@ -26,7 +26,7 @@ MAX_SOURCE = 1 << 18
 """Characters of a template; the published ones have a few thousand."""
 MAX_TEXT = 1 << 22
 """Characters of a text, and elements of a list, beyond what the messages themselves hold."""
-MAX_STEPS = 1_000_000
+MAX_STEPS = 300_000
 MAX_SECONDS = 2.0
 """Of processor time; the published templates take milliseconds."""
 
@@ -58,7 +58,7 @@ class Renderer:
     def render(self, variables: Mapping[str, Any]) -> str:
         """Render. Raises TemplateError for whatever goes wrong."""
         environment, template = self._compile()
-        environment.start(MAX_TEXT + len(json.dumps(variables, default=str)))
+        environment.start(MAX_TEXT + len(json.dumps(variables, default=str)), variables)
         pieces: list[str] = []
         length = 0
         with _as_template_error("does not accept this conversation"):
@@ -144,9 +144,12 @@ class _Environment(ImmutableSandboxedEnvironment):
         }
         self.start(MAX_TEXT)
 
-    def start(self, max_text: int) -> None:
-        """Begin with a full budget."""
+    def start(self, max_text: int, given: Mapping[str, Any] | None = None) -> None:
+        """Begin with a full budget. What the caller gives is measured once, and then costs the template nothing."""
         self._max_text = max_text
+        self._given: dict[int, int] = {}
+        for value in (given or {}).values():
+            self._measure_given(value)
         self._steps = 0
         self._deadline = time.thread_time() + MAX_SECONDS
 
@@ -216,6 +219,13 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise TemplateError("the chat template writes out a namespace")
         return self._measured(value)
 
+    def _measure_given(self, value: object) -> int:
+        if not isinstance(value, (list, tuple, dict)):
+            return len(value) if isinstance(value, str) else 8
+        items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        self._given[id(value)] = size = 8 + sum(self._measure_given(item) for item in items)
+        return size
+
     def _printed_size(self, value: object) -> int:
         """About the characters that the value prints as; stops counting at the limit."""
         size = 0
@@ -223,6 +233,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         while pending and size <= self._max_text:
             item = pending.pop()
             self._spend(1)
+            if id(item) in self._given:
+                size += self._given[id(item)]
+                continue
             if isinstance(item, Namespace):
                 self._printable(item)
             elif isinstance(item, dict):

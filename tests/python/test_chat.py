@@ -282,7 +282,7 @@ MALFORMED = {
 }
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates(name: str) -> None:
     with pytest.raises(gemlet.TemplateError):
@@ -293,6 +293,13 @@ def test_hostile_templates(name: str) -> None:
 def test_malformed_templates(model: gemlet.Model, name: str) -> None:
     with pytest.raises(gemlet.TemplateError):
         model.chat(template=MALFORMED[name])
+
+
+def test_long_conversations_are_within_the_budget() -> None:
+    last = "{% if loop.index0 == messages | length - 1 %}{{ m.content | trim }}{% endif %}"
+    source = f"{{% for m in messages %}}{last}{{% endfor %}}"
+    messages = [{"role": "user", "content": f" {i} "} for i in range(3000)]
+    assert Renderer(source).render({"messages": messages}) == "2999"
 
 
 def test_what_templates_use_works() -> None:
