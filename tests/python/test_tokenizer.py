@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import sentencepiece
-import vocabularies
+from gemlet import _core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from vocabularies import CONTROL, NORMAL, SPACE, UNUSED, Piece
 
-from gemlet import _core
+import vocabularies
+from vocabularies import CONTROL, NORMAL, SPACE, UNUSED, Piece
 
 EXAMPLES = 300  # for each of seven vocabularies
 STRINGS = 10  # made of each example: 21,000 in all
@@ -254,11 +254,11 @@ def test_the_rest_of_the_interface(pairs: dict[str, Pair]) -> None:
     with pytest.raises(ValueError, match="outside the vocabulary"):
         core.decode([core.vocabulary])
     with pytest.raises(TypeError):
-        core.encode(5)
+        core.encode(5)  # type: ignore[arg-type]
 
 
 def test_a_byte_piece_must_look_like_one(tmp_path: Path) -> None:
     pieces = [Piece("<pad>", 0, CONTROL), Piece("x", 0, vocabularies.BYTE)]
     path = vocabularies.write_scores_gguf(tmp_path / "bad.gguf", pieces, space_prefix=False)
-    with pytest.raises(ValueError, match="tokenizer.ggml.token_type"):
+    with pytest.raises(ValueError, match=r"tokenizer\.ggml\.token_type"):
         _core.Tokenizer(path)
