@@ -28,7 +28,7 @@ struct EngineOptions {
   int context = 0;  ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
   int chunk = 256;  ///< prompt tokens computed at a time: more is faster and takes more memory
   CacheType cache = CacheType::f16;
-  std::string isa;  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
+  std::string isa{};  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
 struct TensorInfo {
