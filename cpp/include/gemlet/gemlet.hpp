@@ -79,7 +79,8 @@ class Engine {
 
   const ModelInfo& info() const;
 
-  /// Bytes that are not UTF-8 become byte tokens. `special`: text like "<start_of_turn>" becomes its control token;
+  /// Bytes that are not UTF-8 become U+FFFD, one each, as in
+  /// sentencepiece. `special`: text like "<start_of_turn>" becomes its control token;
   /// otherwise it is plain text. `bos` puts the begin-of-sequence token first.
   std::vector<Token> tokenize(std::string_view text, bool bos = false, bool special = true) const;
   /// The bytes that the tokens stand for; control tokens are left out unless `special`. Throws for an id outside the
@@ -173,7 +174,7 @@ struct LogProb {
 
 struct SampledToken {
   Token token = 0;
-  float logprob = 0.0F;
+  float logprob = 0.0F;  ///< this and `top` are filled when Sampling::top_logprobs > 0
   std::vector<LogProb> top;
 };
 
