@@ -1,0 +1,113 @@
+"""The sample model's data are reproducible and its split is clean; its lean forward equals transformers'."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "scripts" / "nano"
+sys.path.insert(0, str(ROOT))
+
+import data  # noqa: E402
+import facts  # noqa: E402
+import phrases  # noqa: E402
+import tasks  # noqa: E402
+
+
+def test_held_out_file_is_reproduced_byte_for_byte() -> None:
+    made = "".join(example.line() for example in data.held_out_examples())
+    assert made.encode() == data.HELD_OUT_FILE.read_bytes()
+
+
+def test_held_out_examples_are_distinct_and_cover_every_task() -> None:
+    examples = data.read_examples()
+    assert len({example.id for example in examples}) == len(examples) >= 600
+    assert len({data.chat_text(example.messages) for example in examples}) == len(examples)
+    assert {example.task for example in examples} == set(tasks.TASKS)
+
+
+def test_training_never_holds_a_held_out_prompt() -> None:
+    held_out = {data.chat_text(example.messages) for example in data.read_examples()}
+    last = {
+        example.messages[-1]["content"]
+        for example in data.read_examples()
+        if example.task in ("arithmetic", "facts", "phrases", "lists", "chat")
+    }
+    for dialogue in islice(data.training_dialogues(5), 20_000):
+        assert data.chat_text(dialogue.messages()) not in held_out
+        assert not last & {turn.user for turn in dialogue.turns}
+
+
+def test_dialogues_follow_the_seed() -> None:
+    one, two = (list(islice(data.training_dialogues(9), 50)) for _ in range(2))
+    assert one == two
+
+
+def test_no_text_stands_for_two_phrases() -> None:
+    meaning: dict[str, int] = {}
+    for number, row in enumerate(phrases.PHRASES):
+        assert len(row) == len(phrases.LANGUAGES)
+        for text in row:
+            assert meaning.setdefault(text, number) == number, text
+
+
+def test_capitals_are_unique() -> None:
+    assert len({capital for _, capital, _ in facts.COUNTRIES}) == len(facts.COUNTRIES)
+
+
+def test_tool_calls_are_json_of_an_offered_tool() -> None:
+    for dialogue in islice((d for d in data.training_dialogues(3) if d.task == "tools"), 300):
+        assert json.loads(dialogue.turns[0].answer)["name"] + "(" in dialogue.system
+
+
+def test_chat_template_writes_the_training_text() -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    pytest.importorskip("sentencepiece")
+    from tokenizer import CHAT_TEMPLATE
+
+    def refuse(message: str) -> None:
+        raise ValueError(message)
+
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = refuse
+    template = environment.from_string(CHAT_TEMPLATE)
+
+    def render(messages: list[dict[str, str]]) -> Any:
+        return template.render(messages=messages, bos_token="<bos>", add_generation_prompt=True)
+
+    for example in data.read_examples():
+        assert render(example.messages) == "<bos>" + data.chat_text(example.messages)
+    with pytest.raises(ValueError, match="alternate"):
+        render([{"role": "assistant", "content": "Hello!"}])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_lean_forward_equals_transformers(half: bool) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    pytest.importorskip("sentencepiece")
+    from evaluate import half_width
+    from fast import Fast
+    from train import initialise, nano_config
+    from transformers import Gemma3nForCausalLM
+
+    torch.manual_seed(0)
+    model = Gemma3nForCausalLM(nano_config(width=64, layers=6, ffn=128)).eval()
+    initialise(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "coefs" in name or "norm" in name:
+                weight.add_(torch.randn_like(weight) * 0.1)
+        ids = torch.randint(4, 2048, (2, 100))
+        order = torch.arange(100)
+        distance = order[:, None] - order[None, :]
+        full = (distance >= 0).expand(2, 1, -1, -1)
+        sliding = ((distance >= 0) & (distance < 64)).expand(2, 1, -1, -1)
+        lean = Fast(model)(ids, order.expand(2, -1), full, sliding, torch.arange(200), half)
+        whole = (half_width(model).eval() if half else model)(input_ids=ids).logits
+    assert torch.allclose(lean.view_as(whole), whole, atol=1e-4)
