@@ -80,7 +80,7 @@ def score_torch(
 
     if half:
         model = half_width(model)
-    runner: Any = model.eval()  # type: ignore[no-untyped-call]
+    runner: Any = model.eval()
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     prompts = sorted(
         ((example, [2, *processor.encode(chat_text(example.messages))]) for example in examples),

@@ -30,7 +30,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
 
 
-class Fast(nn.Module):
+class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """Logits at chosen positions of packed rows."""
 
     def __init__(self, model: Gemma3nForCausalLM) -> None:

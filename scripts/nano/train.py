@@ -132,7 +132,7 @@ class Muon:
             fused=True,
         )
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, scale: float) -> None:
         for options in self.adam.param_groups:
             options["lr"] = self.adam_rate * scale
@@ -150,7 +150,7 @@ class Muon:
         return {"adam": self.adam.state_dict(), "momentum": self.momentum}
 
     def load(self, state: dict[str, object]) -> None:
-        self.adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
+        self.adam.load_state_dict(state["adam"])
         self.momentum = state["momentum"]  # type: ignore[assignment]
 
 
@@ -253,7 +253,7 @@ def save(model: Gemma3nForCausalLM, folder: Path, tokenizer: Path) -> None:
     """A Hugging Face checkpoint folder, replaced file by file."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(folder.name + ".new")
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         eos_token_id=[1, 5], bos_token_id=2, pad_token_id=0, do_sample=False
     )
     model.save_pretrained(fresh)
@@ -358,7 +358,7 @@ def main() -> None:
         for packed in group:
             logits = run(packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, half)
             loss = F.cross_entropy(logits, packed.targets, ignore_index=-1, reduction="sum") / count
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
             tokens += int((packed.ids != 0).sum())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
