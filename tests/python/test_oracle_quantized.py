@@ -7,10 +7,8 @@ numbers, whose largest of 32 is 2.1 deviations, an error of 2.1 / (127 sqrt(12))
 network of five layers keeps some forty such errors and amplifies them as it does any other; 15 % of the logits' root
 mean square is allowed, 5 to 8 % are seen.
 
-The proof is the other comparison: transformers is made to round the inputs of the same layers in the same way. What is
-left comes from float32 noise that moves a value across a rounding boundary, one step of 1/127 of its block's maximum,
-which later layers amplify. transformers in float32 and in float64, both rounding, differ as much from each other (up to
-0.5 in one logit, root mean square up to 0.07, where the rounding itself makes 0.3 to 0.6).
+The proof is the other comparison: transformers is made to round the inputs of the same layers in the same way
+(see `compare`).
 """
 
 from __future__ import annotations
@@ -129,20 +127,29 @@ def rms(values: NDArray[Any]) -> float:
 
 
 def compare(path: Path) -> None:
-    ids = np.random.default_rng(3).integers(0, TINY.vocab, 25).tolist()
-    ours = gemlet.load(path, cache="f32", threads=2, chunk=7).session().prefill_all(ids)
+    """Against transformers on the dequantised weights, with the inputs of each quantised product rounded to int8 as the
+    core rounds them.
+
+    Rounding is a step function: where an input lies within float32 noise of a step, two correct programs may round it
+    apart, and all that follows then differs by about as much as rounding itself changes. Short prompts seldom meet such
+    a step: 77 % (Q6_K) to 100 % of 30 were seen to agree to 1e-5. Most must, which no error in a kernel would let them.
+    """
+    session = gemlet.load(path, cache="f32", threads=2, chunk=7).session
     weights, quantised = dequantised(path, TINY)
     reference = Reference(TINY, as_arrays(weights))
-    plain = reference.logits(ids)
+    random = np.random.default_rng(3)
+    prompts = [random.integers(0, TINY.vocab, 2).tolist() for _ in range(16)]
+    long = random.integers(0, TINY.vocab, 25).tolist()
+    plain = reference.logits(long)
     assert np.abs(plain).max() > 15
     if not quantised:
-        assert np.abs(ours - plain).max() < 1e-3
+        assert np.abs(session().prefill_all(long) - plain).max() < 1e-3
         return
     with rounded_inputs(reference, quantised):
-        rounded = reference.logits(ids)
-    assert rms(ours - plain) < 0.15 * rms(plain)
-    assert rms(ours - rounded) < 0.3 * rms(rounded - plain)
-    assert np.abs(ours - rounded).max() < 1.0
+        apart = [np.abs(session().prefill_all(ids) - reference.logits(ids)).max() for ids in prompts]
+        rounded = reference.logits(long)
+    assert np.mean(np.array(apart) < 1e-3) > 0.5, sorted(apart)
+    assert rms(session().prefill_all(long) - rounded) < rms(rounded - plain) < 0.15 * rms(plain)
 
 
 def as_arrays(weights: Mapping[str, Any]) -> dict[str, Array]:
