@@ -1,6 +1,7 @@
 """Models that the tests share. The tiny ones answer nonsense, but always the same nonsense."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from gemlet.convert import convert
 from tiny import Tiny, write_checkpoint
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs so, and the programs under test would inherit it: Ctrl-C is to be tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
