@@ -253,9 +253,7 @@ def save(model: Gemma3nForCausalLM, folder: Path, tokenizer: Path) -> None:
     """A Hugging Face checkpoint folder, replaced file by file."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(folder.name + ".new")
-    model.generation_config = GenerationConfig(
-        eos_token_id=[1, 5], bos_token_id=2, pad_token_id=0, do_sample=False
-    )
+    model.generation_config = GenerationConfig(eos_token_id=[1, 5], bos_token_id=2, pad_token_id=0, do_sample=False)
     model.save_pretrained(fresh)
     for path in tokenizer.iterdir():
         if path.is_file():
