@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tasks import PLAIN_TASKS, TASKS, Dialogue, Message, Source, mixed, sloppy
+from dialogue import Dialogue, Message, Source
+from tasks import PLAIN_TASKS, TASKS, mixed, sloppy
 
 HERE = Path(__file__).parent
 HELD_OUT_FILE = HERE / "heldout.jsonl"
