@@ -85,6 +85,7 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   std::span<const std::byte> left = file.bytes();
   const auto take = [&](void* out, std::size_t bytes) {
     if (bytes > left.size()) fail(Error::Kind::format, "the saved session is truncated");
+    if (bytes == 0) return;  // `out` may be null then, which memcpy must not be given
     std::memcpy(out, left.data(), bytes);
     left = left.subspan(bytes);
   };

@@ -171,6 +171,7 @@ static void test_session(const gemlet_engine* engine) {
   CHECK_REFUSED(gemlet_session_prefill(NULL, tokens, 1, NULL, &error), GEMLET_ARGUMENT, "session is NULL");
   CHECK_REFUSED(gemlet_session_rewind(session, 1000, &error), GEMLET_ARGUMENT, "1000");
   CHECK_REFUSED(gemlet_session_rewind(NULL, 0, &error), GEMLET_ARGUMENT, "session is NULL");
+  gemlet_session_free(fork);
   CHECK_REFUSED(gemlet_session_fork(NULL, &fork, &error), GEMLET_ARGUMENT, "session is NULL");
   CHECK(fork == NULL);
   CHECK_REFUSED(gemlet_session_fork(session, NULL, &error), GEMLET_ARGUMENT, "fork is NULL");

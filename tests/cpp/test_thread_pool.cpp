@@ -136,7 +136,7 @@ TEST("a number of threads that makes no sense is refused") {
 }
 
 // Sanitizers reserve terabytes of addresses, which the limit would take from them.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(GEMLET_SANITIZED)
 TEST("a thread that the system refuses is an error, and the others end") {
   constexpr std::size_t limit_bytes = 64 << 20;  // of addresses: less than the stacks of 200 threads
   constexpr int not_enforced = 9;                // as under qemu
