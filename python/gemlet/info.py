@@ -47,7 +47,7 @@ class ModelInfo:
     sliding: tuple[bool, ...]
     """False: full attention."""
     activation_sparsity: tuple[float, ...]
-    """Standard deviations above the mean that survive; 0: dense."""
+    """Gate values this many standard deviations above their mean survive; minus infinity: dense."""
     kernels: str
     threads: int
     context: int
