@@ -86,6 +86,7 @@ def test_chat_template_writes_the_training_text() -> None:
         render([{"role": "assistant", "content": "Hello!"}])
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("half", [False, True])
 def test_lean_forward_equals_transformers(half: bool) -> None:
     torch = pytest.importorskip("torch")
