@@ -13,11 +13,14 @@ struct Avx2 {
   static constexpr std::size_t width = 8;
   using Float = __m256;
   using Bytes = __m256i;
+  using Ints = __m256i;  // 32 bits
   struct Wide {
     __m256d low, high;
   };
 
   static Float set(float x) { return _mm256_set1_ps(x); }
+  static Ints set_int(std::int32_t x) { return _mm256_set1_epi32(x); }
+  static Float to_float(Ints x) { return _mm256_cvtepi32_ps(x); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }
   static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
   static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
@@ -88,13 +91,15 @@ struct Avx2 {
     out[2] = _mm256_unpacklo_epi64(r01_high, r23_high);
     out[3] = _mm256_unpackhi_epi64(r01_high, r23_high);
   }
+  // The 16-bit floats at rows[r] + offset; reads four bytes. Broadcasts and blends, as only two ports shuffle.
   static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
-    const auto half = [=](int r) {
-      std::int16_t bits;
-      std::memcpy(&bits, rows[r] + offset, sizeof(bits));
-      return bits;
+    const auto four = [=](int r) { return _mm_broadcast_ss(reinterpret_cast<const float*>(rows[r] + offset)); };
+    const auto every_other = [&](int r) {
+      const __m128 low = _mm_blend_ps(four(r), four(r + 2), 0b0010);
+      const __m128 high = _mm_blend_ps(four(r + 4), four(r + 6), 0b1000);
+      return _mm_castps_si128(_mm_blend_ps(low, high, 0b1100));
     };
-    return _mm256_cvtph_ps(_mm_set_epi16(half(7), half(6), half(5), half(4), half(3), half(2), half(1), half(0)));
+    return _mm256_cvtph_ps(_mm_blend_epi16(every_other(0), _mm_slli_epi32(every_other(1), 16), 0b10101010));
   }
   static Float low_halves(Bytes x) { return high_halves(_mm256_slli_epi32(x, 16)); }
   static Float high_halves(Bytes x) {
@@ -113,40 +118,86 @@ struct Avx2 {
   static Float unsigned_byte(Bytes x) {  // byte j of each lane
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, 8 * j), _mm256_set1_epi32(255)));
   }
+
+  struct TwoScales {
+    __m256i first, second, both;  // pairs of 16 bits: (s0, s0), (s1, s1), (s0, s1)
+  };
   template <int j>
-  static Float signed_byte(Bytes x) {
-    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(x, 24 - 8 * j), 24));
+  static TwoScales two_scales(Bytes x) {        // signed bytes j and j + 1 of each lane
+    const auto pair = [x](int low, int high) {  // 0xFF: a zero byte, below the signed one
+      const auto lane = [=](int at) { return (at + high) << 24 | 0xFF0000 | (at + low) << 8 | 0xFF; };
+      const __m128i order = _mm_set_epi32(lane(12), lane(8), lane(4), lane(0));
+      return _mm256_srai_epi16(_mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(order)), 8);
+    };
+    return {pair(j, j), pair(j + 1, j + 1), pair(j, j + 1)};
   }
 
-  // sums[t], lane r: sum over k of the four products of codes[k], lane r, with q[t][4k .. 4k + 3], for k from `first`
-  // to `last`. maddubs adds two products of an unsigned and a signed byte in 16 bits, and |q| <= 127, so that codes
-  // below 2^bits leave room for `exact` such sums: 15 * 127 * 2 * 8 = 30480, 31 * 127 * 2 * 4 = 31496 and
-  // 63 * 127 * 2 * 2 = 32004 are all below 2^15. Eight-bit codes are signed: |code| * (q with the code's sign), at
-  // most 128 * 127 * 2 = 32512.
-  template <int bits, int first, int last, int T>
-  static void dot(const Bytes* codes, const std::int8_t* const (&q)[T], Float (&sums)[T]) {
-    constexpr int exact = bits == 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1;
-    constexpr int group = exact < last - first ? exact : last - first;
-    __m256i total[T] = {};
-    for (int begin = first; begin < last; begin += group) {
-      __m256i sums16[T] = {};
-      for (int k = begin; k < begin + group; ++k) {
-        const __m256i code = codes[k];
-        const __m256i magnitude = bits == 8 ? _mm256_abs_epi8(code) : code;
-        for (int t = 0; t < T; ++t) {
-          std::int32_t four;
-          std::memcpy(&four, q[t] + 4 * k, sizeof(four));
-          const __m256i x = _mm256_set1_epi32(four);
-          const __m256i products = _mm256_maddubs_epi16(magnitude, bits == 8 ? _mm256_sign_epi8(x, code) : x);
-          sums16[t] = _mm256_add_epi16(sums16[t], products);
-        }
+  // maddubs adds two products of an unsigned and a signed byte in 16 bits, and |q| <= 127, so that codes below 2^bits
+  // leave room for `exact` such sums: 15 * 127 * 2 * 8 = 30480, 31 * 127 * 2 * 4 = 31496 and 63 * 127 * 2 * 2 = 32004
+  // are all below 2^15. Eight-bit codes are signed: |code| * (q with the code's sign), at most 128 * 127 * 2 = 32512.
+  template <int bits>
+  static constexpr int exact = bits == 4   ? 8
+                               : bits == 5 ? 4
+                               : bits == 6 ? 2
+                                           : 1;
+
+  // sums[r][t], 16 bits: products of codes k with the q of columns 4k to 4k + 3, over exact<bits> values of k.
+  template <int bits, int R, int T, typename Panel>
+  static void sum16(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], int begin,
+                    __m256i (&sums)[R][T]) {
+    for (int k = begin; k < begin + exact<bits>; ++k) {
+      __m256i code[R], magnitude[R];
+      for (int r = 0; r < R; ++r) {
+        code[r] = w[r]->codes[k];
+        magnitude[r] = bits == 8 ? _mm256_abs_epi8(code[r]) : code[r];
       }
       for (int t = 0; t < T; ++t) {
-        const __m256i sums32 = _mm256_madd_epi16(sums16[t], _mm256_set1_epi16(1));
-        total[t] = _mm256_add_epi32(total[t], sums32);
+        std::int32_t four;
+        std::memcpy(&four, x[t]->q + 4 * k, sizeof(four));
+        const __m256i q = _mm256_set1_epi32(four);
+        for (int r = 0; r < R; ++r) {
+          const __m256i products = _mm256_maddubs_epi16(magnitude[r], bits == 8 ? _mm256_sign_epi8(q, code[r]) : q);
+          sums[r][t] = k == begin ? products : _mm256_add_epi16(sums[r][t], products);
+        }
       }
     }
-    for (int t = 0; t < T; ++t) sums[t] = _mm256_cvtepi32_ps(total[t]);
+  }
+
+  // totals[r][t] += sum(code * q) over 32 columns.
+  template <int bits, int R, int T, typename Panel>
+  static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+    for (int k = 0; k < 8; k += exact<bits>) {
+      __m256i sums[R][T];
+      sum16<bits, R, T>(w, x, k, sums);
+      for (int t = 0; t < T; ++t) {
+        for (int r = 0; r < R; ++r) {
+          totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(sums[r][t], _mm256_set1_epi16(1)));
+        }
+      }
+    }
+  }
+
+  // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
+  template <int R, int T, typename Panel>
+  static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+    for (int t = 0; t < T; ++t) {
+      std::int32_t half_sums;
+      std::memcpy(&half_sums, x[t]->half_sums, sizeof(half_sums));
+      for (int r = 0; r < R; ++r) {
+        const __m256i sum = _mm256_madd_epi16(w[r]->scales.both, _mm256_set1_epi32(half_sums));
+        totals[r][t] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 5));
+      }
+    }
+    for (int k = 0; k < 8; k += exact<6>) {
+      __m256i sums[R][T];
+      sum16<6, R, T>(w, x, k, sums);
+      for (int t = 0; t < T; ++t) {
+        for (int r = 0; r < R; ++r) {
+          const __m256i scale = k < 4 ? w[r]->scales.first : w[r]->scales.second;
+          totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(sums[r][t], scale));
+        }
+      }
+    }
   }
 };
 

@@ -42,14 +42,15 @@ static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ8_0) == 34);
 static_assert(sizeof(BlockQ4_K) == 144 && sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
 
 /// 32 activations quantised to int8, x[i] ~ scale * q[i]. One format serves every quantised weight type: the K-quants
-/// have sub-blocks of 32 or 16, so that a finer activation scale than ggml's Q8_K (one in 256) costs nothing.
-/// `sum` holds scale * sum(q[0..15]) and scale * sum(q[16..31]): weights with an offset (Q4_0's 8, Q4_K's min) need
-/// the sums only.
+/// have sub-blocks of 32 or 16, so that a finer activation scale than ggml's Q8_K (one in 256) costs nothing. Weights
+/// with an offset (Q4_0's 8, Q4_K's min, Q6_K's 32) need the sums only.
 struct ActivationBlock {
-  float scale;
-  float sum[2];
   std::int8_t q[32];
+  float scale;
+  float sum;                  // scale * sum(q)
+  std::int32_t minus_8_sum;   // -8 * sum(q)
+  std::int16_t half_sums[2];  // sum(q[0..15]) and sum(q[16..31])
 };
-static_assert(sizeof(ActivationBlock) == 44);
+static_assert(sizeof(ActivationBlock) == 48);
 
 }  // namespace gemlet::kernels

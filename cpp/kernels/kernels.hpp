@@ -15,12 +15,14 @@
 namespace gemlet::kernels {
 
 /// out[t * out_stride + r] = dot(weight row r, activation row t) for r < rows, t < tokens.
-/// `weights` holds `rows` rows of `cols` values in the type's own layout, rows tightly packed. `activations` holds
-/// `tokens` rows: float[cols] for f32, f16 and bf16 weights, ActivationBlock[cols / 32] for quantised ones.
+/// `weights` holds `rows` rows of `cols` values in the type's own layout, `row_bytes` apart: a slice of a wider matrix
+/// takes the first columns of each row. `activations` holds `tokens` rows: float[cols] for f32, f16 and bf16 weights,
+/// ActivationBlock[cols / 32] for quantised ones.
 struct MatmulArgs {
   const void* weights;
   const void* activations;
   float* out;
+  std::size_t row_bytes;
   std::size_t rows;
   std::size_t cols;
   std::size_t tokens;
@@ -53,8 +55,8 @@ struct Kernels {
   CacheKernels cache_f32;
 
   /// n is a multiple of 32. scale = max|x| / 127, q = round-to-nearest-even(x / scale); a block with NaN or infinity
-  /// gets a NaN scale, so that bad numbers surface instead of vanishing; one whose scale would be denormal is zero.
-  /// Every table gives the same bits.
+  /// gets a NaN scale and sum, so that bad numbers surface instead of vanishing; one whose scale would be denormal is
+  /// zero. Every table gives the same bits.
   void (*quantize_activations)(const float* x, ActivationBlock* out, std::size_t n);
 
   float (*mean_square)(const float* x, std::size_t n);

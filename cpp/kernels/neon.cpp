@@ -10,10 +10,9 @@ namespace {
 // 15 * 127 * 8 = 15240, 31 * 127 * 8 = 31496, 63 * 127 * 4 = 32004 and 128 * 127 * 2 = 32512 are all below 2^15.
 struct Dot {
   template <int bits, int first, int last>
-  static int32x4_t dot(const uint8x16_t* codes, const std::int8_t* q) {
+  static int32x4_t add(int32x4_t total, const uint8x16_t* codes, const std::int8_t* q) {
     constexpr int exact = bits <= 5 ? 8 : bits == 6 ? 4 : 2;
     constexpr int group = exact < last - first ? exact : last - first;
-    int32x4_t total = vdupq_n_s32(0);
     for (int begin = first; begin < last; begin += group) {
       int16x8_t rows01 = vdupq_n_s16(0);  // four columns of row 0, four of row 1
       int16x8_t rows23 = vdupq_n_s16(0);

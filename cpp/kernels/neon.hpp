@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/blocks.hpp"
+
 // The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` adds products of bytes: the only thing
 // in which the instruction sets differ. It must be defined in an anonymous namespace, as the other tables' types are.
 namespace gemlet::kernels::simd {
@@ -15,11 +17,14 @@ struct Neon {
   static constexpr std::size_t width = 4;
   using Float = float32x4_t;
   using Bytes = uint8x16_t;
+  using Ints = int32x4_t;
   struct Wide {
     float64x2_t low, high;
   };
 
   static Float set(float x) { return vdupq_n_f32(x); }
+  static Ints set_int(std::int32_t x) { return vdupq_n_s32(x); }
+  static Float to_float(Ints x) { return vcvtq_f32_s32(x); }
   static Float load(const float* p) { return vld1q_f32(p); }
   static void store(float* p, Float x) { vst1q_f32(p, x); }
   static Float add(Float a, Float b) { return vaddq_f32(a, b); }
@@ -92,17 +97,37 @@ struct Neon {
     const uint32x4_t lanes = vshlq_n_u32(vreinterpretq_u32_u8(x), 24 - 8 * j);
     return vcvtq_f32_u32(vshrq_n_u32(lanes, 24));
   }
+  struct TwoScales {
+    Ints first, second;
+  };
   template <int j>
-  static Float signed_byte(Bytes x) {
-    const int32x4_t lanes = vshlq_n_s32(vreinterpretq_s32_u8(x), 24 - 8 * j);
-    return vcvtq_f32_s32(vshrq_n_s32(lanes, 24));
+  static TwoScales two_scales(Bytes x) {  // signed bytes j and j + 1 of each lane
+    const int32x4_t lanes = vreinterpretq_s32_u8(x);
+    return {vshrq_n_s32(vshlq_n_s32(lanes, 24 - 8 * j), 24), vshrq_n_s32(vshlq_n_s32(lanes, 16 - 8 * j), 24)};
   }
 
-  // sums[t], lane r: sum over k of the four products of codes[k], lane r, with q[t][4k .. 4k + 3], for k from `first`
-  // to `last`. Codes are below 64 or signed: as signed bytes they are right either way.
-  template <int bits, int first, int last, int T>
-  static void dot(const Bytes* codes, const std::int8_t* const (&q)[T], Float (&sums)[T]) {
-    for (int t = 0; t < T; ++t) sums[t] = vcvtq_f32_s32(Dot::template dot<bits, first, last>(codes, q[t]));
+  // totals[r][t] += sum(code * q) over 32 columns. Codes are below 64 or signed: as signed bytes they are right either
+  // way.
+  template <int bits, int R, int T, typename Panel>
+  static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+    for (int t = 0; t < T; ++t) {
+      for (int r = 0; r < R; ++r) {
+        totals[r][t] = Dot::template add<bits, 0, 8>(totals[r][t], w[r]->codes, x[t]->q);
+      }
+    }
+  }
+
+  // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
+  template <int R, int T, typename Panel>
+  static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+    for (int t = 0; t < T; ++t) {
+      for (int r = 0; r < R; ++r) {
+        const auto half = [&](int i) { return set_int(-32 * x[t]->half_sums[i]); };
+        const Ints first = Dot::template add<6, 0, 4>(half(0), w[r]->codes, x[t]->q);
+        const Ints second = Dot::template add<6, 4, 8>(half(1), w[r]->codes, x[t]->q);
+        totals[r][t] = vmlaq_s32(vmulq_s32(first, w[r]->scales.first), second, w[r]->scales.second);
+      }
+    }
   }
 };
 

@@ -9,8 +9,7 @@ namespace {
 
 struct Dot {
   template <int bits, int first, int last>
-  static int32x4_t dot(const uint8x16_t* codes, const std::int8_t* q) {
-    int32x4_t sums = vdupq_n_s32(0);
+  static int32x4_t add(int32x4_t sums, const uint8x16_t* codes, const std::int8_t* q) {
     for (int k = first; k < last; k += 4) {
       const int8x16_t x = vld1q_s8(q + 4 * k);
       sums = vdotq_laneq_s32(sums, vreinterpretq_s8_u8(codes[k]), x, 0);

@@ -137,7 +137,7 @@ void matmul(const MatmulArgs& args) {
   const std::size_t activation_row = args.cols / values;
   const DTypeTraits& stored = traits(type);
   const auto* weights = static_cast<const std::uint8_t*>(args.weights);
-  for (std::size_t r = 0; r < args.rows; ++r, weights += args.cols / stored.elements * stored.bytes) {
+  for (std::size_t r = 0; r < args.rows; ++r, weights += args.row_bytes) {
     for (std::size_t first = 0; first < args.tokens; first += token_tile) {
       const std::size_t tokens = std::min(token_tile, args.tokens - first);
       double sums[token_tile] = {};
@@ -200,7 +200,7 @@ void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
     *out = {};
     const float scale = max / 127.0F;
     if (!finite) {
-      out->scale = out->sum[0] = out->sum[1] = std::numeric_limits<float>::quiet_NaN();
+      out->scale = out->sum = std::numeric_limits<float>::quiet_NaN();
     } else if (scale >= FLT_MIN) {
       out->scale = scale;
       int sums[2] = {};
@@ -208,8 +208,10 @@ void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
         out->q[i] = static_cast<std::int8_t>(std::nearbyint(x[i] / scale));
         sums[i / 16] += out->q[i];
       }
-      out->sum[0] = scale * static_cast<float>(sums[0]);
-      out->sum[1] = scale * static_cast<float>(sums[1]);
+      out->sum = scale * static_cast<float>(sums[0] + sums[1]);
+      out->minus_8_sum = -8 * (sums[0] + sums[1]);
+      out->half_sums[0] = static_cast<std::int16_t>(sums[0]);
+      out->half_sums[1] = static_cast<std::int16_t>(sums[1]);
     }
   }
 }

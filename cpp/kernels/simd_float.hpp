@@ -240,8 +240,8 @@ void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
     const float scale = largest / 127.0F;
     const bool finite = V::sum(zeros) == 0;
     if (!finite || !(scale >= FLT_MIN)) {
-      const float value = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
-      *out = {value, {value, value}, {}};
+      *out = {};
+      if (!finite) out->scale = out->sum = std::numeric_limits<float>::quiet_NaN();
       continue;
     }
     Float sums[2] = {V::set(0.0F), V::set(0.0F)};  // of small whole numbers: exact in any order
@@ -250,9 +250,12 @@ void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
       V::store_int8(out->q + i * V::width, q);
       sums[i / (vectors / 2)] = V::add(sums[i / (vectors / 2)], q);
     }
+    const float halves[2] = {V::sum(sums[0]), V::sum(sums[1])};
     out->scale = scale;
-    out->sum[0] = scale * V::sum(sums[0]);
-    out->sum[1] = scale * V::sum(sums[1]);
+    out->sum = scale * (halves[0] + halves[1]);
+    out->minus_8_sum = static_cast<std::int32_t>(-8.0F * (halves[0] + halves[1]));
+    out->half_sums[0] = static_cast<std::int16_t>(halves[0]);
+    out->half_sums[1] = static_cast<std::int16_t>(halves[1]);
   }
 }
 
@@ -280,10 +283,11 @@ typename V::Float load_stored_part(const typename Format::Stored* p, std::size_t
   return Format::load(buffer);
 }
 
-// One tile of R weight rows and T tokens. Each output has a vector of partial sums of its own, so that the tile's shape
-// cannot change its value.
+// One tile of R weight rows, `row` numbers apart, and T tokens. Each output has a vector of partial sums of its own, so
+// that the tile's shape cannot change its value.
 template <typename V, typename Format, int R, int T>
-void dot_tile(const typename Format::Stored* w, const float* x, std::size_t cols, float* out, std::size_t out_stride) {
+void dot_tile(const typename Format::Stored* w, std::size_t row, const float* x, std::size_t cols, float* out,
+              std::size_t out_stride) {
   using Float = typename V::Float;
   Float sums[R][T];
   for (int r = 0; r < R; ++r) {
@@ -298,12 +302,12 @@ void dot_tile(const typename Format::Stored* w, const float* x, std::size_t cols
   Float values[T];
   std::size_t c = 0;
   for (; c + V::width <= cols; c += V::width) {
-    for (int r = 0; r < R; ++r) weights[r] = Format::load(w + r * cols + c);
+    for (int r = 0; r < R; ++r) weights[r] = Format::load(w + r * row + c);
     for (int t = 0; t < T; ++t) values[t] = V::load(x + t * cols + c);
     step(weights, values);
   }
   if (const std::size_t rest = cols - c; rest > 0) {
-    for (int r = 0; r < R; ++r) weights[r] = load_stored_part<V, Format>(w + r * cols + c, rest);
+    for (int r = 0; r < R; ++r) weights[r] = load_stored_part<V, Format>(w + r * row + c, rest);
     for (int t = 0; t < T; ++t) values[t] = load_part<V>(x + t * cols + c, rest);
     step(weights, values);
   }
@@ -317,13 +321,14 @@ void matmul_float(const MatmulArgs& args) {
   const auto* w = static_cast<const typename Format::Stored*>(args.weights);
   const auto* x = static_cast<const float*>(args.activations);
   const std::size_t cols = args.cols;
+  const std::size_t row = args.row_bytes / sizeof(*w);
   for (std::size_t r = 0; r < args.rows;) {
     const std::size_t rows = args.rows - r >= 2 ? 2 : 1;
     for (std::size_t t = 0; t < args.tokens;) {
       const std::size_t tokens = args.tokens - t >= 4 ? 4 : 1;
       const auto tile = rows == 2 ? (tokens == 4 ? dot_tile<V, Format, 2, 4> : dot_tile<V, Format, 2, 1>)
                                   : (tokens == 4 ? dot_tile<V, Format, 1, 4> : dot_tile<V, Format, 1, 1>);
-      tile(w + r * cols, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
+      tile(w + r * row, row, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
       t += tokens;
     }
     r += rows;
@@ -336,7 +341,7 @@ void scores(const float* q, AttentionRun keys, std::size_t head_dim, float* out)
   for (std::size_t i = 0; i < keys.positions;) {
     const std::size_t rows = keys.positions - i >= 4 ? 4 : 1;
     const auto tile = rows == 4 ? dot_tile<V, Format, 4, 1> : dot_tile<V, Format, 1, 1>;
-    tile(key + i * head_dim, q, head_dim, out + i, 0);
+    tile(key + i * head_dim, head_dim, q, head_dim, out + i, 0);
     i += rows;
   }
 }

@@ -276,6 +276,7 @@ void Gemma3n::route(const LayerWeights& w, const float* x, float* modalities, fl
   k.weights[static_cast<std::size_t>(DType::f32)].matmul({.weights = w.modality_router.data(),
                                                           .activations = scratch,
                                                           .out = modalities,
+                                                          .row_bytes = hidden * sizeof(float),
                                                           .rows = config_.altup_num_inputs,
                                                           .cols = hidden,
                                                           .tokens = 1,

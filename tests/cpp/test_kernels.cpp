@@ -90,7 +90,7 @@ TEST("quantize_activations: the same bits as scalar") {
           const bool both_nan = std::isnan(actual[b].scale) && std::isnan(expected[b].scale);
           CHECK(both_nan || std::memcmp(&actual[b], &expected[b], sizeof(ActivationBlock)) == 0);
           CHECK(!both_nan || std::memcmp(actual[b].q, expected[b].q, 32) == 0);
-          CHECK(!both_nan || (std::isnan(actual[b].sum[0]) && std::isnan(actual[b].sum[1])));
+          CHECK(!both_nan || (std::isnan(actual[b].scale) && std::isnan(actual[b].sum)));
         }
       }
     }
@@ -113,8 +113,9 @@ TEST("quantize_activations: values within half a step, codes within 127, sums ex
         CHECK(std::fabs(static_cast<float>(block.q[i]) * block.scale - x[i]) <= 0.50001F * block.scale ||
               block.scale == 0);
       }
-      CHECK(block.sum[0] == block.scale * static_cast<float>(sums[0]));
-      CHECK(block.sum[1] == block.scale * static_cast<float>(sums[1]));
+      CHECK(block.sum == block.scale * static_cast<float>(sums[0] + sums[1]));
+      CHECK(block.minus_8_sum == -8 * (sums[0] + sums[1]));
+      CHECK(block.half_sums[0] == sums[0] && block.half_sums[1] == sums[1]);
       CHECK(block.scale != 0 || magnitude < 1e-35F);
     }
   });

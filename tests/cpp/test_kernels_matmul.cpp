@@ -103,6 +103,7 @@ struct Problem {
     kernels_of(k, type).matmul({.weights = w.data() + row * row_bytes(),
                                 .activations = activations,
                                 .out = out.data() + token * rows + row,
+                                .row_bytes = row_bytes(),
                                 .rows = row_count,
                                 .cols = cols,
                                 .tokens = token_count,
@@ -246,6 +247,35 @@ TEST("every type: a product writes nothing but its own outputs") {
           const bool inside = r >= 2 && r < 11 && t >= 1 && t < 5;
           check::that(inside == (out[t * p.rows + r] != -7.0F), name_of(k, p));
         }
+      }
+    }
+  });
+}
+
+TEST("every type: the first columns of wider rows are a product of their own") {
+  for_each_table([](const Kernels& k) {
+    Random random(11);
+    for (const DType type : all_types) {
+      const Problem wide(random, type, 21, takes_odd_cols(type) ? 259 : 1536, 1);
+      for (const std::size_t tokens : {1, 2, 9}) {
+        Problem narrow(random, type, wide.rows, takes_odd_cols(type) ? 130 : 768, tokens);
+        for (std::size_t r = 0; r < wide.rows; ++r) {
+          std::copy_n(wide.w.begin() + r * wide.row_bytes(), narrow.row_bytes(),
+                      narrow.w.begin() + r * narrow.row_bytes());
+        }
+        const auto expected = narrow.product(k);
+        std::vector<float> actual(expected.size(), not_a_number);
+        const void* activations =
+            narrow.blocks.empty() ? static_cast<const void*>(narrow.x.data()) : narrow.blocks.data();
+        kernels_of(k, type).matmul({.weights = wide.w.data(),
+                                    .activations = activations,
+                                    .out = actual.data(),
+                                    .row_bytes = wide.row_bytes(),
+                                    .rows = wide.rows,
+                                    .cols = narrow.cols,
+                                    .tokens = tokens,
+                                    .out_stride = wide.rows});
+        check::that(same_bits(actual, expected), name_of(k, narrow));
       }
     }
   });
