@@ -16,6 +16,7 @@
 
 #include "bindings/python_job.hpp"
 #include "gemlet/gemlet.hpp"
+#include "model/slice.hpp"
 
 namespace py = pybind11;
 
@@ -118,6 +119,7 @@ py::dict to_dict(const ModelInfo& info) {
   out["vocabulary"] = info.vocabulary;
   out["hidden_size"] = info.hidden_size;
   out["layers"] = info.layers;
+  out["file_layers"] = info.file_layers;
   out["trained_context"] = info.trained_context;
   out["heads"] = info.heads;
   out["kv_heads"] = info.kv_heads;
@@ -125,6 +127,7 @@ py::dict to_dict(const ModelInfo& info) {
   out["sliding_window"] = info.sliding_window;
   out["kv_shared_layers"] = info.kv_shared_layers;
   out["hidden_size_per_layer_input"] = info.hidden_size_per_layer_input;
+  out["layer_index"] = py::tuple(py::cast(info.layer_index));
   out["intermediate_size"] = py::tuple(py::cast(info.intermediate_size));
   out["sliding"] = py::tuple(py::cast(info.sliding));
   out["activation_sparsity"] = py::tuple(py::cast(info.activation_sparsity));
@@ -267,19 +270,40 @@ class Generation {
   Job job_;  // last: its destructor waits for the body, which uses the others
 };
 
+void bind_slice(py::module_& m) {
+  py::class_<Slice>(m, "Slice")
+      .def(py::init([](double ffn_share, std::vector<int> ffn_widths, std::vector<int> dropped_layers, int of_layers) {
+             return Slice{ffn_share, std::move(ffn_widths), std::move(dropped_layers), of_layers};
+           }),
+           py::kw_only(), py::arg("ffn_share") = 1.0, py::arg("ffn_widths") = std::vector<int>(),
+           py::arg("dropped_layers") = std::vector<int>(), py::arg("of_layers") = 0)
+      .def_static("parse", &Slice::parse, py::arg("text"))
+      .def(
+          "apply",
+          [](const Slice& self, const std::vector<std::size_t>& widths, const std::vector<std::size_t>& kv_layers,
+             std::size_t block) {
+            std::vector<SliceableLayer> layers;
+            for (std::size_t i = 0; i < widths.size(); ++i) layers.push_back({i, kv_layers.at(i), widths[i], block});
+            std::vector<std::pair<std::size_t, std::size_t>> kept;
+            for (const KeptLayer& layer : apply_slice(self, layers)) kept.emplace_back(layer.position, layer.width);
+            return kept;
+          },
+          py::arg("widths"), py::arg("kv_layers"), py::arg("block"));
+}
+
 void bind_engine(py::module_& m) {
   py::class_<PyEngine>(m, "Engine")
       .def_static(
           "load",
           [](const std::filesystem::path& path, int threads, int context, int chunk, const std::string& cache,
-             const std::string& isa) {
-            const EngineOptions options{threads, context, chunk, parse_cache(cache), isa};
+             const Slice& slice, const std::string& isa) {
+            const EngineOptions options{threads, context, chunk, parse_cache(cache), slice, isa};
             py::gil_scoped_release release;
             return PyEngine{Engine::load(path, options)};
           },
           py::arg("path"), py::kw_only(), py::arg("threads") = EngineOptions().threads,
           py::arg("context") = EngineOptions().context, py::arg("chunk") = EngineOptions().chunk,
-          py::arg("cache") = "f16", py::arg("isa") = "")
+          py::arg("cache") = "f16", py::arg("slice") = Slice(), py::arg("isa") = "")
       .def("info", [](const PyEngine& self) { return to_dict(self->info()); })
       .def(
           "tokenize",
@@ -407,6 +431,7 @@ void bind_generation(py::module_& m) {
 PYBIND11_MODULE(_core, m) {
   m.doc() = "gemlet's C++ core; use the gemlet package.";
   py::register_local_exception_translator(gemlet::translate_error);
+  gemlet::bind_slice(m);
   gemlet::bind_engine(m);
   gemlet::bind_session(m);
   gemlet::bind_generation(m);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "engine/cpu.hpp"
@@ -33,10 +34,20 @@ const kernels::Kernels& choose_kernels(const std::string& name) {
   throw Error(Error::Kind::argument, "isa is \"" + name + "\", this machine runs: " + names);
 }
 
+bool is_slice(const Gemma3n& model) {
+  const std::vector<LayerConfig>& layers = model.config().layers;
+  return layers.size() < model.config().file_layers ||
+         std::any_of(
+             layers.begin(), layers.end(),
+             [&](const LayerConfig& layer) {
+               return layer.intermediate_size < model.weights().layers[layer.index].gate_proj.rows;
+             });
+}
+
 // Of everything up to the weights (configuration, vocabulary, tensor table) and of the first bytes of each tensor: two
 // models that differ only further in would have to share every tensor's beginning. Reading all weights would take as
 // long as reading the file.
-std::uint64_t fingerprint(const GgufFile& file) {
+std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
   constexpr std::size_t sample = 4096;
   const std::span<const std::byte> bytes = file.file().bytes();
   std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
@@ -47,6 +58,12 @@ std::uint64_t fingerprint(const GgufFile& file) {
   for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
   mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
   for (const Tensor& tensor : file.tensors()) mix(tensor.data, std::min(sample, tensor.bytes()));
+  if (is_slice(model)) {  // another model, whose keys and values are not those of the whole
+    for (const LayerConfig& layer : model.config().layers) {
+      const std::uint64_t kept[] = {layer.index, layer.intermediate_size};
+      mix(reinterpret_cast<const std::byte*>(kept), sizeof(kept));
+    }
+  }
   return hash;
 }
 
@@ -57,6 +74,23 @@ EngineOptions with_defaults(EngineOptions options) {
   return options;
 }
 
+// What the model's slice uses of a tensor; nothing of one that belongs to a dropped layer.
+std::optional<Tensor> used_part(Tensor tensor, const Gemma3nConfig& config) {
+  constexpr std::string_view layers = "blk.";
+  if (!tensor.name.starts_with(layers)) return tensor;
+  const std::string_view rest = std::string_view(tensor.name).substr(layers.size());
+  const std::size_t dot = std::min(rest.find('.'), rest.size());
+  const std::string_view part = rest.substr(dot);
+  for (const LayerConfig& layer : config.layers) {
+    if (rest.substr(0, dot) != std::to_string(layer.index)) continue;
+    const auto width = static_cast<std::int64_t>(layer.intermediate_size);
+    if (part == ".ffn_gate.weight" || part == ".ffn_up.weight") tensor.shape[0] = width;
+    if (part == ".ffn_down.weight") tensor.shape[1] = width;
+    return tensor;
+  }
+  return std::nullopt;
+}
+
 ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma3nConfig& config) {
   ModelInfo info;
   info.architecture = file.get_string("general.architecture");
@@ -65,6 +99,7 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
   info.vocabulary = static_cast<int>(config.vocab_size);
   info.hidden_size = static_cast<int>(config.hidden_size);
   info.layers = static_cast<int>(config.layers.size());
+  info.file_layers = static_cast<int>(config.file_layers);
   info.trained_context = static_cast<int>(config.max_position_embeddings);
   info.heads = static_cast<int>(config.num_attention_heads);
   info.kv_heads = static_cast<int>(config.num_key_value_heads);
@@ -73,6 +108,7 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
   info.kv_shared_layers = static_cast<int>(config.num_kv_shared_layers);
   info.hidden_size_per_layer_input = static_cast<int>(config.hidden_size_per_layer_input);
   for (const LayerConfig& layer : config.layers) {
+    info.layer_index.push_back(static_cast<int>(layer.index));
     info.intermediate_size.push_back(static_cast<int>(layer.intermediate_size));
     info.sliding.push_back(layer.sliding);
     info.activation_sparsity.push_back(layer.sparse ? layer.sparsity_scale : -std::numeric_limits<float>::infinity());
@@ -81,14 +117,15 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
   info.threads = engine.options.threads;
   info.context = engine.options.context;
   info.file_bytes = file.file().bytes().size();
-  info.fingerprint = fingerprint(file);
-  for (const Tensor& tensor : file.tensors()) {
-    const auto end = tensor.shape.begin() + tensor.rank;
-    info.tensors.push_back({.name = tensor.name,
-                            .type = traits(tensor.type).name,
-                            .shape = {tensor.shape.begin(), end},
-                            .bytes = tensor.bytes(),
-                            .on_flash = tensor.data == engine.model.weights().embed_tokens_per_layer.data});
+  info.fingerprint = fingerprint(file, engine.model);
+  for (const Tensor& stored : file.tensors()) {
+    const std::optional<Tensor> tensor = used_part(stored, config);
+    if (!tensor) continue;
+    info.tensors.push_back({.name = tensor->name,
+                            .type = traits(tensor->type).name,
+                            .shape = {tensor->shape.begin(), tensor->shape.begin() + tensor->rank},
+                            .bytes = tensor->bytes(),
+                            .on_flash = tensor->data == engine.model.weights().embed_tokens_per_layer.data});
   }
   return info;
 }
@@ -98,7 +135,7 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
 Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& requested)
     : options(with_defaults(requested)),
       file(path),
-      model(file),
+      model(Gemma3n(file).sliced(options.slice)),
       tokenizer(file),
       kernels(choose_kernels(options.isa)),
       pool_(options.threads) {

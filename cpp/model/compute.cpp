@@ -38,7 +38,7 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
       kernel.matmul({.weights = w.row(row),
                      .activations = activations,
                      .out = p->out + row,
-                     .row_bytes = w.row_bytes(),
+                     .row_bytes = w.row_bytes,
                      .rows = std::min(rows_per_chunk, w.rows - row),
                      .cols = w.cols,
                      .tokens = tokens,

@@ -74,6 +74,7 @@ void assign_kv_layers(const GgufFile& file, Gemma3nConfig& config) {
   const std::size_t first_shared = config.first_shared_layer();
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     LayerConfig& layer = config.layers[i];
+    layer.index = i;
     layer.owns_kv = i < first_shared;
     layer.kv_layer = i;
     if (layer.owns_kv) continue;
@@ -99,7 +100,7 @@ Gemma3nConfig read_gemma3n_config(const GgufFile& file) {
   Gemma3nConfig config;
   config.hidden_size = size_key(file, prefix + "embedding_length", 1, max_width);
   config.layers.resize(size_key(file, prefix + "block_count", 1, max_layers));
-  const std::size_t layers = config.layers.size();
+  const std::size_t layers = config.file_layers = config.layers.size();
   config.hidden_size_per_layer_input = size_key(file, prefix + "embedding_length_per_layer_input", 1, max_width);
   config.num_attention_heads = size_key(file, prefix + "attention.head_count", 1, max_width);
   config.num_key_value_heads = size_key(file, prefix + "attention.head_count_kv", 1, config.num_attention_heads);

@@ -11,12 +11,13 @@ namespace gemlet {
 inline constexpr std::size_t max_altup_inputs = 16;
 
 struct LayerConfig {
+  std::size_t index = 0;  ///< in the file: what its weights, its inputs and its keys and values are found by
   std::size_t intermediate_size = 0;
   bool sliding = false;      ///< attends to the last `sliding_window` positions; otherwise to all
   bool sparse = false;       ///< Gaussian top-k on the gate
   float sparsity_scale = 0;  ///< icdf(sparsity): the cutoff is this many standard deviations above the mean
   bool owns_kv = true;
-  std::size_t kv_layer = 0;  ///< the layer whose keys and values this one reads: itself, or the one it shares
+  std::size_t kv_layer = 0;  ///< index of the layer whose keys and values this one reads: itself, or the one it shares
 };
 
 /// Gemma 3n's text model, in the names of `Gemma3nTextConfig` (transformers).
@@ -37,6 +38,7 @@ struct Gemma3nConfig {
   float rope_theta = 0;            ///< full-attention layers
   float rope_local_base_freq = 0;  ///< sliding layers
   float final_logit_softcapping = 0;
+  std::size_t file_layers = 0;  ///< more than layers.size() in a slice that drops some
   std::vector<LayerConfig> layers;
 
   std::size_t first_shared_layer() const { return layers.size() - num_kv_shared_layers; }

@@ -46,17 +46,17 @@ void Gemma3n::forward(std::span<const Segment> segments, State& s, float* out, c
 // Stream 0 [T][hidden]: the token's row * sqrt(hidden).
 void Gemma3n::embed(State& s) const {
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
-    embedding_row(s.compute, weights_.embed_tokens, static_cast<std::size_t>(s.rows[t].token),
+    embedding_row(s.compute, weights_->embed_tokens, static_cast<std::size_t>(s.rows[t].token),
                   square_root(config_.hidden_size), s.stream(0, t));
   });
 }
 
-// per_layer_inputs [T][layers][ple]: (norm(projection / sqrt(hidden)) + embedding * sqrt(ple)) / sqrt(2).
+// per_layer_inputs [T][layers of the file][ple]: (norm(projection / sqrt(hidden)) + embedding * sqrt(ple)) / sqrt(2).
 void Gemma3n::per_layer_inputs(State& s) const {
-  const Matrix& table = weights_.embed_tokens_per_layer;
+  const Matrix& table = weights_->embed_tokens_per_layer;
   const std::size_t width = config_.hidden_size_per_layer_input;
   const kernels::Kernels& k = s.compute.kernels();
-  s.compute.linear({{weights_.per_layer_model_projection, s.per_layer_inputs.data()}}, s.stream(0, 0), s.tokens());
+  s.compute.linear({{weights_->per_layer_model_projection, s.per_layer_inputs.data()}}, s.stream(0, 0), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     const auto id = static_cast<std::size_t>(s.rows[t].token);
     float* embedding = s.per_layer_rows.data() + t * table.cols;
@@ -65,7 +65,7 @@ void Gemma3n::per_layer_inputs(State& s) const {
     float* inputs = s.per_layer_input(0, t);
     k.scale(1.0F / square_root(config_.hidden_size), inputs, table.cols);
     for (std::size_t i = 0; i < table.cols; i += width) {
-      k.rms_norm(inputs + i, weights_.per_layer_projection_norm.data(), config_.rms_norm_eps, inputs + i, width);
+      k.rms_norm(inputs + i, weights_->per_layer_projection_norm.data(), config_.rms_norm_eps, inputs + i, width);
     }
     k.add(embedding, inputs, table.cols);
     k.scale(1.0F / std::numbers::sqrt2_v<float>, inputs, table.cols);
@@ -75,7 +75,7 @@ void Gemma3n::per_layer_inputs(State& s) const {
 // Streams 1.. are projections of stream 0, brought to its magnitude.
 void Gemma3n::altup_expand(State& s) const {
   for (std::size_t i = 1; i < config_.altup_num_inputs; ++i) {
-    s.compute.linear({{weights_.altup_projections[i - 1], s.stream(i, 0)}}, s.stream(0, 0), s.tokens());
+    s.compute.linear({{weights_->altup_projections[i - 1], s.stream(i, 0)}}, s.stream(0, 0), s.tokens());
   }
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     for (std::size_t i = 1; i < config_.altup_num_inputs; ++i) match_magnitude(s.stream(0, t), s.stream(i, t), s);
@@ -83,7 +83,7 @@ void Gemma3n::altup_expand(State& s) const {
 }
 
 void Gemma3n::layer(std::size_t index, State& s) const {
-  const LayerWeights& w = weights_.layers[index];
+  const LayerWeights& w = weights_->layers[config_.layers[index].index];
   altup_predict(w, s);
   attention(index, w, s);
   feed_forward(index, w, s);
@@ -149,7 +149,7 @@ void Gemma3n::attention(std::size_t index, const LayerWeights& w, State& s) cons
         k.rms_norm(key, w.k_norm.data(), config_.rms_norm_eps, key, dim);
         k.rope(key, cos, sin, dim);
         k.rms_norm(value, nullptr, config_.rms_norm_eps, value, dim);
-        const KvCache::Slot slot = row.cache->slot(index, row.position, h);
+        const KvCache::Slot slot = row.cache->slot(layer.index, row.position, h);
         cache.store(key, slot.key, dim);
         cache.store(value, slot.value, dim);
       }
@@ -183,13 +183,17 @@ void Gemma3n::feed_forward(std::size_t index, const LayerWeights& w, State& s) c
   const kernels::Kernels& k = s.compute.kernels();
   const std::size_t hidden = config_.hidden_size;
   const std::size_t width = layer.intermediate_size;
-  s.compute.linear({{w.gate_proj, s.gate.data()}, {w.up_proj, s.up.data()}}, s.normed.data(), s.tokens());
+  // A MatFormer slice is the first `width` units: rows of gate and up, columns of down.
+  const Matrix gate_proj = w.gate_proj.first_rows(width);
+  const Matrix up_proj = w.up_proj.first_rows(width);
+  const Matrix down_proj = w.down_proj.first_cols(width);
+  s.compute.linear({{gate_proj, s.gate.data()}, {up_proj, s.up.data()}}, s.normed.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     float* gate = s.gate.data() + t * width;
     if (layer.sparse) k.gaussian_topk(gate, layer.sparsity_scale, width);
     k.gelu_mul(gate, s.up.data() + t * width, width);
   });
-  s.compute.linear({{w.down_proj, s.projected.data()}}, s.gate.data(), s.tokens());
+  s.compute.linear({{down_proj, s.projected.data()}}, s.gate.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     float* out = s.projected.data() + t * hidden;
     k.rms_norm(out, w.post_feedforward_layernorm.data(), config_.rms_norm_eps, out, hidden);
@@ -227,7 +231,7 @@ void Gemma3n::per_layer_gate(std::size_t index, const LayerWeights& w, State& s)
   const std::size_t width = config_.hidden_size_per_layer_input;
   s.compute.linear({{w.per_layer_input_gate, s.gated_input.data()}}, s.normed.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
-    k.gelu_mul(s.gated_input.data() + t * width, s.per_layer_input(index, t), width);
+    k.gelu_mul(s.gated_input.data() + t * width, s.per_layer_input(config_.layers[index].index, t), width);
   });
   s.compute.linear({{w.per_layer_projection, s.projected.data()}}, s.gated_input.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
@@ -244,7 +248,7 @@ void Gemma3n::altup_collapse(State& s) const {
   const std::size_t hidden = config_.hidden_size;
   if (s.tokens() == 0) return;
   for (std::size_t i = 1; i < n; ++i) {
-    s.compute.linear({{weights_.altup_unembed_projections[i - 1], s.prediction(i, 0)}}, s.stream(i, 0), s.tokens());
+    s.compute.linear({{weights_->altup_unembed_projections[i - 1], s.prediction(i, 0)}}, s.stream(i, 0), s.tokens());
   }
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     float* sum = s.normed.data() + t * hidden;
@@ -254,14 +258,14 @@ void Gemma3n::altup_collapse(State& s) const {
       k.add(s.prediction(i, t), sum, hidden);
     }
     k.scale(1.0F / static_cast<float>(n), sum, hidden);
-    k.rms_norm(sum, weights_.norm.data(), config_.rms_norm_eps, sum, hidden);
+    k.rms_norm(sum, weights_->norm.data(), config_.rms_norm_eps, sum, hidden);
   });
 }
 
 // out [T][vocab] = cap * tanh(head(normed) / cap).
 void Gemma3n::logits(State& s, float* out) const {
   if (s.tokens() == 0) return;
-  s.compute.linear({{weights_.lm_head, out}}, s.normed.data(), s.tokens());
+  s.compute.linear({{weights_->lm_head, out}}, s.normed.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     s.compute.kernels().soft_cap(out + t * config_.vocab_size, config_.final_logit_softcapping, config_.vocab_size);
   });

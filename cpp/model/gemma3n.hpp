@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -20,8 +21,12 @@ class Gemma3n {
  public:
   explicit Gemma3n(const GgufFile& file);
 
+  /// A part of this model on the same weights. A State and a KvCache of the whole serve its slices too.
+  /// Throws Error(argument) for a slice that this model does not have.
+  Gemma3n sliced(const Slice& slice) const;
+
   const Gemma3nConfig& config() const { return config_; }
-  const Gemma3nWeights& weights() const { return weights_; }
+  const Gemma3nWeights& weights() const { return *weights_; }
 
   /// Computes the segments together and advances their caches. The caches must be distinct and hold room; token ids
   /// must lie in the vocabulary. logits: float[wanted tokens][vocab], in the order of the segments. Throws
@@ -46,7 +51,7 @@ class Gemma3n {
   void match_magnitude(const float* target, float* x, const State& s) const;
 
   Gemma3nConfig config_;
-  Gemma3nWeights weights_;
+  std::shared_ptr<const Gemma3nWeights> weights_;
 };
 
 }  // namespace gemlet

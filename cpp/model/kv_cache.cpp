@@ -9,11 +9,11 @@ KvCache::KvCache(const Gemma3nConfig& config, CacheType type, std::size_t contex
       context_(context),
       kv_heads_(config.num_key_value_heads),
       row_bytes_(config.head_dim * (type == CacheType::f16 ? 2 : 4)),
-      layers_(config.layers.size()) {
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (!config.layers[i].owns_kv) continue;
-    Layer& layer = layers_[i];
-    layer.window = config.layers[i].sliding ? config.sliding_window : 0;
+      layers_(config.file_layers) {
+  for (const LayerConfig& owner : config.layers) {
+    if (!owner.owns_kv) continue;
+    Layer& layer = layers_[owner.index];
+    layer.window = owner.sliding ? config.sliding_window : 0;
     layer.slots = layer.window == 0 ? context : std::min(context, layer.window + chunk);
     layer.keys = Buffer(kv_heads_ * layer.slots * row_bytes_);
     layer.values = Buffer(kv_heads_ * layer.slots * row_bytes_);

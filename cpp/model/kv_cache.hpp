@@ -12,7 +12,8 @@
 
 namespace gemlet {
 
-/// Keys and values of one sequence, for the layers that own them: [kv_head][slot][head_dim] each. A full-attention
+/// Keys and values of one sequence, for the layers that own them, by their index in the file: [kv_head][slot][head_dim]
+/// each. A full-attention
 /// layer has a slot for every position of the context; a sliding layer has a ring of window + chunk slots, so that a
 /// chunk of prompt can be stored whole before its first token looks back over a whole window.
 class KvCache {

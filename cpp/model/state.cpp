@@ -36,7 +36,7 @@ void State::begin(std::span<const Segment> segments) {
   grow(streams, config.altup_num_inputs * config.hidden_size);
   grow(predictions, config.altup_num_inputs * config.hidden_size);
   for (auto* buffer : {&per_layer_inputs, &per_layer_rows}) {
-    grow(*buffer, config.layers.size() * config.hidden_size_per_layer_input);
+    grow(*buffer, config.file_layers * config.hidden_size_per_layer_input);
   }
   for (auto* buffer : {&normed, &projected, &residual, &laurel}) grow(*buffer, config.hidden_size);
   grow(laurel_low, config.laurel_rank);

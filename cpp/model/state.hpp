@@ -33,9 +33,8 @@ struct State {
   float* prediction(std::size_t i, std::size_t t) {
     return predictions.data() + (i * tokens() + t) * config.hidden_size;
   }
-  float* per_layer_input(std::size_t layer, std::size_t t) {
-    return per_layer_inputs.data() +
-           (rows[t].origin * config.layers.size() + layer) * config.hidden_size_per_layer_input;
+  float* per_layer_input(std::size_t layer, std::size_t t) {  // by the layer's index in the file
+    return per_layer_inputs.data() + (rows[t].origin * config.file_layers + layer) * config.hidden_size_per_layer_input;
   }
   const float* cos(bool sliding, std::size_t t) const { return angle(sliding, 0, t); }
   const float* sin(bool sliding, std::size_t t) const { return angle(sliding, 1, t); }
@@ -56,8 +55,8 @@ struct State {
 
   std::vector<float> streams;           // [altup][T][hidden]
   std::vector<float> predictions;       // [altup][T][hidden]
-  std::vector<float> per_layer_inputs;  // [T at the beginning][layers][ple]
-  std::vector<float> per_layer_rows;    // [T][layers][ple]: rows of the PLE table
+  std::vector<float> per_layer_inputs;  // [T at the beginning][layers of the file][ple]
+  std::vector<float> per_layer_rows;    // [T][layers of the file][ple]: rows of the PLE table
   std::vector<float> normed;            // [T][hidden]: what the next matrices multiply
   std::vector<float> projected;         // [T][hidden]: what a matrix gave
   std::vector<float> residual;          // [T][hidden]

@@ -27,14 +27,14 @@ class Reader {
 
   Matrix matrix(const std::string& name, std::size_t rows, std::size_t cols) const {
     const Tensor& t = tensor(name, {rows, cols});
-    return {t.data, t.type, rows, cols};
+    return Matrix::packed(t.data, t.type, rows, cols);
   }
 
   std::vector<Matrix> stack(const std::string& name, std::size_t count, std::size_t rows, std::size_t cols) const {
     const Tensor& t = tensor(name, {count, rows, cols});
     std::vector<Matrix> matrices;
     for (std::size_t i = 0; i < count; ++i) {
-      matrices.push_back({t.data + i * rows * t.row_bytes(), t.type, rows, cols});
+      matrices.push_back(Matrix::packed(t.data + i * rows * t.row_bytes(), t.type, rows, cols));
     }
     return matrices;
   }
@@ -124,12 +124,13 @@ std::size_t per_layer_rows(const Matrix& table) {
 
 }  // namespace
 
-Gemma3nWeights read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& config) {
+std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& config) {
   const Reader read(file);
   const std::size_t hidden = config.hidden_size;
   const std::size_t per_layer = config.layers.size() * config.hidden_size_per_layer_input;
 
-  Gemma3nWeights w;
+  const auto weights = std::make_shared<Gemma3nWeights>();
+  Gemma3nWeights& w = *weights;
   w.embed_tokens = read.matrix("token_embd.weight", config.vocab_size, hidden);
   w.lm_head = file.find_tensor("output.weight") == nullptr ? w.embed_tokens
                                                            : read.matrix("output.weight", config.vocab_size, hidden);
@@ -147,7 +148,7 @@ Gemma3nWeights read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& c
   w.altup_unembed_projections = read.stack("altup_unembd_proj.weight", config.altup_num_inputs - 1, hidden, hidden);
   w.norm = read.floats("output_norm.weight", {hidden});
   for (std::size_t i = 0; i < config.layers.size(); ++i) w.layers.push_back(read_layer(read, config, i));
-  return w;
+  return weights;
 }
 
 }  // namespace gemlet

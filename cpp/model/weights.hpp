@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "format/gguf.hpp"
@@ -54,6 +55,6 @@ struct Gemma3nWeights {
 };
 
 /// Views into the mapped file, every shape checked. Throws Error naming the tensor with the expected and actual shape.
-Gemma3nWeights read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& config);
+std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& config);
 
 }  // namespace gemlet

@@ -23,6 +23,8 @@ std::string Tensor::shape_string() const {
   return text + "]";
 }
 
-std::size_t Matrix::row_bytes() const { return bytes_of(type, cols); }
+Matrix Matrix::packed(const std::byte* data, DType type, std::size_t rows, std::size_t cols) {
+  return {data, type, rows, cols, bytes_of(type, cols)};
+}
 
 }  // namespace gemlet

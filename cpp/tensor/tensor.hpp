@@ -25,15 +25,22 @@ struct Tensor {
   std::string shape_string() const;  ///< "[2048, 256]"
 };
 
-/// A weight matrix, used as y = W x: `rows` outputs, `cols` inputs.
+/// A weight matrix, used as y = W x: `rows` outputs, `cols` inputs. Perhaps a part of a larger one.
 struct Matrix {
   const std::byte* data = nullptr;
   DType type = DType::f32;
   std::size_t rows = 0;
   std::size_t cols = 0;
+  std::size_t row_bytes = 0;  ///< from the beginning of a row to that of the next
 
-  std::size_t row_bytes() const;
-  const std::byte* row(std::size_t r) const { return data + r * row_bytes(); }
+  /// One whose rows follow each other without gaps.
+  static Matrix packed(const std::byte* data, DType type, std::size_t rows, std::size_t cols);
+
+  const std::byte* row(std::size_t r) const { return data + r * row_bytes; }
+
+  /// Views of the first rows or columns; `n` columns are whole blocks of the type.
+  Matrix first_rows(std::size_t n) const { return {data, type, n, cols, row_bytes}; }
+  Matrix first_cols(std::size_t n) const { return {data, type, rows, n, row_bytes}; }
 };
 
 }  // namespace gemlet

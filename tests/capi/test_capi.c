@@ -66,7 +66,7 @@ static void test_defaults(void) {
   const gemlet_engine_options options = gemlet_default_engine_options();
   const gemlet_sampling sampling = gemlet_default_sampling();
   CHECK(strchr(gemlet_version(), '.') != NULL);
-  CHECK(options.threads == 0 && options.context == 0 && options.chunk == 256);
+  CHECK(options.threads == 0 && options.context == 0 && options.chunk == 256 && options.slice == NULL);
   CHECK(sampling.temperature == 1.0F && sampling.top_k == 64 && sampling.top_p == 0.95F);
 }
 
@@ -328,6 +328,31 @@ static void test_cancel(const gemlet_engine* engine) {
   gemlet_session_free(session);
 }
 
+/* A slice of the model is another model. */
+static void test_slice(const gemlet_engine* whole, const char* model) {
+  static float of_whole[max_vocabulary];
+  static float of_part[max_vocabulary];
+  gemlet_engine_options options = gemlet_default_engine_options();
+  gemlet_engine* part = NULL;
+  int32_t tokens[max_tokens];
+  const size_t count = tokenize(whole, "hello", tokens);
+  gemlet_session* session = new_session(whole);
+
+  options.slice = "half";
+  CHECK_REFUSED(gemlet_engine_load(model, &options, &part, &error), GEMLET_ARGUMENT, "slice: found \"half\"");
+  options.slice = "0.5"; /* of 256, in blocks of 256 */
+  CHECK_REFUSED(gemlet_engine_load(model, &options, &part, &error), GEMLET_ARGUMENT, "a multiple of 256");
+  options.slice = "drop=3";
+  CHECK(gemlet_engine_load(model, &options, &part, &error) == GEMLET_OK);
+  CHECK(gemlet_session_prefill(session, tokens, count, of_whole, &error) == GEMLET_OK);
+  gemlet_session_free(session);
+  session = new_session(part);
+  CHECK(gemlet_session_prefill(session, tokens, count, of_part, &error) == GEMLET_OK);
+  CHECK(memcmp(of_whole, of_part, sizeof(float) * (size_t)gemlet_engine_vocabulary(whole)) != 0);
+  gemlet_session_free(session);
+  gemlet_engine_free(part);
+}
+
 /* A session outlives the engine's handle. */
 static void test_lifetime(const char* path) {
   gemlet_engine* engine = load(path);
@@ -363,6 +388,7 @@ int main(int argc, char** argv) {
   test_save(engine, argv[1]);
   test_generate(engine);
   test_cancel(engine);
+  test_slice(engine, argv[1]);
   test_lifetime(argv[1]);
   test_null_handles();
   gemlet_engine_free(engine);

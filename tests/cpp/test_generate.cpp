@@ -27,7 +27,11 @@ std::shared_ptr<const Engine> engine() {
   static const std::shared_ptr<const Engine> loaded = [] {
     const gguf::TemporaryDirectory directory;
     const auto path = directory.write("tiny.gguf", tiny::gemma3n().build().bytes);
-    return Engine::load(path, {.threads = 2, .context = context, .chunk = 5, .isa = ""});
+    gemlet::EngineOptions options;
+    options.threads = 2;
+    options.context = context;
+    options.chunk = 5;
+    return Engine::load(path, options);
   }();
   return loaded;
 }

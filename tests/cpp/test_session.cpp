@@ -30,7 +30,11 @@ std::filesystem::path model_path(std::uint64_t seed = 1) {
 
 std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::string& isa = "") {
   static const std::filesystem::path path = model_path();
-  return Engine::load(path, {.threads = threads, .chunk = chunk, .isa = isa});
+  gemlet::EngineOptions options;
+  options.threads = threads;
+  options.chunk = chunk;
+  options.isa = isa;
+  return Engine::load(path, options);
 }
 
 // Longer than five windows of 6, so that every ring wraps.

@@ -29,9 +29,11 @@ TEST("bytes of rows and tensors of every type") {
     CHECK(tensor.row_bytes() == c.row_bytes);
     CHECK(tensor.bytes() == 3 * c.row_bytes);
     const std::byte* data = reinterpret_cast<const std::byte*>(&tensor);
-    const Matrix matrix{.data = data, .type = c.type, .rows = 3, .cols = 512};
-    CHECK(matrix.row_bytes() == c.row_bytes);
+    const Matrix matrix = Matrix::packed(data, c.type, 3, 512);
+    CHECK(matrix.row_bytes == c.row_bytes);
     CHECK(matrix.row(2) == data + 2 * c.row_bytes);
+    const Matrix part = matrix.first_rows(2).first_cols(256);
+    CHECK(part.rows == 2 && part.cols == 256 && part.row(1) == data + c.row_bytes);
   }
 }
 

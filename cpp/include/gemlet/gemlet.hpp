@@ -23,11 +23,25 @@ using Token = std::int32_t;
 
 enum class CacheType { f16, f32 };
 
+/// A part of a MatFormer model (arXiv:2310.07707) that is a smaller model: the first so many units of each feed-forward
+/// layer, without some of the layers. The default is the whole.
+struct Slice {
+  double ffn_share = 1;               ///< of each layer's feed-forward width
+  std::vector<int> ffn_widths{};      ///< instead: one for all layers, or one for each layer that is kept
+  std::vector<int> dropped_layers{};  ///< by their numbers in the file
+  int of_layers = 0;                  ///< a slice of a model that has just so many layers; 0: of any
+
+  /// "e2b" (the published one of E4B), a share of the width ("0.5"), a width ("8192"), or widths and layers:
+  /// "ffn=8192x25,16384x5:drop=20-24". Throws Error(argument).
+  static Slice parse(std::string_view text);
+};
+
 struct EngineOptions {
   int threads = 0;  ///< 0: one for each physical core
   int context = 0;  ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
   int chunk = 256;  ///< prompt tokens computed at a time: more is faster and takes more memory
   CacheType cache = CacheType::f16;
+  Slice slice{};      ///< of the file's model: views on the mapped weights, nothing is copied
   std::string isa{};  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
@@ -47,6 +61,7 @@ struct ModelInfo {
   int vocabulary = 0;
   int hidden_size = 0;
   int layers = 0;
+  int file_layers = 0;  ///< more than `layers` where a slice drops some
   int trained_context = 0;
   int heads = 0;
   int kv_heads = 0;
@@ -54,6 +69,7 @@ struct ModelInfo {
   int sliding_window = 0;
   int kv_shared_layers = 0;
   int hidden_size_per_layer_input = 0;
+  std::vector<int> layer_index;  ///< of each layer in the file
   std::vector<int> intermediate_size;
   std::vector<bool> sliding;  ///< false: full attention
   /// icdf(sparsity): gate values this many standard deviations above their mean survive; minus infinity: dense.
