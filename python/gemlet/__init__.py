@@ -28,6 +28,7 @@ from gemlet.options import GenerateOptions
 from gemlet.result import FinishReason, GenerateResult, Stats, TokenLogProb
 from gemlet.scoring import perplexity
 from gemlet.session import Session, step_batch
+from gemlet.slicing import Slice, SliceLike
 from gemlet.stream import Stream
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ __all__ = [
     "ModelInfo",
     "OutOfMemoryError",
     "Session",
+    "Slice",
     "Stats",
     "Stream",
     "TemplateError",
@@ -79,11 +81,12 @@ def _convert(
     progress: Callable[[int, int], None] | None = None,
     *,
     threads: int | None = None,
+    slice: SliceLike | None = None,
 ) -> "Conversion":
     """Convert a Hugging Face checkpoint; see gemlet.convert.convert. Needs ``pip install 'gemlet[convert]'``."""
     from gemlet.convert import convert
 
-    return convert(checkpoint, out, quant, progress, threads=threads)
+    return convert(checkpoint, out, quant, progress, threads=threads, slice=slice)
 
 
 class _Package(ModuleType):

@@ -21,6 +21,7 @@ class _Info(TypedDict):
     vocabulary: int
     hidden_size: int
     layers: int
+    file_layers: int
     trained_context: int
     heads: int
     kv_heads: int
@@ -28,6 +29,7 @@ class _Info(TypedDict):
     sliding_window: int
     kv_shared_layers: int
     hidden_size_per_layer_input: int
+    layer_index: tuple[int, ...]
     intermediate_size: tuple[int, ...]
     sliding: tuple[bool, ...]
     activation_sparsity: tuple[float, ...]
@@ -53,6 +55,19 @@ class _Result(TypedDict):
     finish_reason: Literal["stop", "length", "context", "cancelled"]
     stats: _Stats
 
+class Slice:
+    def __init__(
+        self,
+        *,
+        ffn_share: float = 1.0,
+        ffn_widths: Sequence[int] = (),
+        dropped_layers: Sequence[int] = (),
+        of_layers: int = 0,
+    ) -> None: ...
+    @staticmethod
+    def parse(text: str) -> Slice: ...
+    def apply(self, widths: Sequence[int], kv_layers: Sequence[int], block: int) -> list[tuple[int, int]]: ...
+
 class Engine:
     @staticmethod
     def load(
@@ -62,6 +77,7 @@ class Engine:
         context: int = 0,
         chunk: int = 256,
         cache: str = "f16",
+        slice: Slice = ...,
         isa: str = "",
     ) -> Engine: ...
     def info(self) -> _Info: ...

@@ -36,6 +36,8 @@ class ModelInfo:
     vocabulary: int
     hidden_size: int
     layers: int
+    file_layers: int
+    """More than ``layers`` where a slice drops some."""
     trained_context: int
     heads: int
     kv_heads: int
@@ -43,6 +45,8 @@ class ModelInfo:
     sliding_window: int
     kv_shared_layers: int
     hidden_size_per_layer_input: int
+    layer_index: tuple[int, ...]
+    """The number of each layer in the file."""
     intermediate_size: tuple[int, ...]
     sliding: tuple[bool, ...]
     """False: full attention."""
@@ -53,13 +57,19 @@ class ModelInfo:
     context: int
     file_bytes: int
     fingerprint: int
-    """Of the weights and the configuration; saved sessions carry it."""
+    """Of the weights, the configuration and the slice; saved sessions carry it."""
     tensors: tuple[TensorInfo, ...]
+    """Of a slice, what it uses of them."""
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(tensor.elements for tensor in self.tensors)
+
+    @property
+    def bytes(self) -> int:
+        """Of all weights: about the size of the file, or less for a slice."""
+        return sum(tensor.bytes for tensor in self.tensors)
 
     @property
     def tensor_type(self) -> str:

@@ -12,6 +12,8 @@ from gemlet.info import ModelInfo
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
+from gemlet.slicing import SliceLike
+from gemlet.slicing import to_core as slice_to_core
 from gemlet.stream import Stream
 from gemlet.text import to_bytes, to_text
 
@@ -198,6 +200,7 @@ def load(
     context: int | None = None,
     cache: Literal["f16", "f32"] = "f16",
     chunk: int | None = None,
+    slice: SliceLike | None = None,
     isa: str | None = None,
 ) -> Model:
     """Load a GGUF file, or the sample model that comes with gemlet: ``gemlet.load("nano")``.
@@ -208,15 +211,17 @@ def load(
         context: tokens that a session holds; by default the smaller of 8192 and what the model was trained for.
         cache: type of the keys and values; "f32" is for tests.
         chunk: prompt tokens computed at a time, 256 by default: more is faster and takes more memory.
+        slice: the part of a MatFormer model to use: 0.5 for the first half of every feed-forward layer, "e2b" for the
+            E2B inside an E4B file, or a Slice. The weights stay mapped as they are; less of them is read.
         isa: a kernel table by name ("scalar", "avx2", ...); by default the best that this CPU runs.
 
     Raises:
         FileError: the file cannot be opened or mapped.
         FormatError: the file is malformed or damaged.
         UnsupportedError: another architecture or type.
-        ArgumentError: a setting out of range.
+        ArgumentError: a setting out of range, or a slice that the model does not have.
     """
     file = find_model(path)
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
-    return Model(_core.Engine.load(file, cache=cache, isa=isa or "", **given), file)
+    return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), isa=isa or "", **given), file)

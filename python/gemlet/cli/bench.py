@@ -45,6 +45,7 @@ def bench(
     depth: Annotated[int, typer.Option("--depth", "-d", help="Tokens before the measurement.")] = 0,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Times to measure.")] = 5,
     threads: common.Threads = None,
+    slice: common.Slice = None,
     as_json: common.Json = False,
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
@@ -57,7 +58,7 @@ def bench(
     """
     if min(prompt, generate, depth) < 0 or prompt + generate == 0:
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
-    loaded = common.load(model, threads, max(prompt, generate) + depth + 1)
+    loaded = common.load(model, threads, max(prompt, generate) + depth + 1, slice)
     tests: list[tuple[str, int, Callable[[Session, list[int]], object]]] = []
     if prompt:
         tests.append((f"pp{prompt}", prompt, lambda session, tokens: session.prefill(tokens)))
@@ -105,7 +106,7 @@ def _row(model: "Model", test: str, samples: list[float]) -> Row:
     return Row(
         model=info.name or model.path.name,
         type=info.tensor_type,
-        bytes=info.file_bytes,
+        bytes=info.bytes,
         parameters=info.parameters,
         kernels=info.kernels,
         threads=info.threads,

@@ -42,6 +42,7 @@ def chat(
     stop: common.Stop = None,
     threads: common.Threads = None,
     context: common.Context = None,
+    slice: common.Slice = None,
 ) -> None:
     """Talk to a model. Each turn computes only what is new.
 
@@ -63,7 +64,7 @@ def chat(
         seed=seed,
         stop=stop,
     )
-    loaded = common.load(model, threads, context)
+    loaded = common.load(model, threads, context, slice)
     conversation = loaded.chat(system, **options)
     if load is not None:
         conversation.load(load)

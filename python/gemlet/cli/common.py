@@ -21,6 +21,13 @@ Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads. D
 Context = Annotated[
     int | None, typer.Option("--context", "-c", help="Tokens to hold. Default: 8192, or less if the model has less.")
 ]
+Slice = Annotated[
+    str | None,
+    typer.Option(
+        help="Use a part of the model: `e2b` in an E4B file, `0.5` for half of the feed-forward width, or "
+        "`ffn=8192x25,16384x5:drop=20-24`."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Stop after so many tokens.")]
 Temperature = Annotated[float | None, typer.Option(help="0: always the most likely token. Default: 1.")]
@@ -69,11 +76,11 @@ def generate_options(
     return options
 
 
-def load(model: str, threads: int | None = None, context: int | None = None) -> "Model":
+def load(model: str, threads: int | None = None, context: int | None = None, slice: str | None = None) -> "Model":
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(model, threads=threads, context=context)
+    return load_model(model, threads=threads, context=context, slice=slice)
 
 
 def read_text(file: Path) -> bytes:

@@ -21,6 +21,7 @@ def convert(
             help="f32, bf16, f16, q8_0 or q4_0; or performance (bf16), balanced (q8_0), maximum_efficiency (q4_0).",
         ),
     ] = "q4_0",
+    slice: common.Slice = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -33,6 +34,8 @@ def convert(
     `gemlet convert gemma-3n-E2B-it -o gemma-3n-e2b-q4_0.gguf`
 
     `gemlet convert gemma-3n-E4B-it -o e4b.gguf --quant balanced`
+
+    `gemlet convert gemma-3n-E4B-it -o e2b.gguf --slice e2b`
     """
     try:
         from gemlet.convert import convert as convert_checkpoint
@@ -40,7 +43,7 @@ def convert(
         raise UnsupportedError(f"converting needs {error.name}: pip install 'gemlet[convert]'") from error
 
     with common.progress("Converting") as advance:
-        done = convert_checkpoint(checkpoint, out, quant, advance, threads=threads)
+        done = convert_checkpoint(checkpoint, out, quant, advance, threads=threads, slice=slice)
     if as_json:
         print(json.dumps({"path": str(done.path), "bytes": done.bytes, "tensors": done.types}))
         return

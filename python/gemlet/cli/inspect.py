@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def inspect(
     model: common.ModelArgument,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    slice: common.Slice = None,
     as_json: common.Json = False,
 ) -> None:
     """Show a model's configuration, its layers, its tensor types and sizes, and what stays on flash.
@@ -26,7 +27,7 @@ def inspect(
 
     `gemlet inspect model.gguf --json | jq .kv_shared_layers`
     """
-    info = common.load(model).info
+    info = common.load(model, slice=slice).info
     if as_json:
         print(json.dumps(_to_dict(info), ensure_ascii=False))
     else:
@@ -67,13 +68,14 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
     from rich.text import Text
 
     console = Console()
+    layers = f"{info.layers} of {info.file_layers}" if info.layers < info.file_layers else str(info.layers)
     facts = {
         "name": info.name,
         "architecture": info.architecture,
         "parameters": common.amount(info.parameters),
         "file": common.size(info.file_bytes),
         "on flash": common.size(sum(tensor.bytes for tensor in info.tensors if tensor.on_flash)),
-        "layers": f"{info.layers}, the last {info.kv_shared_layers} share keys and values",
+        "layers": f"{layers}, the last {info.kv_shared_layers} share keys and values",
         "hidden size": f"{info.hidden_size}, {info.hidden_size_per_layer_input} for each layer's own input",
         "attention": f"{info.heads} heads, {info.kv_heads} for keys and values, of {info.head_dim}",
         "sliding window": str(info.sliding_window),
@@ -90,17 +92,17 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
 
     table = Table("layer", "attention", "keys, values", "feed forward", "sparse above", "bytes", title="Layers")
     own = info.layers - info.kv_shared_layers
-    for i in range(info.layers):
+    for i, index in enumerate(info.layer_index):
         kind = info.sliding[i]
         source = max((j for j in range(own) if info.sliding[j] == kind), default=i)
         cutoff = _finite(info.activation_sparsity[i])
         table.add_row(
-            str(i),
+            str(index),
             "sliding" if kind else "full",
-            "own" if i < own else f"of layer {source}",
+            "own" if i < own else f"of layer {info.layer_index[source]}",
             str(info.intermediate_size[i]),
             "dense" if cutoff is None else f"mean + {cutoff:.3f} sd",
-            common.size(sum(tensor.bytes for tensor in info.tensors if tensor.name.startswith(f"blk.{i}."))),
+            common.size(sum(tensor.bytes for tensor in info.tensors if tensor.name.startswith(f"blk.{index}."))),
         )
     console.print(table)
 

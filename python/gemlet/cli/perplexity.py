@@ -16,6 +16,7 @@ def perplexity(
     window: Annotated[int | None, typer.Option(help="Tokens in a window. Default: 512.")] = None,
     stride: Annotated[int | None, typer.Option(help="Tokens between windows. Default: as the window.")] = None,
     threads: common.Threads = None,
+    slice: common.Slice = None,
     as_json: common.Json = False,
 ) -> None:
     """Measure how well a model predicts a text; lower is better.
@@ -34,7 +35,7 @@ def perplexity(
     from gemlet.scoring import scores
 
     text = common.read_text(file)
-    loaded = common.load(model, threads, max(window or 0, 512) if window else None)
+    loaded = common.load(model, threads, max(window or 0, 512) if window else None, slice)
     parts = []
     with common.progress("Scoring") as advance:
         for score in scores(loaded, text, window, stride):

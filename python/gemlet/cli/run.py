@@ -28,6 +28,7 @@ def run(
     stop: common.Stop = None,
     threads: common.Threads = None,
     context: common.Context = None,
+    slice: common.Slice = None,
     stats: Annotated[bool, typer.Option(help="Print speed and memory on stderr.")] = False,
     as_json: common.Json = False,
 ) -> None:
@@ -40,6 +41,8 @@ def run(
     `gemlet run model.gguf -f letter.txt -s "Summarise in one sentence." --temperature 0`
 
     `git diff | gemlet run model.gguf -s "Write a commit message for this change."`
+
+    `gemlet run e4b.gguf "Why is the sky blue?" --slice e2b`
 
     `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
     """
@@ -56,7 +59,7 @@ def run(
         seed=seed,
         stop=stop,
     )
-    loaded = common.load(model, threads, context)
+    loaded = common.load(model, threads, context, slice)
     with loaded.stream(text, **options) if raw else loaded.chat(system, **options).stream(to_text(text)) as stream:
         result = stream.finish(None if as_json else common.write)
     if as_json:

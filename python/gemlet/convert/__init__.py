@@ -8,12 +8,15 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from gemlet.slicing import SliceLike, to_core
+
 from .checkpoint import read_tensors
 from .config import read_config
 from .errors import ConvertError
 from .mapping import plan
 from .metadata import ARCHITECTURE, add_metadata
 from .recipes import PRESETS, RECIPES, find_recipe
+from .slicing import cut
 from .vocabulary import read_vocabulary
 from .writer import Progress, TypedTensor, write_gguf
 
@@ -40,6 +43,7 @@ def convert(
     progress: Progress | None = None,
     *,
     threads: int | None = None,
+    slice: SliceLike | None = None,
 ) -> Conversion:
     """Converts the checkpoint in a directory to the GGUF file `out`.
 
@@ -47,10 +51,12 @@ def convert(
         "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type.
     progress: called with the bytes written so far and in all.
     threads: of the quantiser; by default one for each processor.
+    slice: the part of a MatFormer model to write, as gemlet.load takes it: "e2b" makes E2B out of E4B.
 
     Works through slabs of a tensor, so that memory does not grow with the model. `out` appears whole or not at all:
     an old file of that name stays until the new one is complete.
-    Raises ConvertError; every missing, unknown or misshapen tensor is listed in one, before anything is written.
+    Raises ConvertError; every missing, unknown or misshapen tensor is listed in one, before anything is written; and
+    gemlet.ArgumentError for a slice that the model does not have.
     """
     directory, path = Path(checkpoint), Path(out)
     recipe = find_recipe(quant)
@@ -60,7 +66,10 @@ def convert(
     vocabulary = read_vocabulary(directory, config)
     if planned.left_out:
         _log.info("%d tensors of the vision and audio parts are left out", len(planned.left_out))
-    tensors = [TypedTensor(tensor, recipe.type_of(tensor)) for tensor in planned.tensors]
+    kept = planned.tensors
+    if slice is not None:
+        config, kept = cut(config, kept, to_core(slice), recipe.ffn_block(config))
+    tensors = [TypedTensor(tensor, recipe.type_of(tensor)) for tensor in kept]
     size = write_gguf(
         path,
         ARCHITECTURE,

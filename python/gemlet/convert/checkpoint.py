@@ -44,14 +44,14 @@ class StoredTensor:
     def readable(self) -> bool:
         return self.dtype in _DTYPES
 
-    def slabs(self, rows: int, cols: int, at_once: int) -> Iterator[NDArray[Any]]:
-        """The first `rows` rows of `cols` values, at most `at_once` rows at a time: float32, float16, or uint16 for
-        bfloat16. A slab is valid until the next one is asked for. Raises ConvertError naming the file."""
+    def slabs(self, rows: int, cols: int, at_once: int, first_row: int = 0) -> Iterator[NDArray[Any]]:
+        """`rows` rows of `cols` values from `first_row` on, at most `at_once` at a time: float32, float16, or uint16
+        for bfloat16. A slab is valid until the next one is asked for. Raises ConvertError naming the file."""
         dtype = _DTYPES[self.dtype]
         buffer = np.empty((min(rows, at_once), cols), dtype)
         try:
             with self.path.open("rb", buffering=0) as file:
-                file.seek(self.offset)
+                file.seek(self.offset + first_row * cols * dtype.itemsize)
                 for first in range(0, rows, at_once):
                     slab = buffer[: min(at_once, rows - first)]
                     _read_fully(file, slab.data.cast("B"), self)

@@ -38,8 +38,9 @@ class Role(enum.Enum):
 @dataclass(frozen=True)
 class PlannedTensor:
     """A tensor of the GGUF file. `shape` is outermost first and `rows` x `cols` its matrix; it is made of `sources`,
-    one after the other, each `source_shape`. Rows that the sources do not give are copies of their row 0, or
-    `constant` where there is no source at all."""
+    one after the other, each `source_shape`, or the parts of their rows and columns that `row_parts` and `col_parts`
+    name, each (begin, end). Rows that the sources do not give are copies of their row 0, or `constant` where there is
+    no source at all."""
 
     name: str
     role: Role
@@ -47,6 +48,8 @@ class PlannedTensor:
     sources: tuple[str, ...]
     source_shape: tuple[int, ...]
     constant: float = 0.0
+    row_parts: tuple[tuple[int, int], ...] = ()
+    col_parts: tuple[tuple[int, int], ...] = ()
 
     @property
     def cols(self) -> int:

@@ -27,6 +27,7 @@ from typing import Final
 
 import gguf
 
+from .config import TextConfig
 from .errors import ConvertError
 from .mapping import PlannedTensor, Role
 
@@ -46,6 +47,11 @@ class Recipe:
         chosen = self.types.get(tensor.role, _Q.F32)
         fallbacks = (chosen, _Q.Q8_0, _Q.F16) if chosen is _Q.Q6_K else (chosen, _Q.F16)
         return next(kind for kind in fallbacks if tensor.cols % gguf.GGML_QUANT_SIZES[kind][0] == 0)
+
+    def ffn_block(self, config: TextConfig) -> int:
+        """Weights in a block of the feed-forward matrices; 1 where their rows are not whole blocks."""
+        block = int(gguf.GGML_QUANT_SIZES[self.types[Role.LAYER]][0])
+        return block if all(width % block == 0 for width in config.intermediate_size) else 1
 
 
 def _uniform(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import shutil
 import tempfile
@@ -53,6 +54,19 @@ def _encode(rows: NDArray[Any], tensor: TypedTensor, threads: int, origin: str) 
         raise ConvertError(f"{origin}: {error}") from error
 
 
+def _parts(planned: PlannedTensor, origin: StoredTensor) -> Iterator[NDArray[Any]]:
+    """What a tensor takes from one of its sources, at most a slab at a time."""
+    cols = planned.source_shape[-1]
+    at_once = max(1, _SLAB_WEIGHTS // cols)
+    all_rows = min(math.prod(planned.source_shape[:-1]), planned.rows)
+    for begin, end in planned.row_parts or ((0, all_rows),):
+        for slab in origin.slabs(end - begin, cols, at_once, begin):
+            if planned.col_parts:
+                yield np.concatenate([slab[:, first:last] for first, last in planned.col_parts], axis=1)
+            else:
+                yield slab
+
+
 def _encoded_slabs(tensor: TypedTensor, stored: dict[str, StoredTensor], threads: int) -> Iterator[NDArray[np.uint8]]:
     """The bytes of a tensor, in pieces."""
     planned = tensor.planned
@@ -61,8 +75,7 @@ def _encoded_slabs(tensor: TypedTensor, stored: dict[str, StoredTensor], threads
     padding = None
     for source in planned.sources:
         origin = stored[source]
-        rows = min(int(np.prod(planned.source_shape[:-1], dtype=np.int64)), planned.rows - written)
-        for slab in origin.slabs(rows, planned.cols, at_once):
+        for slab in _parts(planned, origin):
             encoded = _encode(slab, tensor, threads, f"{origin.path}: tensor {origin.name}")
             padding = encoded[:1].copy() if padding is None else padding
             written += len(encoded)
