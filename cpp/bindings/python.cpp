@@ -1,5 +1,5 @@
 // The private Python module gemlet._core: the C++ interface as it is, with bytes for text and lists for tokens. The
-// package on top gives it its shape. python/gemlet/_core.pyi mirrors this file.
+// package on top gives it its shape. python/gemlet/_core.pyi mirrors these files.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -15,16 +15,13 @@
 #include <vector>
 
 #include "bindings/python_job.hpp"
+#include "bindings/python_module.hpp"
 #include "gemlet/gemlet.hpp"
 #include "model/slice.hpp"
 
 namespace py = pybind11;
 
 namespace gemlet {
-
-void bind_tokenizer(py::module_& m);
-void bind_quantize(py::module_& m);
-
 namespace {
 
 const char* python_error(Error::Kind kind) {
@@ -67,24 +64,6 @@ const char* name_of(FinishReason reason) {
       return "context";
     case FinishReason::cancelled:
       return "cancelled";
-  }
-  return "";
-}
-
-const char* name_of(TokenKind kind) {
-  switch (kind) {
-    case TokenKind::normal:
-      return "normal";
-    case TokenKind::unknown:
-      return "unknown";
-    case TokenKind::control:
-      return "control";
-    case TokenKind::user_defined:
-      return "user_defined";
-    case TokenKind::unused:
-      return "unused";
-    case TokenKind::byte:
-      return "byte";
   }
   return "";
 }
@@ -142,11 +121,7 @@ py::dict to_dict(const ModelInfo& info) {
 
 py::dict to_dict(const GenerateResult& result) {
   py::list logprobs;
-  for (const SampledToken& sampled : result.logprobs) {
-    py::list top;
-    for (const LogProb& other : sampled.top) top.append(py::make_tuple(other.token, other.logprob));
-    logprobs.append(py::make_tuple(sampled.token, sampled.logprob, std::move(top)));
-  }
+  for (const SampledToken& sampled : result.logprobs) logprobs.append(to_tuple(sampled));
   py::dict stats;
   stats["prompt_tokens"] = result.stats.prompt_tokens;
   stats["reused_tokens"] = result.stats.reused_tokens;
@@ -206,6 +181,40 @@ py::array_t<float> prefill(PySession& self, const std::vector<Token>& tokens, bo
   const auto vocabulary = static_cast<py::ssize_t>(self.session.engine().info().vocabulary);
   if (!all) return copy_logits(logits, {vocabulary});
   return copy_logits(logits, {static_cast<py::ssize_t>(tokens.size()), vocabulary});
+}
+
+/// For each layer float[altup][tokens][hidden], of all tokens, whatever the chunks they were computed in.
+py::list prefill_layers(PySession& self, const std::vector<Token>& tokens) {
+  const Use use(self);
+  const ModelInfo& info = self.session.engine().info();
+  const auto hidden = static_cast<std::size_t>(info.hidden_size);
+  std::vector<std::vector<std::vector<float>>> chunks(static_cast<std::size_t>(info.layers));
+  self.session.on_layer([&](std::size_t layer, std::span<const float> streams) {
+    chunks[layer].emplace_back(streams.begin(), streams.end());
+  });
+  try {
+    run_interruptible([&](const Cancel* cancel) { self.session.prefill(tokens, Logits::all, cancel); });
+  } catch (...) {
+    self.session.on_layer({});
+    throw;
+  }
+  self.session.on_layer({});
+  py::list out;
+  for (const auto& layer : chunks) {
+    std::size_t floats = 0;
+    for (const auto& chunk : layer) floats += chunk.size();
+    const std::size_t altup = floats / (tokens.size() * hidden);
+    py::array_t<float> streams({altup, tokens.size(), hidden});
+    float* row = streams.mutable_data();
+    for (std::size_t i = 0; i < altup; ++i) {
+      for (const auto& chunk : layer) {
+        const std::size_t size = chunk.size() / altup;
+        row = std::copy_n(chunk.data() + i * size, size, row);
+      }
+    }
+    out.append(std::move(streams));
+  }
+  return out;
 }
 
 void step(const std::vector<std::shared_ptr<PySession>>& sessions, const std::vector<Token>& tokens) {
@@ -342,6 +351,7 @@ void bind_session(py::module_& m) {
            }),
            py::arg("engine"), py::arg("context") = 0)
       .def("prefill", &prefill, py::arg("tokens"), py::arg("all") = false)
+      .def("prefill_layers", &prefill_layers, py::arg("tokens"))
       .def("logits",
            [](PySession& self) {
              const Use use(self);
@@ -400,17 +410,6 @@ void bind_session(py::module_& m) {
 }
 
 void bind_generation(py::module_& m) {
-  py::class_<Sampling>(m, "Sampling")
-      .def_readwrite("temperature", &Sampling::temperature)
-      .def_readwrite("top_k", &Sampling::top_k)
-      .def_readwrite("top_p", &Sampling::top_p)
-      .def_readwrite("min_p", &Sampling::min_p)
-      .def_readwrite("repetition_penalty", &Sampling::repetition_penalty)
-      .def_readwrite("presence_penalty", &Sampling::presence_penalty)
-      .def_readwrite("frequency_penalty", &Sampling::frequency_penalty)
-      .def_readwrite("logit_bias", &Sampling::logit_bias)
-      .def_readwrite("seed", &Sampling::seed)
-      .def_readwrite("top_logprobs", &Sampling::top_logprobs);
   py::class_<GenerateOptions>(m, "GenerateOptions")
       .def(py::init<>())
       .def_readwrite("max_tokens", &GenerateOptions::max_tokens)
@@ -434,6 +433,7 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_slice(m);
   gemlet::bind_engine(m);
   gemlet::bind_session(m);
+  gemlet::bind_sampler(m);
   gemlet::bind_generation(m);
   gemlet::bind_tokenizer(m);
   gemlet::bind_quantize(m);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bindings/python_module.hpp"
 #include "gemlet/error.hpp"
 #include "kernels/kernels.hpp"
 #include "tensor/thread_pool.hpp"
@@ -130,8 +131,6 @@ py::array_t<float> dequantize(const py::array_t<std::uint8_t, 0>& rows, const st
 }  // namespace
 
 /// Defined here, declared in python.cpp.
-void bind_quantize(py::module_& m);
-
 void bind_quantize(py::module_& m) {
   m.def("quantize", &quantize, py::arg("rows"), py::arg("type"), py::arg("threads") = 1,
         "Rows of float32, float16 or uint16 (bfloat16 bits) to rows of bytes in a storage type.\n\n"

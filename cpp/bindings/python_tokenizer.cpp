@@ -4,29 +4,18 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "bindings/python_module.hpp"
 #include "engine/tokenizer.hpp"
 #include "format/gguf.hpp"
 
 namespace py = pybind11;
 
 namespace gemlet {
-namespace {
 
-/// A str may hold lone surrogates, which no UTF-8 has: they become bytes that are malformed as text from elsewhere is.
-std::string utf8_bytes(const py::object& text) {
-  if (!py::isinstance<py::str>(text)) {
-    return text.cast<py::bytes>();
-  }
-  PyObject* bytes = PyUnicode_AsEncodedString(text.ptr(), "utf-8", "surrogatepass");
-  if (bytes == nullptr) {
-    throw py::error_already_set();
-  }
-  return py::reinterpret_steal<py::bytes>(bytes);
-}
-
-const char* kind_name(TokenKind kind) {
+const char* name_of(TokenKind kind) {
   switch (kind) {
     case TokenKind::normal:
       return "normal";
@@ -44,8 +33,6 @@ const char* kind_name(TokenKind kind) {
   return "";
 }
 
-}  // namespace
-
 void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
       .def(py::init([](const std::filesystem::path& path) {
@@ -55,13 +42,13 @@ void bind_tokenizer(py::module_& m) {
            py::arg("path"))
       .def(
           "encode",
-          [](const Tokenizer& self, const py::object& text, bool bos, bool special) {
-            const std::string bytes = utf8_bytes(text);
+          [](const Tokenizer& self, const py::bytes& text, bool bos, bool special) {
+            const std::string_view view(text);
             const py::gil_scoped_release release;
-            return self.encode(bytes, bos, special);
+            return self.encode(view, bos, special);
           },
           py::arg("text"), py::arg("bos") = false, py::arg("special") = true,
-          "Tokens of a str or of bytes. special: text like \"<start_of_turn>\" becomes its control token.")
+          "special: text like \"<start_of_turn>\" becomes its control token.")
       .def(
           "decode",
           [](const Tokenizer& self, const std::vector<Token>& ids, bool special) {
@@ -72,10 +59,10 @@ void bind_tokenizer(py::module_& m) {
           "piece", [](const Tokenizer& self, Token token) { return py::bytes(std::string(self.piece(token))); },
           py::arg("token"), "The piece as the file stores it, in bytes.")
       .def(
-          "kind", [](const Tokenizer& self, Token token) { return kind_name(self.kind(token)); }, py::arg("token"),
+          "kind", [](const Tokenizer& self, Token token) { return name_of(self.kind(token)); }, py::arg("token"),
           "normal, unknown, control, user_defined, unused or byte.")
       .def(
-          "find", [](const Tokenizer& self, const py::object& piece) { return self.find(utf8_bytes(piece)); },
+          "find", [](const Tokenizer& self, const py::bytes& piece) { return self.find(std::string_view(piece)); },
           py::arg("piece"), "The token of a piece, or None.")
       .def("is_end", &Tokenizer::is_end, py::arg("token"), "Whether the token ends a turn or the text.")
       .def_property_readonly("bos", &Tokenizer::bos)
