@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
+import gemlet
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+from transformers.models.gemma3n import modeling_gemma3n
 
 from tiny import Tiny
 
 Array = NDArray[np.float32]
+
+PARTED = 1e-4
+"""Of a layer's greatest value: rounding in float32 stays below it in the tests' models, and a mistake does not."""
 
 
 class _Doubled(TorchFunctionMode):
@@ -74,7 +80,7 @@ class Reference:
 
     @torch.no_grad()
     def streams(self, ids: Sequence[int]) -> list[Array]:
-        """The output of each layer, float[altup][len(ids)][hidden]: to see where two models part."""
+        """The output of each layer, float[altup][len(ids)][hidden]."""
         outputs: list[Array] = []
         handles = [
             layer.register_forward_hook(lambda _m, _i, out: outputs.append(out[:, 0].float().numpy()))
@@ -94,6 +100,31 @@ class Reference:
         for _ in range(count):
             ids.append(int(np.argmax(self.logits(ids)[-1])))
         return ids[len(prompt) :]
+
+
+def rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def layer_report(session: gemlet.Session, pieces: Sequence[Sequence[int]], reference: Reference) -> str:
+    """Where a session, begun again with the tokens in these pieces, and the reference part: the first layer whose
+    output differs by more than PARTED of its greatest value, and by how much."""
+    session.rewind(0)
+    runs = [session._core.prefill_layers(piece) for piece in pieces]
+    ours = [np.concatenate(chunks, axis=1) for chunks in zip(*runs, strict=True)]
+    theirs = reference.streams([token for piece in pieces for token in piece])
+    before = 0.0
+    for layer, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        apart = np.abs(a - b) / np.abs(b).max()
+        apart[np.isnan(apart)] = np.inf
+        stream, position, _ = np.unravel_index(np.argmax(apart), apart.shape)
+        if apart.max() > PARTED:
+            return (
+                f"layer {layer} is the first to differ, by {apart.max():.1e} of its greatest value, in stream {stream}"
+                f" at position {position}; the layers before differ by {before:.1e} at most"
+            )
+        before = max(before, float(apart.max()))
+    return f"no layer differs by more than {before:.1e} of its greatest value: they part after the layers"
 
 
 def int8_rounded(x: torch.Tensor) -> torch.Tensor:
@@ -118,3 +149,17 @@ def rounded_inputs(reference: Reference, names: Sequence[str]) -> Iterator[None]
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def half_cache() -> Iterator[None]:
+    """Keys and values are as a cache in half precision gives them back."""
+    attention = modeling_gemma3n.eager_attention_forward
+
+    def rounded(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any, **more: Any
+    ) -> Any:
+        return attention(module, query, key.half().to(key.dtype), value.half().to(value.dtype), *rest, **more)
+
+    with mock.patch.object(modeling_gemma3n, "eager_attention_forward", rounded):
+        yield

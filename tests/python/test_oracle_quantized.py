@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch", reason="needs the [live] extra")
 pytest.importorskip("transformers", reason="needs the [live] extra")
 
-from reference import Reference, rounded_inputs
+from reference import Reference, rms, rounded_inputs
 from tiny import Tiny, write_checkpoint
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]
@@ -120,10 +120,6 @@ def with_k_quants(source: Path, target: Path, kind: gguf.GGMLQuantizationType) -
     copy.write_kv_data_to_file()
     copy.write_tensors_to_file()
     copy.close()
-
-
-def rms(values: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
 
 
 def compare(path: Path) -> None:

@@ -13,7 +13,7 @@ from gemlet.convert import convert
 pytest.importorskip("torch", reason="needs the [live] extra")
 pytest.importorskip("transformers", reason="needs the [live] extra")
 
-from reference import Reference
+from reference import Reference, layer_report
 from tiny import Tiny, write_checkpoint
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("default")]
@@ -25,7 +25,9 @@ def agree(folder: Path, tiny: Tiny, ids: list[int] | None = None, chunk: int = 2
     if ids is None:
         ids = np.random.default_rng(5).integers(0, tiny.ple_vocab, 3 * tiny.window + 2).tolist()
     session = gemlet.load(folder / "model.gguf", cache="f32", threads=1, chunk=chunk, isa="scalar").session()
-    assert np.abs(session.prefill_all(ids) - Reference(tiny).logits(ids)).max() < 1e-3
+    reference = Reference(tiny)
+    error = np.abs(session.prefill_all(ids) - reference.logits(ids)).max()
+    assert error < 1e-3, layer_report(session, [ids], reference)
 
 
 def test_1_rms_norm_multiplies_by_w(tmp_path: Path) -> None:
