@@ -26,23 +26,14 @@ A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of sev
 Ctrl-C stops the answer and takes the turn back."""
 
 
+@common.answers
 def chat(
+    *,
     model: Annotated[
         str, typer.Argument(help="A GGUF file. Default: `nano`, the model that comes with gemlet.")
     ] = "nano",
-    system: common.System = None,
     load: Annotated[str | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
-    max_tokens: common.MaxTokens = None,
-    temperature: common.Temperature = None,
-    top_k: common.TopK = None,
-    top_p: common.TopP = None,
-    min_p: common.MinP = None,
-    repetition_penalty: common.RepetitionPenalty = None,
-    seed: common.Seed = None,
-    stop: common.Stop = None,
-    threads: common.Threads = None,
-    context: common.Context = None,
-    slice: common.Slice = None,
+    answering: common.Answering,
 ) -> None:
     """Talk to a model. Each turn computes only what is new.
 
@@ -54,18 +45,9 @@ def chat(
 
     `gemlet chat model.gguf -s "Answer like a pirate." --temperature 0.7`
     """
-    options = common.generate_options(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop,
-    )
-    loaded = common.load(model, threads, context, slice)
-    conversation = loaded.chat(system, **options)
+    options = answering.generate_options()
+    loaded = answering.load(model)
+    conversation = loaded.chat(answering.system, **options)
     if load is not None:
         conversation.load(load)
     if sys.stdin.isatty():

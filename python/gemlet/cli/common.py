@@ -1,11 +1,14 @@
 """What the commands share: options, progress, and ways to print."""
 
+import functools
+import inspect
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
@@ -29,51 +32,63 @@ Slice = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", help="Stop after so many tokens.")]
-Temperature = Annotated[float | None, typer.Option(help="0: always the most likely token. Default: 1.")]
-TopK = Annotated[int | None, typer.Option(help="Only the so many most likely tokens; 0: off. Default: 64.")]
-TopP = Annotated[
-    float | None, typer.Option(help="Only the most likely tokens with so much probability; 1: off. Default: 0.95.")
-]
-MinP = Annotated[float | None, typer.Option(help="Only tokens this likely beside the likeliest; 0: off. Default: 0.")]
-RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1: avoid what was said. Default: 1.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer. Default: drawn anew.")]
-Stop = Annotated[list[str] | None, typer.Option(help="End the answer before this text. Can be given several times.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="An instruction that holds for all turns.")]
 
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
 
-def generate_options(
-    *,
-    max_tokens: int | None,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-    repetition_penalty: float | None,
-    seed: int | None,
-    stop: list[str] | None,
-) -> GenerateOptions:
-    """The options that were given."""
-    options: GenerateOptions = {}
-    if max_tokens is not None:
-        options["max_tokens"] = max_tokens
-    if temperature is not None:
-        options["temperature"] = temperature
-    if top_k is not None:
-        options["top_k"] = top_k
-    if top_p is not None:
-        options["top_p"] = top_p
-    if min_p is not None:
-        options["min_p"] = min_p
-    if repetition_penalty is not None:
-        options["repetition_penalty"] = repetition_penalty
-    if seed is not None:
-        options["seed"] = seed
-    if stop:
-        options["stop"] = stop
-    return options
+@dataclass(frozen=True)
+class Answering:
+    """The options of a command that answers."""
+
+    system: System = None
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Stop after so many tokens.")] = None
+    temperature: Annotated[float | None, typer.Option(help="0: always the most likely token. Default: 1.")] = None
+    top_k: Annotated[int | None, typer.Option(help="Only the so many most likely tokens; 0: off. Default: 64.")] = None
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the most likely tokens with so much probability; 1: off. Default: 0.95.")
+    ] = None
+    min_p: Annotated[
+        float | None, typer.Option(help="Only tokens this likely beside the likeliest; 0: off. Default: 0.")
+    ] = None
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: avoid what was said. Default: 1.")] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer. Default: drawn anew.")] = None
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End the answer before this text. Can be given several times.")
+    ] = None
+    threads: Threads = None
+    context: Context = None
+    slice: Slice = None
+
+    def load(self, model: str) -> "Model":
+        """With the threads, the context and the slice that were asked for."""
+        return load(model, self.threads, self.context, self.slice)
+
+    def generate_options(self) -> GenerateOptions:
+        """Those that were given."""
+        given = {name: getattr(self, name) for name in GenerateOptions.__annotations__ if hasattr(self, name)}
+        return cast(GenerateOptions, {name: value for name, value in given.items() if value is not None})
+
+
+def answers(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a command's parameter `answering: Answering` into one option for each of its fields."""
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.annotation is Answering:
+            parameters += inspect.signature(Answering).parameters.values()
+        else:
+            parameters.append(parameter)
+    names = list(inspect.signature(Answering).parameters)
+
+    @functools.wraps(command)
+    def with_options(**arguments: Any) -> None:
+        answering = Answering(**{name: arguments.pop(name) for name in names})
+        command(**arguments, answering=answering)
+
+    options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {option.name: option.annotation for option in options}
+    return with_options
 
 
 def load(model: str, threads: int | None = None, context: int | None = None, slice: str | None = None) -> "Model":

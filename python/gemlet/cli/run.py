@@ -12,23 +12,14 @@ from gemlet.errors import ArgumentError
 from gemlet.text import to_text
 
 
+@common.answers
 def run(
+    *,
     model: common.ModelArgument,
     prompt: Annotated[str | None, typer.Argument(help="What to say. Without it, or with `-`, stdin is read.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
     raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat format.")] = False,
-    system: common.System = None,
-    max_tokens: common.MaxTokens = None,
-    temperature: common.Temperature = None,
-    top_k: common.TopK = None,
-    top_p: common.TopP = None,
-    min_p: common.MinP = None,
-    repetition_penalty: common.RepetitionPenalty = None,
-    seed: common.Seed = None,
-    stop: common.Stop = None,
-    threads: common.Threads = None,
-    context: common.Context = None,
-    slice: common.Slice = None,
+    answering: common.Answering,
     stats: Annotated[bool, typer.Option(help="Print speed and memory on stderr.")] = False,
     as_json: common.Json = False,
 ) -> None:
@@ -47,20 +38,12 @@ def run(
     `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
     """
     text = _prompt(prompt, file)
-    if raw and system:
+    if raw and answering.system:
         raise ArgumentError("--system needs the chat format, which --raw leaves out")
-    options = common.generate_options(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-        stop=stop,
-    )
-    loaded = common.load(model, threads, context, slice)
-    with loaded.stream(text, **options) if raw else loaded.chat(system, **options).stream(to_text(text)) as stream:
+    options = answering.generate_options()
+    loaded = answering.load(model)
+    chat = loaded.chat(answering.system, **options)
+    with loaded.stream(text, **options) if raw else chat.stream(to_text(text)) as stream:
         result = stream.finish(None if as_json else common.write)
     if as_json:
         answer = {
