@@ -76,6 +76,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def command(arguments: argparse.Namespace) -> str:
+    """What was run, with the options that the figures depend on and a placeholder for each path."""
+    words = ["scripts/compare_llama/perplexity.py", "CHECKPOINT"]
+    words += ["--text", "TEXT"] if arguments.text else []
+    for name in ("types", "characters", "threads"):
+        words += [f"--{name}", str(getattr(arguments, name))]
+    words += ["--llama-bin", "LLAMA_BIN"] if arguments.llama_bin else []
+    return " ".join(words)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="30-layer Gemma 3n in Hugging Face layout")
@@ -108,7 +118,7 @@ def main() -> int:
 
     if arguments.json:
         figures = {
-            "command": "scripts/compare_llama/perplexity.py CHECKPOINT",
+            "command": command(arguments),
             "llama_cpp": llama_tools.version(folder),
             "gemlet": gemlet.__version__,
             "machine": platform.machine(),
