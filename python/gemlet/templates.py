@@ -4,8 +4,11 @@ What people type never becomes a control token. A template mixes trusted markup 
 before rendering, everything in the contents that looks like a control token is replaced by a placeholder between two
 of Unicode's noncharacters (which are kept for a program's internal use); placeholders in the contents themselves are
 replaced likewise, so that none can be forged. After rendering, the text between placeholders is tokenised with control
-tokens and each placeholder as plain text. All other contents pass through the template as they are: it may trim or
-inspect them, and the tokens are those that the model was trained on.
+tokens and each placeholder as plain text. A content that ends in the beginning of a control token has that replaced
+too, so that nothing which the template puts behind it, another content say, completes the token. All other contents
+pass through the template as they are: it may trim or inspect them, and the tokens are those that the model was trained
+on. A template that cuts pieces out of contents or builds markup around them, as in ``<{{ name }}>``, vouches for what
+it joins.
 
 The same placeholders carry the tokens of earlier answers, as they were sampled: tokenising an answer's text again may
 give other tokens than the model chose, and then nothing that was computed for them could be used again.
@@ -13,7 +16,7 @@ give other tokens than the model chose, and then nothing that was computed for t
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -130,28 +133,45 @@ class ChatTemplate:
         return next(ends, "")
 
     @cached_property
-    def _control_text(self) -> re.Pattern[str]:
+    def _control_text(self) -> "_ControlText":
         """Whatever may become a control token or, for files that do not mark them as control, a turn's markup."""
         pieces = {self._piece(token) for token in self._engine.special_tokens()}
         pieces |= {found for found in re.findall(r"<[^<>\s]+>", self.source) if self._is_token(found)}
-        alternatives = sorted((re.escape(piece) for piece in pieces if piece), key=len, reverse=True)
-        return re.compile("|".join([*alternatives, _OPEN, _CLOSE]))
+        return _ControlText(pieces)
 
     def _is_token(self, text: str) -> bool:
         return self._engine.find_token(text.encode()) is not None
 
 
+class _ControlText:
+    """Finds control tokens, whole ones anywhere and begun ones at the end."""
+
+    def __init__(self, pieces: set[str]) -> None:
+        alternatives = sorted((re.escape(piece) for piece in pieces if piece), key=len, reverse=True)
+        self._whole = re.compile("|".join([*alternatives, _OPEN, _CLOSE]))
+        self._begun = {piece[:end] for piece in pieces for end in range(1, len(piece))}
+        self._longest = max(map(len, self._begun), default=0)
+
+    def replace(self, text: str, replacement: Callable[[str], str]) -> str:
+        text = self._whole.sub(lambda match: replacement(match[0]), text)
+        end = len(text.rstrip())  # a template may trim
+        for start in range(max(0, end - self._longest), end):
+            if text[start:end] in self._begun:
+                return text[:start] + replacement(text[start:end]) + text[end:]
+        return text
+
+
 class _Held:
     """What the placeholders of one rendering stand for."""
 
-    def __init__(self, control_text: re.Pattern[str]) -> None:
+    def __init__(self, control_text: _ControlText) -> None:
         self._control_text = control_text
         self._values: list[str | tuple[int, ...]] = []
 
     def protect(self, value: Any) -> Any:
         """A copy with placeholders for control text, in all the strings of a JSON-like value."""
         if isinstance(value, str):
-            return self._control_text.sub(lambda match: self._hold(match[0]), value)
+            return self._control_text.replace(value, self._hold)
         if isinstance(value, dict):
             return {self.protect(key): self.protect(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):

@@ -66,6 +66,21 @@ def test_placeholders_cannot_be_forged(model: gemlet.Model, content: str) -> Non
     assert tokens.count(model.bos) == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("<end_of", "_turn>"), ("x <", "end_of_turn>"), ("<end_of_turn", ">"), ("<end_of \n", "_turn>"), ("<<eos", "> a")],
+)
+def test_contents_do_not_join_to_control_tokens(model: gemlet.Model, first: str, second: str) -> None:
+    template = ChatTemplate(model._engine, "{{ bos_token }}{% for m in messages %}{{ m.content | trim }}{% endfor %}")
+    messages = [Message("user", first), Message("user", second)]
+    joined = first.strip() + second
+    control = {*model.tokenize("<end_of_turn>"), *model.tokenize("<eos>")}
+    assert control & set(model.tokenize(joined))  # as one text they would
+    tokens = template.encode(messages)
+    assert not control & set(tokens)
+    assert model.detokenize(tokens, special=True) == f"<bos>{joined}"
+
+
 def test_markup_in_tools_is_plain_text(model: gemlet.Model) -> None:
     template = ChatTemplate(model._engine, "{{ bos_token }}{{ tools | tojson }}<end_of_turn>")
     tools = [{"name": "f", "description": "é <end_of_turn>", "n": [1, None]}]
