@@ -30,41 +30,70 @@ struct Tile {
   }
 };
 
-// The hardware's own prefetching does not follow so many short rows at once. Past the last tile the address may lie
-// outside the weights, which a prefetch may: hence the arithmetic on integers.
-inline void prefetch(const std::uint8_t* start, std::size_t bytes) {
-  constexpr std::size_t line = 64;
-  for (std::size_t at = 0; at < bytes; at += line) {
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(start) + at));
+// Fetches the rows of a call a tile ahead of their use: the hardware's own prefetching does not follow so many short
+// rows at once. It stops at the last row: what lies behind may be another thread's.
+class Prefetcher {
+ public:
+  Prefetcher(const MatmulArgs& args, std::size_t used_bytes)
+      : row_(static_cast<const std::uint8_t*>(args.weights)),
+        stride_(args.row_bytes),
+        used_(used_bytes),
+        rows_(args.rows) {
+    if (stride_ == used_) {  // one long row
+      used_ *= rows_;
+      rows_ = rows_ == 0 ? 0 : 1;
+    }
   }
-}
 
-// One tile and T tokens.
+  void advance(std::size_t bytes) {
+    constexpr std::size_t line = 64;
+    while (bytes > 0 && rows_ > 0) {
+      const std::size_t n = bytes < used_ - at_ ? bytes : used_ - at_;
+      for (std::size_t i = 0; i < n; i += line) __builtin_prefetch(row_ + at_ + i);
+      bytes -= n;
+      at_ += n;
+      if (at_ < used_) return;
+      at_ = 0;
+      row_ += stride_;
+      --rows_;
+    }
+  }
+
+ private:
+  const std::uint8_t* row_;
+  std::size_t stride_;
+  std::size_t used_;
+  std::size_t rows_;
+  std::size_t at_ = 0;
+};
+
 template <typename V, typename Type, int T>
-void multiply_few(const MatmulArgs& args, const Tile<V>& tile, std::size_t first_row, std::size_t first_token) {
+void multiply_few(const MatmulArgs& args) {
   constexpr std::size_t block_bytes = sizeof(typename Type::Block);
   constexpr std::size_t at_once = panels / Type::blocks;
   const std::size_t stored_blocks = args.cols / (32 * Type::blocks);
-  const std::size_t stride = args.cols / 32;
-  const ActivationBlock* x[T];
-  for (int t = 0; t < T; ++t) x[t] = static_cast<const ActivationBlock*>(args.activations) + (first_token + t) * stride;
-  typename V::Float sums[1][T];
-  for (int t = 0; t < T; ++t) sums[0][t] = V::set(0.0F);
-  for (std::size_t b = 0; b < stored_blocks;) {
-    const std::size_t end = b + at_once < stored_blocks ? b + at_once : stored_blocks;
-    prefetch(tile.next + b * block_bytes * V::width, at_once * block_bytes * V::width);
-    for (; b < end; ++b) {
-      typename Type::Panel block[Type::blocks];
-      Type::unpack(tile.row, b * block_bytes, block);
-      for (std::size_t i = 0; i < Type::blocks; ++i) {
-        const typename Type::Panel* w[1] = {block + i};
-        Type::template dot<1, T>(w, x, sums);
-        for (int t = 0; t < T; ++t) ++x[t];
+  Prefetcher prefetcher(args, stored_blocks * block_bytes);
+  prefetcher.advance(V::width * stored_blocks * block_bytes);
+  for (std::size_t r = 0; r < args.rows; r += V::width) {
+    const Tile<V> tile(args, r);
+    const ActivationBlock* x[T];
+    for (int t = 0; t < T; ++t) x[t] = static_cast<const ActivationBlock*>(args.activations) + t * (args.cols / 32);
+    typename V::Float sums[1][T];
+    for (int t = 0; t < T; ++t) sums[0][t] = V::set(0.0F);
+    for (std::size_t b = 0; b < stored_blocks;) {
+      const std::size_t end = b + at_once < stored_blocks ? b + at_once : stored_blocks;
+      prefetcher.advance(V::width * (end - b) * block_bytes);
+      for (; b < end; ++b) {
+        typename Type::Panel block[Type::blocks];
+        Type::unpack(tile.row, b * block_bytes, block);
+        for (std::size_t i = 0; i < Type::blocks; ++i) {
+          const typename Type::Panel* w[1] = {block + i};
+          Type::template dot<1, T>(w, x, sums);
+          for (int t = 0; t < T; ++t) ++x[t];
+        }
       }
     }
-  }
-  for (int t = 0; t < T; ++t) {
-    store_part<V>(args.out + (first_token + t) * args.out_stride + first_row, sums[0][t], tile.rows);
+    for (int t = 0; t < T; ++t) store_part<V>(args.out + t * args.out_stride + r, sums[0][t], tile.rows);
   }
 }
 
@@ -125,16 +154,11 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
 template <typename V, typename Type>
 void matmul_quantized(const MatmulArgs& args) {
   assert(args.cols % (32 * Type::blocks) == 0);
+  if (args.tokens == 1) return multiply_few<V, Type, 1>(args);
+  if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
+  if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
   for (std::size_t r = 0; r < args.rows;) {
     const Tile<V> tile(args, r);
-    if (args.tokens < 4) {
-      const auto multiply = args.tokens == 1   ? multiply_few<V, Type, 1>
-                            : args.tokens == 2 ? multiply_few<V, Type, 2>
-                                               : multiply_few<V, Type, 3>;
-      if (args.tokens > 0) multiply(args, tile, r, 0);
-      r += V::width;
-      continue;
-    }
     const bool two = args.rows - r > V::width;
     for (std::size_t t = 0; t < args.tokens; t += token_tile) {
       const std::size_t tokens = args.tokens - t < token_tile ? args.tokens - t : token_tile;

@@ -5,9 +5,18 @@
 namespace gemlet {
 namespace {
 
-// Rows of a weight matrix that a thread takes at a time: some 20 KB of 4-bit weights at width 2048, so that a chunk
-// stays in the first caches while all tokens pass over it, and a slow core never holds the others up for long.
-constexpr std::size_t rows_per_chunk = 16;
+// Rows of a weight matrix that a thread takes at a time. For many tokens some 20 KB of 4-bit weights at width 2048, so
+// that a chunk stays in the first caches while all tokens pass over it. For few, where memory is all that counts,
+// longer runs, whose reading the kernel starts ahead; yet several for each thread, so that a slow core never holds the
+// others up for long.
+std::size_t rows_per_chunk(std::size_t rows, std::size_t tokens, int threads) {
+  constexpr std::size_t least = 16;
+  constexpr std::size_t most = 128;
+  if (tokens >= 4) return least;
+  const std::size_t share = rows / (static_cast<std::size_t>(threads) * 4);
+  return std::clamp(share / least * least, least, most);
+}
+
 constexpr std::size_t block = 32;
 
 }  // namespace
@@ -24,22 +33,24 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
     });
   }
 
+  const auto chunk_rows = [&](const Product& p) { return rows_per_chunk(p.weights.rows, tokens, threads()); };
+  const auto chunks_of = [&](const Product& p) { return (p.weights.rows + chunk_rows(p) - 1) / chunk_rows(p); };
   std::size_t chunks = 0;
-  for (const Product& p : products) chunks += (p.weights.rows + rows_per_chunk - 1) / rows_per_chunk;
+  for (const Product& p : products) chunks += chunks_of(p);
   pool_.parallel_for(chunks, 1, [&](std::size_t begin, std::size_t end, int) {
     for (std::size_t chunk = begin; chunk < end; ++chunk) {
       std::size_t index = chunk;
       const Product* p = products.begin();
-      for (std::size_t n; index >= (n = (p->weights.rows + rows_per_chunk - 1) / rows_per_chunk); ++p) index -= n;
+      for (std::size_t n; index >= (n = chunks_of(*p)); ++p) index -= n;
       const Matrix& w = p->weights;
-      const std::size_t row = index * rows_per_chunk;
+      const std::size_t row = index * chunk_rows(*p);
       const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(w.type)];
       const void* activations = kernel.quantized_activations ? static_cast<const void*>(quantized_.data()) : x;
       kernel.matmul({.weights = w.row(row),
                      .activations = activations,
                      .out = p->out + row,
                      .row_bytes = w.row_bytes,
-                     .rows = std::min(rows_per_chunk, w.rows - row),
+                     .rows = std::min(chunk_rows(*p), w.rows - row),
                      .cols = w.cols,
                      .tokens = tokens,
                      .out_stride = w.rows});
