@@ -110,9 +110,10 @@ struct Avx2 {
   static Bytes bits(Bytes x) {  // of each byte
     return _mm256_and_si256(_mm256_srli_epi16(x, shift), _mm256_set1_epi8((1 << count) - 1));
   }
-  template <int shift>
-  static Bytes insert(Bytes low, Bytes high) {  // low | high << shift, without a carry between bytes
-    return _mm256_or_si256(low, _mm256_slli_epi16(high, shift));
+  template <int from, int count, int to>
+  static Bytes merge(Bytes low, Bytes high) {  // low | bits<from, count>(high) << to
+    const Bytes shifted = from < to ? _mm256_slli_epi16(high, to - from) : _mm256_srli_epi16(high, from - to);
+    return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(((1 << count) - 1) << to)));
   }
   template <int j>
   static Float unsigned_byte(Bytes x) {  // byte j of each lane

@@ -88,9 +88,11 @@ struct Neon {
     if constexpr (shift + count < 8) x = vandq_u8(x, vdupq_n_u8((1 << count) - 1));
     return x;
   }
-  template <int shift>
-  static Bytes insert(Bytes low, Bytes high) {  // low | high << shift; low is below 2^shift
-    return vsliq_n_u8(low, high, shift);
+  template <int from, int count, int to>
+  static Bytes merge(Bytes low, Bytes high) {  // low | bits<from, count>(high) << to
+    if constexpr (from < to) high = vshlq_n_u8(high, to - from);
+    if constexpr (from > to) high = vshrq_n_u8(high, from - to);
+    return vorrq_u8(low, vandq_u8(high, vdupq_n_u8(((1 << count) - 1) << to)));
   }
   template <int j>
   static Float unsigned_byte(Bytes x) {  // byte j of each lane

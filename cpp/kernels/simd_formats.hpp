@@ -147,9 +147,9 @@ void unpack_scales(const std::uint8_t* const* rows, std::size_t at, Panel* out) 
   const Float d = V::low_halves(header[0]);
   const Float dmin = V::high_halves(header[0]);
   const Bytes scales[2] = {V::template bits<0, 6>(header[1]),
-                           V::template insert<4>(V::template bits<0, 4>(header[3]), V::template bits<6, 2>(header[1]))};
+                           V::template merge<6, 2, 4>(V::template bits<0, 4>(header[3]), header[1])};
   const Bytes mins[2] = {V::template bits<0, 6>(header[2]),
-                         V::template insert<4>(V::template bits<4, 4>(header[3]), V::template bits<6, 2>(header[2]))};
+                         V::template merge<6, 2, 4>(V::template bits<4, 4>(header[3]), header[2])};
   for (std::size_t j = 0; j < 8; ++j) {
     out[j].scale = V::mul(d, lane_byte<V>(scales[j / 4], j % 4));
     out[j].min = V::mul(dmin, lane_byte<V>(mins[j / 4], j % 4));
@@ -202,10 +202,8 @@ struct Q5_K : WithMin<V, 5> {
       typename V::Bytes packed[4];
       V::load_transposed(rows, at + offsetof(Block, nibbles) + 16 * j + 4 * k, packed);
       for (std::size_t i = 0; i < 4; ++i) {
-        out[j].codes[k + i] =
-            V::template insert<4>(V::template bits<0, 4>(packed[i]), V::template bits<j, 1>(high[k + i]));
-        out[j + 1].codes[k + i] =
-            V::template insert<4>(V::template bits<4, 4>(packed[i]), V::template bits<j + 1, 1>(high[k + i]));
+        out[j].codes[k + i] = V::template merge<j, 1, 4>(V::template bits<0, 4>(packed[i]), high[k + i]);
+        out[j + 1].codes[k + i] = V::template merge<j + 1, 1, 4>(V::template bits<4, 4>(packed[i]), high[k + i]);
       }
     }
   }
@@ -239,14 +237,10 @@ struct Q6_K : TwoScales<V> {
         V::load_transposed(rows, at + offsetof(Block, high) + 32 * half + 4 * k, high);
         Panel* quarter = out + 4 * half;
         for (std::size_t i = 0; i < 4; ++i) {
-          quarter[0].codes[k + i] =
-              V::template insert<4>(V::template bits<0, 4>(a[i]), V::template bits<0, 2>(high[i]));
-          quarter[1].codes[k + i] =
-              V::template insert<4>(V::template bits<0, 4>(b[i]), V::template bits<2, 2>(high[i]));
-          quarter[2].codes[k + i] =
-              V::template insert<4>(V::template bits<4, 4>(a[i]), V::template bits<4, 2>(high[i]));
-          quarter[3].codes[k + i] =
-              V::template insert<4>(V::template bits<4, 4>(b[i]), V::template bits<6, 2>(high[i]));
+          quarter[0].codes[k + i] = V::template merge<0, 2, 4>(V::template bits<0, 4>(a[i]), high[i]);
+          quarter[1].codes[k + i] = V::template merge<2, 2, 4>(V::template bits<0, 4>(b[i]), high[i]);
+          quarter[2].codes[k + i] = V::template merge<4, 2, 4>(V::template bits<4, 4>(a[i]), high[i]);
+          quarter[3].codes[k + i] = V::template merge<6, 2, 4>(V::template bits<4, 4>(b[i]), high[i]);
         }
       }
     }
