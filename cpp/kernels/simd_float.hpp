@@ -26,6 +26,7 @@ typename V::Float load_part(const float* p, std::size_t n) {
 
 template <typename V>
 void store_part(float* p, typename V::Float x, std::size_t n) {
+  if (n == V::width) return V::store(p, x);
   float buffer[V::width];
   V::store(buffer, x);
   std::memcpy(p, buffer, n * sizeof(float));

@@ -117,6 +117,16 @@ void dot_panels(const typename Type::Panel (&panel)[R][panels], std::size_t n, c
   }
 }
 
+// Bytes [begin, begin + n) of each row, as far as they exist.
+template <typename V>
+void prefetch_columns(const Tile<V>& tile, std::size_t begin, std::size_t n, std::size_t row_end) {
+  constexpr std::size_t line = 64;
+  const std::size_t end = begin + n < row_end ? begin + n : row_end;
+  for (const std::uint8_t* row : tile.row) {
+    for (std::size_t at = begin; at < end; at += line) __builtin_prefetch(row + at);
+  }
+}
+
 // R tiles and up to token_tile tokens.
 template <typename V, typename Type, int R>
 void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t first_row, std::size_t first_token,
@@ -134,6 +144,7 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
     const std::size_t n = stored_blocks - b < at_once ? stored_blocks - b : at_once;
     typename Type::Panel panel[R][panels];
     for (int r = 0; r < R; ++r) {
+      prefetch_columns(tile[r], (b + n) * block_bytes, n * block_bytes, stored_blocks * block_bytes);
       for (std::size_t i = 0; i < n; ++i) Type::unpack(tile[r].row, (b + i) * block_bytes, panel[r] + i * Type::blocks);
     }
     std::size_t t = 0;
