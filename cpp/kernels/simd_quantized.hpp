@@ -168,18 +168,13 @@ void matmul_quantized(const MatmulArgs& args) {
   if (args.tokens == 1) return multiply_few<V, Type, 1>(args);
   if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
   if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
-  for (std::size_t r = 0; r < args.rows;) {
-    const Tile<V> tile(args, r);
-    const bool two = args.rows - r > V::width;
-    for (std::size_t t = 0; t < args.tokens; t += token_tile) {
-      const std::size_t tokens = args.tokens - t < token_tile ? args.tokens - t : token_tile;
-      if (two) {
-        multiply_many<V, Type, 2>(args, {tile, Tile<V>(args, r + V::width)}, r, t, tokens);
-      } else {
-        multiply_many<V, Type, 1>(args, {tile}, r, t, tokens);
-      }
+  for (std::size_t t = 0; t < args.tokens; t += token_tile) {
+    const std::size_t tokens = args.tokens - t < token_tile ? args.tokens - t : token_tile;
+    std::size_t r = 0;
+    for (; r + V::width < args.rows; r += 2 * V::width) {
+      multiply_many<V, Type, 2>(args, {Tile<V>(args, r), Tile<V>(args, r + V::width)}, r, t, tokens);
     }
-    r += two ? 2 * V::width : V::width;
+    if (r < args.rows) multiply_many<V, Type, 1>(args, {Tile<V>(args, r)}, r, t, tokens);
   }
 }
 

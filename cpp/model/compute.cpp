@@ -5,16 +5,15 @@
 namespace gemlet {
 namespace {
 
-// Rows of a weight matrix that a thread takes at a time. For many tokens some 20 KB of 4-bit weights at width 2048, so
-// that a chunk stays in the first caches while all tokens pass over it. For few, where memory is all that counts,
-// longer runs, whose reading the kernel starts ahead; yet several for each thread, so that a slow core never holds the
-// others up for long.
-std::size_t rows_per_chunk(std::size_t rows, std::size_t tokens, int threads) {
-  constexpr std::size_t least = 16;
-  constexpr std::size_t most = 128;
-  if (tokens >= 4) return least;
-  const std::size_t share = rows / (static_cast<std::size_t>(threads) * 4);
-  return std::clamp(share / least * least, least, most);
+// Rows of a weight matrix that a thread takes at a time. For many tokens as many as leave room in the second cache for
+// the activations of a tile of tokens, as the kernel passes over the rows for one such tile after the other. For few
+// tokens, where memory is all that counts, long runs, whose reading the kernel starts ahead. In both cases several for
+// each thread, so that a slow core never holds the others up for long.
+std::size_t rows_per_chunk(const Matrix& w, std::size_t tokens, int threads) {
+  constexpr std::size_t cached = std::size_t{96} << 10;
+  const std::size_t share = w.rows / (static_cast<std::size_t>(threads) * 4);
+  const std::size_t rows = std::min(tokens < 4 ? 128 : std::min<std::size_t>(cached / w.row_bytes(), 64), share);
+  return std::max<std::size_t>(rows / 16 * 16, 16);
 }
 
 constexpr std::size_t block = 32;
@@ -33,7 +32,7 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
     });
   }
 
-  const auto chunk_rows = [&](const Product& p) { return rows_per_chunk(p.weights.rows, tokens, threads()); };
+  const auto chunk_rows = [&](const Product& p) { return rows_per_chunk(p.weights, tokens, threads()); };
   const auto chunks_of = [&](const Product& p) { return (p.weights.rows + chunk_rows(p) - 1) / chunk_rows(p); };
   std::size_t chunks = 0;
   for (const Product& p : products) chunks += chunks_of(p);
