@@ -12,7 +12,7 @@ namespace {
 std::size_t rows_per_chunk(const Matrix& w, std::size_t tokens, int threads) {
   constexpr std::size_t cached = std::size_t{96} << 10;
   const std::size_t share = w.rows / (static_cast<std::size_t>(threads) * 4);
-  const std::size_t rows = std::min(tokens < 4 ? 128 : std::min<std::size_t>(cached / w.row_bytes(), 64), share);
+  const std::size_t rows = std::min(tokens < 4 ? 128 : std::min<std::size_t>(cached / w.row_bytes, 64), share);
   return std::max<std::size_t>(rows / 16 * 16, 16);
 }
 
