@@ -16,7 +16,8 @@ namespace gemlet::kernels {
 
 /// out[t * out_stride + r] = dot(weight row r, activation row t) for r < rows, t < tokens.
 /// `weights` holds `rows` rows of `cols` values in the type's own layout, `row_bytes` apart: a slice of a wider matrix
-/// takes the first columns of each row. `activations` holds `tokens` rows: float[cols] for f32, f16 and bf16 weights,
+/// takes the first columns of each row. With `row_ids`, output r is that of weight row row_ids[r], and only the ids'
+/// rows are read. `activations` holds `tokens` rows: float[cols] for f32, f16 and bf16 weights,
 /// ActivationBlock[cols / 32] for quantised ones.
 struct MatmulArgs {
   const void* weights;
@@ -27,6 +28,9 @@ struct MatmulArgs {
   std::size_t cols;
   std::size_t tokens;
   std::size_t out_stride;
+  const std::uint32_t* row_ids = nullptr;
+
+  std::size_t row(std::size_t r) const { return row_ids == nullptr ? r : row_ids[r]; }
 };
 
 struct WeightKernels {

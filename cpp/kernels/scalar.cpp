@@ -136,8 +136,8 @@ void matmul(const MatmulArgs& args) {
   const auto* activations = static_cast<const Activation*>(args.activations);
   const std::size_t activation_row = args.cols / values;
   const DTypeTraits& stored = traits(type);
-  const auto* weights = static_cast<const std::uint8_t*>(args.weights);
-  for (std::size_t r = 0; r < args.rows; ++r, weights += args.row_bytes) {
+  for (std::size_t r = 0; r < args.rows; ++r) {
+    const auto* weights = static_cast<const std::uint8_t*>(args.weights) + args.row(r) * args.row_bytes;
     for (std::size_t first = 0; first < args.tokens; first += token_tile) {
       const std::size_t tokens = std::min(token_tile, args.tokens - first);
       double sums[token_tile] = {};

@@ -324,12 +324,12 @@ void matmul_float(const MatmulArgs& args) {
   const std::size_t cols = args.cols;
   const std::size_t row = args.row_bytes / sizeof(*w);
   for (std::size_t r = 0; r < args.rows;) {
-    const std::size_t rows = args.rows - r >= 2 ? 2 : 1;
+    const std::size_t rows = args.rows - r >= 2 && args.row_ids == nullptr ? 2 : 1;
     for (std::size_t t = 0; t < args.tokens;) {
       const std::size_t tokens = args.tokens - t >= 4 ? 4 : 1;
       const auto tile = rows == 2 ? (tokens == 4 ? dot_tile<V, Format, 2, 4> : dot_tile<V, Format, 2, 1>)
                                   : (tokens == 4 ? dot_tile<V, Format, 1, 4> : dot_tile<V, Format, 1, 1>);
-      tile(w + r * row, row, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
+      tile(w + args.row(r) * row, row, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
       t += tokens;
     }
     r += rows;

@@ -24,8 +24,10 @@ struct Tile {
   std::size_t rows;
 
   Tile(const MatmulArgs& args, std::size_t first) : rows(args.rows - first < V::width ? args.rows - first : V::width) {
-    const auto* begin = static_cast<const std::uint8_t*>(args.weights) + first * args.row_bytes;
-    for (std::size_t i = 0; i < V::width; ++i) row[i] = begin + (i < rows ? i : rows - 1) * args.row_bytes;
+    const auto* begin = static_cast<const std::uint8_t*>(args.weights);
+    for (std::size_t i = 0; i < V::width; ++i) {
+      row[i] = begin + args.row(first + (i < rows ? i : rows - 1)) * args.row_bytes;
+    }
     next = begin + V::width * args.row_bytes;
   }
 };
@@ -34,12 +36,8 @@ struct Tile {
 // rows at once. It stops at the last row: what lies behind may be another thread's.
 class Prefetcher {
  public:
-  Prefetcher(const MatmulArgs& args, std::size_t used_bytes)
-      : row_(static_cast<const std::uint8_t*>(args.weights)),
-        stride_(args.row_bytes),
-        used_(used_bytes),
-        rows_(args.rows) {
-    if (stride_ == used_) {  // one long row
+  Prefetcher(const MatmulArgs& args, std::size_t used_bytes) : args_(args), used_(used_bytes), rows_(args.rows) {
+    if (args.row_ids == nullptr && args.row_bytes == used_) {  // one long row
       used_ *= rows_;
       rows_ = rows_ == 0 ? 0 : 1;
     }
@@ -47,23 +45,23 @@ class Prefetcher {
 
   void advance(std::size_t bytes) {
     constexpr std::size_t line = 64;
-    while (bytes > 0 && rows_ > 0) {
+    while (bytes > 0 && row_ < rows_) {
       const std::size_t n = bytes < used_ - at_ ? bytes : used_ - at_;
-      for (std::size_t i = 0; i < n; i += line) __builtin_prefetch(row_ + at_ + i);
+      const auto* start = static_cast<const std::uint8_t*>(args_.weights) + args_.row(row_) * args_.row_bytes + at_;
+      for (std::size_t i = 0; i < n; i += line) __builtin_prefetch(start + i);
       bytes -= n;
       at_ += n;
       if (at_ < used_) return;
       at_ = 0;
-      row_ += stride_;
-      --rows_;
+      ++row_;
     }
   }
 
  private:
-  const std::uint8_t* row_;
-  std::size_t stride_;
+  const MatmulArgs& args_;
   std::size_t used_;
   std::size_t rows_;
+  std::size_t row_ = 0;
   std::size_t at_ = 0;
 };
 

@@ -11,26 +11,28 @@ namespace {
 // each thread, so that a slow core never holds the others up for long.
 std::size_t rows_per_chunk(const Matrix& w, std::size_t tokens, int threads) {
   constexpr std::size_t cached = std::size_t{96} << 10;
-  const std::size_t share = w.rows / (static_cast<std::size_t>(threads) * 4);
-  const std::size_t rows = std::min(tokens < 4 ? 128 : std::min<std::size_t>(cached / w.row_bytes, 64), share);
-  return std::max<std::size_t>(rows / 16 * 16, 16);
+  const std::size_t most = tokens < 4 ? 1024 : std::min<std::size_t>(cached / w.row_bytes, 64);
+  const std::size_t share = w.rows / (static_cast<std::size_t>(threads) * 8);
+  return std::max<std::size_t>(std::min(most, share) / 16 * 16, 16);
 }
 
 constexpr std::size_t block = 32;
 
 }  // namespace
 
+void Compute::quantize(const float* x, std::size_t tokens, std::size_t cols) {
+  quantized_.resize(std::max(quantized_.size(), tokens * (cols / block)));
+  each_token(tokens, [&](std::size_t t) {
+    kernels_.quantize_activations(x + t * cols, quantized_.data() + t * (cols / block), cols);
+  });
+}
+
 void Compute::linear(std::initializer_list<Product> products, const float* x, std::size_t tokens) {
   const std::size_t cols = products.begin()->weights.cols;
-  const bool quantize = std::any_of(products.begin(), products.end(), [&](const Product& p) {
+  const bool quantized = std::any_of(products.begin(), products.end(), [&](const Product& p) {
     return kernels_.weights[static_cast<std::size_t>(p.weights.type)].quantized_activations;
   });
-  if (quantize) {
-    quantized_.resize(std::max(quantized_.size(), tokens * (cols / block)));
-    each_token(tokens, [&](std::size_t t) {
-      kernels_.quantize_activations(x + t * cols, quantized_.data() + t * (cols / block), cols);
-    });
-  }
+  if (quantized) quantize(x, tokens, cols);
 
   const auto chunk_rows = [&](const Product& p) { return rows_per_chunk(p.weights, tokens, threads()); };
   const auto chunks_of = [&](const Product& p) { return (p.weights.rows + chunk_rows(p) - 1) / chunk_rows(p); };
@@ -54,6 +56,30 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
                      .tokens = tokens,
                      .out_stride = w.rows});
     }
+  });
+}
+
+void Compute::linear_rows(const Matrix& weights, WantedRows wanted, const float* x, std::size_t tokens, float* out) {
+  constexpr std::size_t rows = 64;
+  const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(weights.type)];
+  if (kernel.quantized_activations) quantize(x, tokens, weights.cols);
+  const std::size_t chunks = (weights.rows + rows - 1) / rows;
+  pool_.parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
+    const std::size_t t = job / chunks;
+    const std::size_t first = job % chunks * rows;
+    if (first >= wanted.counts[t]) return;
+    const void* activations = kernel.quantized_activations
+                                  ? static_cast<const void*>(quantized_.data() + t * (weights.cols / block))
+                                  : x + t * weights.cols;
+    kernel.matmul({.weights = weights.data,
+                   .activations = activations,
+                   .out = out + t * weights.rows + first,
+                   .row_bytes = weights.row_bytes,
+                   .rows = std::min(rows, wanted.counts[t] - first),
+                   .cols = weights.cols,
+                   .tokens = 1,
+                   .out_stride = weights.rows,
+                   .row_ids = wanted.ids + t * weights.rows + first});
   });
 }
 

@@ -29,6 +29,14 @@ class Compute {
   /// Several products of the same input, float[tokens][cols]; it is quantised once for all of them.
   void linear(std::initializer_list<Product> products, const float* x, std::size_t tokens);
 
+  /// The rows of W x that are wanted, which differ from token to token: out[t * weights.rows + i] is row
+  /// wanted.ids[t * weights.rows + i], for i < wanted.counts[t].
+  struct WantedRows {
+    const std::uint32_t* ids;
+    const std::size_t* counts;
+  };
+  void linear_rows(const Matrix& weights, WantedRows wanted, const float* x, std::size_t tokens, float* out);
+
   /// body(token) for each token.
   template <typename Body>
   void each_token(std::size_t tokens, const Body& body) {
@@ -49,6 +57,8 @@ class Compute {
                  std::size_t head_dim, const float* q, float* out);
 
  private:
+  void quantize(const float* x, std::size_t tokens, std::size_t cols);
+
   const kernels::Kernels& kernels_;
   ThreadPool& pool_;
   std::vector<kernels::ActivationBlock> quantized_;

@@ -187,17 +187,46 @@ void Gemma3n::feed_forward(std::size_t index, const LayerWeights& w, State& s) c
   const Matrix gate_proj = w.gate_proj.first_rows(width);
   const Matrix up_proj = w.up_proj.first_rows(width);
   const Matrix down_proj = w.down_proj.first_cols(width);
-  s.compute.linear({{gate_proj, s.gate.data()}, {up_proj, s.up.data()}}, s.normed.data(), s.tokens());
-  s.compute.each_token(s.tokens(), [&](std::size_t t) {
-    float* gate = s.gate.data() + t * width;
-    if (layer.sparse) k.gaussian_topk(gate, layer.sparsity_scale, width);
-    k.gelu_mul(gate, s.up.data() + t * width, width);
-  });
+  if (layer.sparse) {
+    s.compute.linear({{gate_proj, s.gate.data()}}, s.normed.data(), s.tokens());
+    sparse_units(layer, up_proj, s);
+  } else {
+    s.compute.linear({{gate_proj, s.gate.data()}, {up_proj, s.up.data()}}, s.normed.data(), s.tokens());
+    s.compute.each_token(s.tokens(),
+                         [&](std::size_t t) { k.gelu_mul(s.gate.data() + t * width, s.up.data() + t * width, width); });
+  }
   s.compute.linear({{down_proj, s.projected.data()}}, s.gate.data(), s.tokens());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     float* out = s.projected.data() + t * hidden;
     k.rms_norm(out, w.post_feedforward_layernorm.data(), config_.rms_norm_eps, out, hidden);
     k.add(out, s.residual.data() + t * hidden, hidden);
+  });
+}
+
+// gate = gelu(top-k(gate)) * up, where only those rows of `up` are computed whose gate is not zero: about one in
+// twenty.
+void Gemma3n::sparse_units(const LayerConfig& layer, const Matrix& up_proj, State& s) const {
+  const kernels::Kernels& k = s.compute.kernels();
+  const std::size_t width = layer.intermediate_size;
+  s.compute.each_token(s.tokens(), [&](std::size_t t) {
+    float* gate = s.gate.data() + t * width;
+    std::uint32_t* live = s.live.data() + t * width;
+    float* live_gate = s.live_gate.data() + t * width;
+    k.gaussian_topk(gate, layer.sparsity_scale, width);
+    std::size_t n = 0;
+    for (std::uint32_t i = 0; i < width; ++i) {
+      if (gate[i] == 0) continue;
+      live[n] = i;
+      live_gate[n++] = gate[i];
+    }
+    s.live_counts[t] = n;
+  });
+  s.compute.linear_rows(up_proj, {s.live.data(), s.live_counts.data()}, s.normed.data(), s.tokens(), s.up.data());
+  s.compute.each_token(s.tokens(), [&](std::size_t t) {
+    const std::uint32_t* live = s.live.data() + t * width;
+    float* live_gate = s.live_gate.data() + t * width;
+    k.gelu_mul(live_gate, s.up.data() + t * width, s.live_counts[t]);
+    for (std::size_t i = 0; i < s.live_counts[t]; ++i) s.gate[t * width + live[i]] = live_gate[i];
   });
 }
 

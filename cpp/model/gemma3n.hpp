@@ -42,6 +42,7 @@ class Gemma3n {
   void altup_predict(const LayerWeights& w, State& s) const;
   void attention(std::size_t index, const LayerWeights& w, State& s) const;
   void feed_forward(std::size_t index, const LayerWeights& w, State& s) const;
+  void sparse_units(const LayerConfig& layer, const Matrix& up_proj, State& s) const;
   void altup_correct(const LayerWeights& w, State& s) const;
   void per_layer_gate(std::size_t index, const LayerWeights& w, State& s) const;
   void altup_collapse(State& s) const;

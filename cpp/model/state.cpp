@@ -42,7 +42,9 @@ void State::begin(std::span<const Segment> segments) {
   grow(laurel_low, config.laurel_rank);
   for (auto* buffer : {&q, &attended}) grow(*buffer, config.num_attention_heads * config.head_dim);
   for (auto* buffer : {&k, &v}) grow(*buffer, config.num_key_value_heads * config.head_dim);
-  for (auto* buffer : {&gate, &up}) grow(*buffer, widest);
+  for (auto* buffer : {&gate, &up, &live_gate}) grow(*buffer, widest);
+  live.resize(gate.size());
+  live_counts.resize(std::max(live_counts.size(), tokens()));
   grow(gated_input, config.hidden_size_per_layer_input);
   grow(angles, 2 * config.head_dim);
   fill_angles();

@@ -53,22 +53,25 @@ struct State {
   std::vector<Row> rows;
   std::vector<Compute::Query> queries;
 
-  std::vector<float> streams;           // [altup][T][hidden]
-  std::vector<float> predictions;       // [altup][T][hidden]
-  std::vector<float> per_layer_inputs;  // [T at the beginning][layers of the file][ple]
-  std::vector<float> per_layer_rows;    // [T][layers of the file][ple]: rows of the PLE table
-  std::vector<float> normed;            // [T][hidden]: what the next matrices multiply
-  std::vector<float> projected;         // [T][hidden]: what a matrix gave
-  std::vector<float> residual;          // [T][hidden]
-  std::vector<float> laurel;            // [T][hidden]
-  std::vector<float> laurel_low;        // [T][rank]
-  std::vector<float> q;                 // [T][heads][head_dim]
-  std::vector<float> k;                 // [T][kv_heads][head_dim]
-  std::vector<float> v;                 // [T][kv_heads][head_dim]
-  std::vector<float> attended;          // [T][heads][head_dim]
-  std::vector<float> gate;              // [T][ffn]
-  std::vector<float> up;                // [T][ffn]
-  std::vector<float> gated_input;       // [T][ple]
+  std::vector<float> streams;            // [altup][T][hidden]
+  std::vector<float> predictions;        // [altup][T][hidden]
+  std::vector<float> per_layer_inputs;   // [T at the beginning][layers of the file][ple]
+  std::vector<float> per_layer_rows;     // [T][layers of the file][ple]: rows of the PLE table
+  std::vector<float> normed;             // [T][hidden]: what the next matrices multiply
+  std::vector<float> projected;          // [T][hidden]: what a matrix gave
+  std::vector<float> residual;           // [T][hidden]
+  std::vector<float> laurel;             // [T][hidden]
+  std::vector<float> laurel_low;         // [T][rank]
+  std::vector<float> q;                  // [T][heads][head_dim]
+  std::vector<float> k;                  // [T][kv_heads][head_dim]
+  std::vector<float> v;                  // [T][kv_heads][head_dim]
+  std::vector<float> attended;           // [T][heads][head_dim]
+  std::vector<float> gate;               // [T][ffn]
+  std::vector<float> up;                 // [T][ffn]
+  std::vector<std::uint32_t> live;       // [T][ffn]: which gates are not zero
+  std::vector<std::size_t> live_counts;  // [T]
+  std::vector<float> live_gate;          // [T][ffn]: those gates
+  std::vector<float> gated_input;        // [T][ple]
 
  private:
   const float* angle(bool sliding, std::size_t part, std::size_t t) const {
