@@ -281,6 +281,35 @@ TEST("every type: the first columns of wider rows are a product of their own") {
   });
 }
 
+TEST("every type: rows chosen by their ids are those of the whole product") {
+  for_each_table([](const Kernels& k) {
+    Random random(12);
+    for (const DType type : all_types) {
+      const Problem p(random, type, 40, takes_odd_cols(type) ? 259 : 768, 5);
+      const auto whole = p.product(k);
+      const std::vector<std::uint32_t> ids{39, 0, 7, 7, 3, 21, 22, 23, 38, 1, 5};
+      for (const std::size_t tokens : {1, 3, 5}) {
+        std::vector<float> chosen(ids.size() * tokens, not_a_number);
+        const void* activations = p.blocks.empty() ? static_cast<const void*>(p.x.data()) : p.blocks.data();
+        kernels_of(k, type).matmul({.weights = p.w.data(),
+                                    .activations = activations,
+                                    .out = chosen.data(),
+                                    .row_bytes = p.row_bytes(),
+                                    .rows = ids.size(),
+                                    .cols = p.cols,
+                                    .tokens = tokens,
+                                    .out_stride = ids.size(),
+                                    .row_ids = ids.data()});
+        for (std::size_t t = 0; t < tokens; ++t) {
+          for (std::size_t i = 0; i < ids.size(); ++i) {
+            check::that(same_bits(chosen[t * ids.size() + i], whole[t * p.rows + ids[i]]), name_of(k, p));
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST("every type: NaN and infinity in an activation surface in its token and no other") {
   for_each_table([](const Kernels& k) {
     Random random(8);
