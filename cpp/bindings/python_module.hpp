@@ -10,6 +10,7 @@ namespace gemlet {
 void bind_tokenizer(pybind11::module_& m);
 void bind_sampler(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
+void bind_bench(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
 

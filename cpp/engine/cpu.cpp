@@ -10,6 +10,8 @@
 #include <string>
 #include <thread>
 
+#include "gemlet/error.hpp"
+
 namespace gemlet {
 
 int physical_cores() {
@@ -28,6 +30,18 @@ int physical_cores() {
   }
 #endif
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+const kernels::Kernels& choose_kernels(const std::string& name) {
+  if (name.empty()) return kernels::best();
+  const kernels::Kernels* const* tables = nullptr;
+  const std::size_t count = kernels::available(&tables);
+  std::string names;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (name == tables[i]->name) return *tables[i];
+    names += std::string(i == 0 ? "" : ", ") + tables[i]->name;
+  }
+  throw Error(Error::Kind::argument, "isa is \"" + name + "\", this machine runs: " + names);
 }
 
 }  // namespace gemlet

@@ -22,18 +22,6 @@ int in_range(const char* name, int value, int low, int high) {
   return value;
 }
 
-const kernels::Kernels& choose_kernels(const std::string& name) {
-  if (name.empty()) return kernels::best();
-  const kernels::Kernels* const* tables = nullptr;
-  const std::size_t count = kernels::available(&tables);
-  std::string names;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (name == tables[i]->name) return *tables[i];
-    names += std::string(i == 0 ? "" : ", ") + tables[i]->name;
-  }
-  throw Error(Error::Kind::argument, "isa is \"" + name + "\", this machine runs: " + names);
-}
-
 bool is_slice(const Gemma3n& model) {
   const std::vector<LayerConfig>& layers = model.config().layers;
   return layers.size() < model.config().file_layers ||

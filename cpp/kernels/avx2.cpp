@@ -142,6 +142,22 @@ struct Avx2 {
                                : bits == 6 ? 2
                                            : 1;
 
+  // For the peak: products of unsigned and signed bytes, summed in 16 bits, and these summed in 32.
+  using Products = __m256i;
+  static constexpr std::size_t products_at_once = 32;
+  template <int bits>
+  static constexpr int in_a_row = bits == 4 ? 8 : 1;  // as in exact<bits>
+  static Bytes load_bytes(const std::uint8_t* p) {
+    __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    asm("" : "+x"(x));  // as a memory operand it would be loaded once more for each use
+    return x;
+  }
+  static Products multiply(Bytes a, Bytes b) { return _mm256_maddubs_epi16(a, b); }
+  static Products multiply_add(Products sum, Bytes a, Bytes b) { return _mm256_add_epi16(sum, multiply(a, b)); }
+  static Ints add_products(Ints sum, Products products) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+  }
+
   // sums[r][t], 16 bits: products of codes k with the q of columns 4k to 4k + 3, over exact<bits> values of k.
   template <int bits, int R, int T, typename Panel>
   static void sum16(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], int begin,

@@ -52,9 +52,21 @@ struct CacheKernels {
   void (*store)(const float* x, void* row, std::size_t n);  ///< float to cache type, round to nearest even
 };
 
+/// The densest multiply-adds that the instruction set allows, on data in the first cache: the ceilings that products of
+/// weights are measured against. Each goes `rounds` times over peak_data_bytes bytes, of any value, aligned for floats;
+/// it returns the number of multiply-adds, and a sum in *out so that they count as needed.
+struct PeakKernels {
+  using Fn = std::size_t (*)(const std::uint8_t* data, std::size_t rounds, float* out);
+  Fn bytes;       ///< of 8-bit codes: each sum in 32 bits
+  Fn half_bytes;  ///< of 4-bit codes: where there are 16-bit sums, eight products fit one
+  Fn floats;
+};
+inline constexpr std::size_t peak_data_bytes = 8192;
+
 struct Kernels {
   const char* name;                         ///< "scalar", "avx2", "neon", "neon_dotprod"
   WeightKernels weights[dtype_table_size];  ///< indexed by DType; unused ids are null
+  PeakKernels peak;
   CacheKernels cache_f16;
   CacheKernels cache_f32;
 

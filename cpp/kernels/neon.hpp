@@ -9,11 +9,11 @@
 #include "kernels/blocks.hpp"
 
 // The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` adds products of bytes: the only thing
-// in which the instruction sets differ. It must be defined in an anonymous namespace, as the other tables' types are.
+// in which the instruction sets differ, and has the peak's operations. It must be defined in an anonymous namespace, as the other tables' types are.
 namespace gemlet::kernels::simd {
 
 template <typename Dot>
-struct Neon {
+struct Neon : Dot {
   static constexpr std::size_t width = 4;
   using Float = float32x4_t;
   using Bytes = uint8x16_t;
@@ -43,6 +43,7 @@ struct Neon {
   static Float select_less(Float a, Float b, Float yes, Float no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
   static Float copy_sign(Float magnitude, Float sign) { return vbslq_f32(vdupq_n_u32(0x80000000U), sign, magnitude); }
   static float sum(Float x) { return vaddvq_f32(x); }
+  static Bytes load_bytes(const std::uint8_t* p) { return vld1q_u8(p); }
 
   static Wide wide_zero() { return {vdupq_n_f64(0), vdupq_n_f64(0)}; }
   static Wide wide_fma(Float a, Float b, Wide c) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/simd_float.hpp"
+#include "kernels/simd_peak.hpp"
 #include "kernels/simd_quantized.hpp"
 
 namespace gemlet::kernels::simd {
@@ -19,6 +20,7 @@ Kernels make_table(const char* name) {
   matmul(DType::q4_k) = matmul_quantized<V, Q4_K<V>>;
   matmul(DType::q5_k) = matmul_quantized<V, Q5_K<V>>;
   matmul(DType::q6_k) = matmul_quantized<V, Q6_K<V>>;
+  k.peak = {peak_bytes<V, V::template in_a_row<8>>, peak_bytes<V, V::template in_a_row<4>>, peak_floats<V>};
   k.cache_f16 = {scores<V, F16<V>>, accumulate<V, F16<V>>, store_f16<V>};
   k.cache_f32.scores = scores<V, F32<V>>;
   k.cache_f32.accumulate = accumulate<V, F32<V>>;

@@ -377,4 +377,20 @@ TEST("cache: scores, accumulate and store") {
   });
 }
 
+TEST("peak: does as many multiply-adds as it says") {
+  for_each_table([](const Kernels& k) {
+    const auto check_ones = [](PeakKernels::Fn peak, const void* ones) {
+      float sum = 0;
+      const std::size_t count = peak(static_cast<const std::uint8_t*>(ones), 3, &sum);
+      CHECK(count > 0 && count % 3 == 0);
+      CHECK(sum == static_cast<float>(count));
+    };
+    const std::vector<std::uint8_t> bytes(peak_data_bytes, 1);
+    check_ones(k.peak.bytes, bytes.data());
+    check_ones(k.peak.half_bytes, bytes.data());
+    const std::vector<float> floats(peak_data_bytes / sizeof(float), 1.0F);
+    check_ones(k.peak.floats, floats.data());
+  });
+}
+
 int main() { return check::run_tests(); }
