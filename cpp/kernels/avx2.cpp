@@ -93,7 +93,11 @@ struct Avx2 {
   }
   // The 16-bit floats at rows[r] + offset; reads four bytes. Broadcasts and blends, as only two ports shuffle.
   static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
-    const auto four = [=](int r) { return _mm_broadcast_ss(reinterpret_cast<const float*>(rows[r] + offset)); };
+    const auto four = [=](int r) {
+      float bytes;  // blocks are not aligned
+      std::memcpy(&bytes, rows[r] + offset, sizeof(bytes));
+      return _mm_set1_ps(bytes);
+    };
     const auto every_other = [&](int r) {
       const __m128 low = _mm_blend_ps(four(r), four(r + 2), 0b0010);
       const __m128 high = _mm_blend_ps(four(r + 4), four(r + 6), 0b1000);
