@@ -148,7 +148,7 @@ const char* gemlet_version(void) { return GEMLET_VERSION; }
 
 gemlet_engine_options gemlet_default_engine_options(void) {
   const gemlet::EngineOptions defaults;
-  return {defaults.threads, defaults.context, defaults.chunk, nullptr};
+  return {defaults.threads, defaults.context, defaults.chunk, nullptr, nullptr};
 }
 
 gemlet_sampling gemlet_default_sampling(void) {
@@ -174,6 +174,7 @@ gemlet_status gemlet_engine_load(const char* path, const gemlet_engine_options* 
     wanted.threads = options->threads;
     wanted.context = options->context;
     if (options->chunk != 0) wanted.chunk = options->chunk;
+    if (options->cache != nullptr) wanted.cache = gemlet::parse_cache_type(options->cache);
     if (options->slice != nullptr) wanted.slice = gemlet::Slice::parse(options->slice);
     *engine = new gemlet_engine{gemlet::Engine::load(path, wanted)};
   });

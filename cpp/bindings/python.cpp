@@ -68,12 +68,6 @@ const char* name_of(FinishReason reason) {
   return "";
 }
 
-CacheType parse_cache(const std::string& name) {
-  if (name == "f16") return CacheType::f16;
-  if (name == "f32") return CacheType::f32;
-  throw Error(Error::Kind::argument, "cache: expected \"f16\" or \"f32\", found \"" + name + "\"");
-}
-
 py::str to_str(std::string_view text) {
   PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   if (decoded == nullptr) throw py::error_already_set();
@@ -306,7 +300,7 @@ void bind_engine(py::module_& m) {
           "load",
           [](const std::filesystem::path& path, int threads, int context, int chunk, const std::string& cache,
              const Slice& slice, const std::string& isa) {
-            const EngineOptions options{threads, context, chunk, parse_cache(cache), slice, isa};
+            const EngineOptions options{threads, context, chunk, parse_cache_type(cache), slice, isa};
             py::gil_scoped_release release;
             return PyEngine{Engine::load(path, options)};
           },

@@ -154,6 +154,14 @@ Engine::Impl::StateLease::~StateLease() {
   engine_.idle_.push_back(std::move(state_));
 }
 
+CacheType parse_cache_type(std::string_view name) {
+  if (name == "f16") return CacheType::f16;
+  if (name == "f32") return CacheType::f32;
+  if (name == "int8") return CacheType::int8;
+  throw Error(Error::Kind::argument,
+              "cache: expected \"f16\", \"f32\" or \"int8\", found \"" + std::string(name) + "\"");
+}
+
 Engine::Engine() = default;
 Engine::~Engine() = default;
 

@@ -24,6 +24,9 @@ Session::Impl::Impl(std::shared_ptr<const Engine> shared, int context)
       cache(engine->impl().model.config(), engine->impl().options.cache, session_context(*engine, context),
             static_cast<std::size_t>(engine->impl().options.chunk)) {}
 
+Session::Impl::Impl(std::shared_ptr<const Engine> shared, KvCache held)
+    : engine(std::move(shared)), cache(std::move(held)) {}
+
 void Session::Impl::check_ids(std::span<const Token> ids) const {
   for (const Token token : ids) {
     if (token < 0 || static_cast<std::size_t>(token) >= vocabulary()) {
@@ -194,8 +197,8 @@ int Session::advance_to(std::span<const Token> tokens, const Cancel* cancel) {
 }
 
 Session Session::fork() const {
-  Session copy(impl_->engine, context());
-  copy.impl_->cache.copy_from(impl_->cache);
+  Session copy;
+  copy.impl_ = std::make_unique<Impl>(impl_->engine, impl_->cache.fork());
   copy.impl_->tokens = impl_->tokens;
   copy.impl_->logits = impl_->logits;
   return copy;

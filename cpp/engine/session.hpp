@@ -15,6 +15,7 @@ namespace gemlet {
 /// further than the sliding windows reach or after a cancelled call; catch_up() computes the rest when it is needed.
 struct Session::Impl {
   Impl(std::shared_ptr<const Engine> engine, int context);
+  Impl(std::shared_ptr<const Engine> engine, KvCache held);
 
   const Engine::Impl& model() const { return engine->impl(); }
   std::size_t vocabulary() const { return model().model.config().vocab_size; }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <string>
 
@@ -6,12 +7,14 @@
 #include "format/atomic_file.hpp"
 #include "format/mapped_file.hpp"
 
-// A saved session, little-endian:
-//   header | tokens int32[tokens] | logits float[vocabulary, or 0] | keys and values | FNV-1a of all before, uint64
-// Keys and values: for each layer that owns them, for each position that the next token can see, for each KV head, the
-// key and the value as the cache stores them.
+// A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
+//   header | tokens int32[tokens] | logits float[vocabulary, or 0] | pages of keys and values | checksum of all before
+// The pages are KvCache's own, those that the next token can see. A restored session reads them where they are, in the
+// mapped file, until it writes to them.
 namespace gemlet {
 namespace {
+
+constexpr std::size_t alignment = 64;
 
 struct Header {
   char magic[8];
@@ -22,29 +25,33 @@ struct Header {
   std::uint32_t cache_type;
 };
 
-constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '1'};
+constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '2'};
 
-std::uint64_t hash(std::span<const std::byte> bytes, std::uint64_t state) {
-  for (const std::byte b : bytes) state = (state ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3ULL;
-  return state;
-}
-
-constexpr std::uint64_t hash_start = 0xcbf29ce484222325ULL;
-
-// Visits the key and value rows that a file holds, in its order.
-template <typename Visit>
-void each_row(const KvCache& cache, const Visit& visit) {
-  for (std::size_t layer = 0; layer < cache.layer_count(); ++layer) {
-    if (!cache.owns(layer)) continue;
-    for (std::size_t position = cache.first_kept(layer); position < cache.length(); ++position) {
-      for (std::size_t head = 0; head < cache.kv_heads(); ++head) {
-        const KvCache::Slot slot = cache.slot(layer, position, head);
-        visit(std::span(slot.key, cache.row_bytes()));
-        visit(std::span(slot.value, cache.row_bytes()));
-      }
+// Eight chains of xor, multiply, rotate over 64-bit words: each step can be undone, so that no single change of the
+// bytes goes unseen, and eight are fast enough to check a file of any size at the speed of memory.
+class Checksum {
+ public:
+  /// Of a multiple of 64 bytes.
+  void add(std::span<const std::byte> bytes) {
+    for (; !bytes.empty(); bytes = bytes.subspan(alignment)) {
+      std::uint64_t words[lanes];
+      std::memcpy(words, bytes.data(), sizeof(words));
+      for (std::size_t i = 0; i < lanes; ++i) state_[i] = std::rotl((state_[i] ^ words[i]) * multiplier, 31);
     }
   }
-}
+  std::uint64_t value() const {
+    std::uint64_t sum = 0;
+    for (const std::uint64_t lane : state_) sum = std::rotl((sum ^ lane) * multiplier, 31);
+    return sum;
+  }
+
+ private:
+  static constexpr std::size_t lanes = alignment / sizeof(std::uint64_t);
+  static constexpr std::uint64_t multiplier = 0x9e3779b97f4a7c15ULL;
+  std::uint64_t state_[lanes] = {1, 2, 3, 4, 5, 6, 7, 8};
+};
+
+std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
 std::string hex(std::uint64_t value) {
   std::string text(16, '0');
@@ -57,10 +64,15 @@ std::string hex(std::uint64_t value) {
 void Session::save(const std::filesystem::path& path) const {
   const Impl& s = *impl_;
   AtomicFile file(path);
-  std::uint64_t sum = hash_start;
+  Checksum sum;
   const auto write = [&](std::span<const std::byte> bytes) {
-    sum = hash(bytes, sum);
-    file.write(bytes);
+    const std::size_t whole = bytes.size() / alignment * alignment;
+    std::byte last[alignment] = {};
+    std::copy(bytes.begin() + static_cast<std::ptrdiff_t>(whole), bytes.end(), last);
+    for (const auto part : {bytes.first(whole), std::span<const std::byte>(last).first(padded(bytes.size()) - whole)}) {
+      sum.add(part);
+      file.write(part);
+    }
   };
   Header header{};
   std::copy(std::begin(magic), std::end(magic), header.magic);
@@ -72,29 +84,23 @@ void Session::save(const std::filesystem::path& path) const {
   write(std::as_bytes(std::span(&header, 1)));
   write(std::as_bytes(std::span(s.tokens)));
   write(std::as_bytes(std::span(s.logits)));
-  each_row(s.cache, write);
-  file.write(std::as_bytes(std::span(&sum, 1)));
+  s.cache.each_page(write);
+  const std::uint64_t value = sum.value();
+  file.write(std::as_bytes(std::span(&value, 1)));
   file.commit();
 }
 
 Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context) {
-  const MappedFile file(path);
+  const auto file = std::make_shared<const MappedFile>(path);
+  const std::span<const std::byte> bytes = file->bytes();
   const auto fail = [&](Error::Kind kind, const std::string& what) -> void {
     throw Error(kind, path.string() + ": " + what);
   };
-  std::span<const std::byte> left = file.bytes();
-  const auto take = [&](void* out, std::size_t bytes) {
-    if (bytes > left.size()) fail(Error::Kind::format, "the saved session is truncated");
-    if (bytes == 0) return;  // `out` may be null then, which memcpy must not be given
-    std::memcpy(out, left.data(), bytes);
-    left = left.subspan(bytes);
-  };
 
   Header header;
-  take(&header, sizeof(header));
-  if (!std::equal(std::begin(magic), std::end(magic), header.magic)) {
-    fail(Error::Kind::format, "not a saved session");
-  }
+  if (bytes.size() < sizeof(header)) fail(Error::Kind::format, "not a saved session");
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (!std::equal(std::begin(magic), std::end(magic), header.magic)) fail(Error::Kind::format, "not a saved session");
   Session session(std::move(engine), context);
   Impl& s = *session.impl_;
   if (header.fingerprint != s.engine->info().fingerprint) {
@@ -104,27 +110,39 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   if (header.cache_type != static_cast<std::uint32_t>(s.cache.type())) {
     fail(Error::Kind::unsupported, "saved with another cache type than the engine's");
   }
-  std::uint64_t sum = 0;
-  if (left.size() < sizeof(sum)) fail(Error::Kind::format, "the saved session is truncated");
-  std::memcpy(&sum, left.data() + left.size() - sizeof(sum), sizeof(sum));
-  if (hash(file.bytes().first(file.bytes().size() - sizeof(sum)), hash_start) != sum) {
-    fail(Error::Kind::format, "the saved session is damaged: its checksum does not match");
-  }
   if (header.tokens > s.cache.context()) {
     fail(Error::Kind::context, "the saved session has " + std::to_string(header.tokens) +
                                    " tokens, the context holds " + std::to_string(s.cache.context()));
   }
   if (header.computed > header.tokens || header.has_logits > 1) fail(Error::Kind::format, "the header is damaged");
 
+  // No overflow: the context, which bounds the tokens, fits in memory as pages do.
+  const std::size_t tokens_begin = padded(sizeof(header));
+  const std::size_t logits_begin = tokens_begin + padded(header.tokens * sizeof(Token));
+  const std::size_t pages_begin = logits_begin + padded(header.has_logits * s.vocabulary() * sizeof(float));
+  const std::size_t end = pages_begin + s.cache.page_count(header.computed) * s.cache.page_bytes();
+  Checksum sum;
+  if (bytes.size() != end + sizeof(sum.value())) {
+    fail(Error::Kind::format, "the saved session has " + std::to_string(bytes.size()) + " bytes, expected " +
+                                  std::to_string(end + sizeof(sum.value())));
+  }
+  sum.add(bytes.first(end));
+  const std::uint64_t value = sum.value();
+  if (std::memcmp(&value, bytes.data() + end, sizeof(value)) != 0) {
+    fail(Error::Kind::format, "the saved session is damaged: its checksum does not match");
+  }
+
   std::vector<Token> tokens(header.tokens);
-  take(tokens.data(), tokens.size() * sizeof(Token));
-  s.check_ids(tokens);
   s.logits.resize(header.has_logits * s.vocabulary());
-  take(s.logits.data(), s.logits.size() * sizeof(float));
+  const auto copy = [&](std::size_t begin, auto& out) {
+    const std::span<std::byte> to = std::as_writable_bytes(std::span(out));
+    std::copy_n(bytes.data() + begin, to.size(), to.data());
+  };
+  copy(tokens_begin, tokens);
+  copy(logits_begin, s.logits);
+  s.check_ids(tokens);
   s.tokens = std::move(tokens);
-  s.cache.assume_length(header.computed);
-  each_row(s.cache, [&](std::span<std::byte> row) { take(row.data(), row.size()); });
-  if (left.size() != sizeof(sum)) fail(Error::Kind::format, "bytes are left over behind the saved session");
+  s.cache.adopt(header.computed, {file, bytes.data() + pages_begin});
   return session;
 }
 

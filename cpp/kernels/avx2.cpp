@@ -70,6 +70,9 @@ struct Avx2 {
     const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
   }
+  static Float load_int8(const std::int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  }
   static void store_int8(std::int8_t* p, Float x) {  // whole numbers from -128 to 127
     const __m256i x32 = _mm256_cvtps_epi32(x);
     const __m128i x16 = _mm_packs_epi32(_mm256_castsi256_si128(x32), _mm256_extracti128_si256(x32, 1));

@@ -39,17 +39,32 @@ struct WeightKernels {
   bool quantized_activations;  ///< true: activations are ActivationBlock
 };
 
-/// One contiguous run of cached keys or values for one KV head: row i starts at data + i * head_dim elements.
-struct AttentionRun {
+/// Cached keys or values of consecutive positions for one KV head. Row i, of head_dim elements, starts at
+/// data + i * head_dim elements; in an int8 cache it stands for scales[i] times its elements.
+struct CacheRows {
   const void* data;
-  std::size_t positions;
+  const float* scales;  ///< null but for int8
 };
 
-/// scores[i] = dot(q, key row i); and acc[d] += sum_i p[i] * value row i [d], positions in increasing order.
+/// acc[q * head_dim + d] += sum_i weights[q * stride + i] * element d of row i, positions i in increasing order; the
+/// scales of the rows are the caller's to put into the weights.
+struct AccumulateArgs {
+  const float* weights;
+  std::size_t stride;
+  std::size_t queries;
+  const void* values;
+  std::size_t positions;
+  std::size_t head_dim;
+  float* acc;
+};
+
 struct CacheKernels {
-  void (*scores)(const float* q, AttentionRun keys, std::size_t head_dim, float* scores);
-  void (*accumulate)(const float* p, AttentionRun values, std::size_t head_dim, float* acc);
-  void (*store)(const float* x, void* row, std::size_t n);  ///< float to cache type, round to nearest even
+  /// Query rows (float[cols], as activations) times key rows (of the cache's type, as weights), without their scales.
+  void (*scores)(const MatmulArgs& args);
+  void (*accumulate)(const AccumulateArgs& args);
+  /// float to cache type, rounded to nearest even. int8: *scale = max|x| / 127, and a row with NaN or infinity gets a
+  /// NaN scale, as in quantize_activations; every table gives the same bits. Other types leave `scale` alone.
+  void (*store)(const float* x, std::size_t n, void* row, float* scale);
 };
 
 /// The densest multiply-adds that the instruction set allows, on data in the first cache: the ceilings that products of
@@ -69,6 +84,7 @@ struct Kernels {
   PeakKernels peak;
   CacheKernels cache_f16;
   CacheKernels cache_f32;
+  CacheKernels cache_int8;
 
   /// n is a multiple of 32. scale = max|x| / 127, q = round-to-nearest-even(x / scale); a block with NaN or infinity
   /// gets a NaN scale and sum, so that bad numbers surface instead of vanishing; one whose scale would be denormal is
@@ -80,8 +96,11 @@ struct Kernels {
   void (*rms_norm)(const float* x, const float* weight, float eps, float* out, std::size_t n);
   /// In place; rotates pairs (x[i], x[i + n/2]) by the angles whose cos/sin are given for i < n/2.
   void (*rope)(float* x, const float* cos, const float* sin, std::size_t n);
-  /// In place softmax; a row whose maximum is NaN becomes NaN.
-  void (*softmax)(float* x, std::size_t n);
+  /// A softmax over a row that comes in pieces, n > 0 scores at a time: *max grows to the largest score so far, x
+  /// becomes e^(x - max), and *sum becomes the sum of all such weights so far. Returns e^(old max - max), which what
+  /// was summed with earlier weights must be multiplied by. Begins with *max = -infinity, *sum = 0. A NaN reaches the
+  /// sum.
+  float (*softmax_piece)(float* x, std::size_t n, float* max, float* sum);
   /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
   void (*gelu_mul)(float* gate, const float* up, std::size_t n);
   /// gate = max(gate - (mean + multiplier * population standard deviation), 0).

@@ -55,6 +55,12 @@ struct Neon : Dot {
   static Float load_f16(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
   static void store_f16(std::uint16_t* p, Float x) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
   static Float load_bf16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+  static Float load_int8(const std::int8_t* p) {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof(four));
+    const int16x8_t x16 = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(x16)));
+  }
   static void store_int8(std::int8_t* p, Float x) {  // whole numbers from -128 to 127
     const int16x4_t x16 = vmovn_s32(vcvtq_s32_f32(x));
     const int8x8_t x8 = vmovn_s16(vcombine_s16(x16, x16));

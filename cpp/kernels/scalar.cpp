@@ -160,30 +160,57 @@ void matmul(const MatmulArgs& args) {
 
 float to_float(float x) { return x; }
 float to_float(std::uint16_t x) { return half_to_float(x); }
+float to_float(std::int8_t x) { return x; }
 
 template <typename T>
-void scores(const float* q, AttentionRun keys, std::size_t head_dim, float* out) {
-  const auto* key = static_cast<const T*>(keys.data);
-  for (std::size_t i = 0; i < keys.positions; ++i, key += head_dim) {
-    double sum = 0;
-    for (std::size_t d = 0; d < head_dim; ++d) sum += static_cast<double>(q[d]) * static_cast<double>(to_float(key[d]));
-    out[i] = static_cast<float>(sum);
+void scores(const MatmulArgs& args) {
+  const auto* q = static_cast<const float*>(args.activations);
+  for (std::size_t t = 0; t < args.tokens; ++t, q += args.cols) {
+    const auto* key = static_cast<const T*>(args.weights);
+    for (std::size_t r = 0; r < args.rows; ++r, key += args.row_bytes / sizeof(T)) {
+      double sum = 0;
+      for (std::size_t d = 0; d < args.cols; ++d) {
+        sum += static_cast<double>(q[d]) * static_cast<double>(to_float(key[d]));
+      }
+      args.out[t * args.out_stride + r] = static_cast<float>(sum);
+    }
   }
 }
 
-// Sums in float: the order of the positions, which may come in two runs, must not depend on where one run ends.
+// Sums in float, one position after the other: what was summed may be a part of a longer row.
 template <typename T>
-void accumulate(const float* p, AttentionRun values, std::size_t head_dim, float* acc) {
-  const auto* value = static_cast<const T*>(values.data);
-  for (std::size_t i = 0; i < values.positions; ++i, value += head_dim) {
-    for (std::size_t d = 0; d < head_dim; ++d) acc[d] += p[i] * to_float(value[d]);
+void accumulate(const AccumulateArgs& args) {
+  for (std::size_t q = 0; q < args.queries; ++q) {
+    const auto* value = static_cast<const T*>(args.values);
+    float* acc = args.acc + q * args.head_dim;
+    for (std::size_t i = 0; i < args.positions; ++i, value += args.head_dim) {
+      const float weight = args.weights[q * args.stride + i];
+      for (std::size_t d = 0; d < args.head_dim; ++d) acc[d] += weight * to_float(value[d]);
+    }
   }
 }
 
-void store_f32(const float* x, void* row, std::size_t n) { std::memcpy(row, x, n * sizeof(float)); }
+void store_f32(const float* x, std::size_t n, void* row, float*) { std::memcpy(row, x, n * sizeof(float)); }
 
-void store_f16(const float* x, void* row, std::size_t n) {
+void store_f16(const float* x, std::size_t n, void* row, float*) {
   std::transform(x, x + n, static_cast<std::uint16_t*>(row), float_to_half);
+}
+
+void store_int8(const float* x, std::size_t n, void* row, float* scale) {
+  auto* out = static_cast<std::int8_t*>(row);
+  float max = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < n; ++i) {
+    max = std::max(max, std::fabs(x[i]));
+    finite = finite && std::isfinite(x[i]);
+  }
+  *scale = max / 127.0F;
+  if (finite && *scale >= FLT_MIN) {
+    for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::int8_t>(std::nearbyint(x[i] / *scale));
+    return;
+  }
+  *scale = finite ? 0.0F : std::numeric_limits<float>::quiet_NaN();
+  std::fill_n(out, n, std::int8_t{0});
 }
 
 // elementwise
@@ -243,16 +270,17 @@ void rope(float* x, const float* cos, const float* sin, std::size_t n) {
   }
 }
 
-void softmax(float* x, std::size_t n) {
-  float max = -std::numeric_limits<float>::infinity();
-  for (std::size_t i = 0; i < n; ++i) max = std::max(max, x[i]);  // skips NaN, which reaches every output by the sum
-  double sum = 0;
+float softmax_piece(float* x, std::size_t n, float* max, float* sum) {
+  const float before = *max;
+  for (std::size_t i = 0; i < n; ++i) *max = std::max(*max, x[i]);  // skips NaN, which reaches the sum
+  double piece = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    x[i] = std::exp(x[i] - max);
-    sum += static_cast<double>(x[i]);
+    x[i] = std::exp(x[i] - *max);
+    piece += static_cast<double>(x[i]);
   }
-  const auto scale = static_cast<float>(1.0 / sum);
-  for (std::size_t i = 0; i < n; ++i) x[i] *= scale;
+  const float factor = std::exp(before - *max);
+  *sum = *sum * factor + static_cast<float>(piece);
+  return factor;
 }
 
 void gelu_mul(float* gate, const float* up, std::size_t n) {
@@ -332,11 +360,12 @@ constexpr Kernels make_table() {
   k.peak = {peak<std::int8_t, std::uint32_t>, peak<std::int8_t, std::uint32_t>, peak<float, float>};
   k.cache_f16 = {scores<std::uint16_t>, accumulate<std::uint16_t>, store_f16};
   k.cache_f32 = {scores<float>, accumulate<float>, store_f32};
+  k.cache_int8 = {scores<std::int8_t>, accumulate<std::int8_t>, store_int8};
   k.quantize_activations = quantize_activations;
   k.mean_square = mean_square;
   k.rms_norm = rms_norm;
   k.rope = rope;
-  k.softmax = softmax;
+  k.softmax_piece = softmax_piece;
   k.gelu_mul = gelu_mul;
   k.gaussian_topk = gaussian_topk;
   k.axpy = axpy;

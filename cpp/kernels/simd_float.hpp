@@ -129,27 +129,34 @@ void rope(float* x, const float* cos, const float* sin, std::size_t n) {
 }
 
 template <typename V>
-void softmax(float* x, std::size_t n) {
+float softmax_piece(float* x, std::size_t n, float* max, float* sum) {
   using Float = typename V::Float;
   float lanes[V::width];
-  V::store(lanes, V::set(-std::numeric_limits<float>::infinity()));
+  Float vector_max = V::set(*max);
   std::size_t i = 0;
-  Float vector_max = V::load(lanes);
   for (; i + V::width <= n; i += V::width) vector_max = V::max(vector_max, V::load(x + i));
   V::store(lanes, vector_max);
-  float max = lanes[0];
-  for (const float lane : lanes) max = lane > max ? lane : max;
-  for (; i < n; ++i) max = x[i] > max ? x[i] : max;  // may miss a NaN, which reaches every output by the sum
+  float largest = lanes[0];
+  for (const float lane : lanes) largest = lane > largest ? lane : largest;
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;  // may miss a NaN, which reaches the sum
 
-  const Float shift = V::set(max);
-  map<V>([shift](Float v) { return exp<V>(V::sub(v, shift)); }, n, x);
-  typename V::Wide wide = V::wide_zero();
-  const Float one = V::set(1.0F);
-  for (i = 0; i + V::width <= n; i += V::width) wide = V::wide_fma(V::load(x + i), one, wide);
-  double sum = V::wide_sum(wide);
-  for (; i < n; ++i) sum += static_cast<double>(x[i]);
-  const Float scale = V::set(static_cast<float>(1.0 / sum));
-  map<V>([scale](Float v) { return V::mul(v, scale); }, n, x);
+  const Float shift = V::set(largest);
+  const auto weight = [shift](Float v) { return exp<V>(V::sub(v, shift)); };
+  Float sums = V::set(0.0F);
+  for (i = 0; i + V::width <= n; i += V::width) {
+    const Float weights = weight(V::load(x + i));
+    V::store(x + i, weights);
+    sums = V::add(sums, weights);
+  }
+  float piece = V::sum(sums);
+  if (const std::size_t rest = n - i; rest > 0) {
+    store_part<V>(x + i, weight(load_part<V>(x + i, rest)), rest);
+    for (; i < n; ++i) piece += x[i];
+  }
+  V::store(lanes, weight(V::set(*max)));
+  *max = largest;
+  *sum = *sum * lanes[0] + piece;
+  return lanes[0];
 }
 
 // As x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): 1 + tanh(u) without its cancellation for negative u.
@@ -260,7 +267,7 @@ void quantize_activations(const float* x, ActivationBlock* out, std::size_t n) {
   }
 }
 
-// How a stored 16-bit or 32-bit number becomes a float.
+// How a stored number becomes a float.
 template <typename V>
 struct F32 {
   using Stored = float;
@@ -275,6 +282,12 @@ template <typename V>
 struct BF16 {
   using Stored = std::uint16_t;
   static typename V::Float load(const Stored* p) { return V::load_bf16(p); }
+};
+
+template <typename V>
+struct Int8 {
+  using Stored = std::int8_t;
+  static typename V::Float load(const Stored* p) { return V::load_int8(p); }
 };
 
 template <typename V, typename Format>
@@ -326,9 +339,14 @@ void matmul_float(const MatmulArgs& args) {
   for (std::size_t r = 0; r < args.rows;) {
     const std::size_t rows = args.rows - r >= 2 && args.row_ids == nullptr ? 2 : 1;
     for (std::size_t t = 0; t < args.tokens;) {
-      const std::size_t tokens = args.tokens - t >= 4 ? 4 : 1;
-      const auto tile = rows == 2 ? (tokens == 4 ? dot_tile<V, Format, 2, 4> : dot_tile<V, Format, 2, 1>)
-                                  : (tokens == 4 ? dot_tile<V, Format, 1, 4> : dot_tile<V, Format, 1, 1>);
+      const std::size_t left = args.tokens - t;
+      const std::size_t tokens = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+      const auto tile = rows == 2 ? (tokens == 4   ? dot_tile<V, Format, 2, 4>
+                                     : tokens == 2 ? dot_tile<V, Format, 2, 2>
+                                                   : dot_tile<V, Format, 2, 1>)
+                                  : (tokens == 4   ? dot_tile<V, Format, 1, 4>
+                                     : tokens == 2 ? dot_tile<V, Format, 1, 2>
+                                                   : dot_tile<V, Format, 1, 1>);
       tile(w + args.row(r) * row, row, x + t * cols, cols, args.out + t * args.out_stride + r, args.out_stride);
       t += tokens;
     }
@@ -336,52 +354,67 @@ void matmul_float(const MatmulArgs& args) {
   }
 }
 
-template <typename V, typename Format>
-void scores(const float* q, AttentionRun keys, std::size_t head_dim, float* out) {
-  const auto* key = static_cast<const typename Format::Stored*>(keys.data);
-  for (std::size_t i = 0; i < keys.positions;) {
-    const std::size_t rows = keys.positions - i >= 4 ? 4 : 1;
-    const auto tile = rows == 4 ? dot_tile<V, Format, 4, 1> : dot_tile<V, Format, 1, 1>;
-    tile(key + i * head_dim, head_dim, q, head_dim, out + i, 0);
-    i += rows;
+// acc[q][0 .. N vectors) += sum_i weights[q][i] * row i, for Q queries that share each load of a row; one position
+// after the other: the same bits however the positions and the queries are grouped.
+template <typename V, typename Format, int Q, int N>
+void accumulate_tile(const AccumulateArgs& args, std::size_t query, std::size_t column) {
+  const float* weights = args.weights + query * args.stride;
+  const auto* value = static_cast<const typename Format::Stored*>(args.values) + column;
+  float* acc = args.acc + query * args.head_dim + column;
+  typename V::Float sums[Q][N];
+  for (int q = 0; q < Q; ++q) {
+    for (int j = 0; j < N; ++j) sums[q][j] = V::load(acc + q * args.head_dim + j * V::width);
   }
-}
-
-// acc[0 .. N vectors) += sum_i p[i] * row i, one position after the other: the same bits wherever a run is split.
-template <typename V, typename Format, int N>
-void accumulate_vectors(const float* p, const typename Format::Stored* value, std::size_t positions,
-                        std::size_t head_dim, float* acc) {
-  typename V::Float sums[N];
-  for (int j = 0; j < N; ++j) sums[j] = V::load(acc + j * V::width);
-  for (std::size_t i = 0; i < positions; ++i, value += head_dim) {
-    const typename V::Float weight = V::set(p[i]);
-    for (int j = 0; j < N; ++j) sums[j] = V::fma(weight, Format::load(value + j * V::width), sums[j]);
-  }
-  for (int j = 0; j < N; ++j) V::store(acc + j * V::width, sums[j]);
-}
-
-template <typename V, typename Format>
-void accumulate(const float* p, AttentionRun values, std::size_t head_dim, float* acc) {
-  const auto* value = static_cast<const typename Format::Stored*>(values.data);
-  constexpr int wide = 8;
-  std::size_t d = 0;
-  for (; d + wide * V::width <= head_dim; d += wide * V::width) {
-    accumulate_vectors<V, Format, wide>(p, value + d, values.positions, head_dim, acc + d);
-  }
-  for (; d + V::width <= head_dim; d += V::width) {
-    accumulate_vectors<V, Format, 1>(p, value + d, values.positions, head_dim, acc + d);
-  }
-  if (const std::size_t rest = head_dim - d; rest > 0) {
-    typename V::Float sum = load_part<V>(acc + d, rest);
-    for (std::size_t i = 0; i < values.positions; ++i) {
-      sum = V::fma(V::set(p[i]), load_stored_part<V, Format>(value + i * head_dim + d, rest), sum);
+  for (std::size_t i = 0; i < args.positions; ++i, value += args.head_dim) {
+    typename V::Float values[N];
+    for (int j = 0; j < N; ++j) values[j] = Format::load(value + j * V::width);
+    for (int q = 0; q < Q; ++q) {
+      const typename V::Float weight = V::set(weights[q * args.stride + i]);
+      for (int j = 0; j < N; ++j) sums[q][j] = V::fma(weight, values[j], sums[q][j]);
     }
-    store_part<V>(acc + d, sum, rest);
   }
+  for (int q = 0; q < Q; ++q) {
+    for (int j = 0; j < N; ++j) V::store(acc + q * args.head_dim + j * V::width, sums[q][j]);
+  }
+}
+
+// The columns behind the last whole vector.
+template <typename V, typename Format>
+void accumulate_rest(const AccumulateArgs& args, std::size_t query, std::size_t column) {
+  const auto* value = static_cast<const typename Format::Stored*>(args.values) + column;
+  float* acc = args.acc + query * args.head_dim + column;
+  const std::size_t rest = args.head_dim - column;
+  typename V::Float sum = load_part<V>(acc, rest);
+  for (std::size_t i = 0; i < args.positions; ++i, value += args.head_dim) {
+    const typename V::Float weight = V::set(args.weights[query * args.stride + i]);
+    sum = V::fma(weight, load_stored_part<V, Format>(value, rest), sum);
+  }
+  store_part<V>(acc, sum, rest);
+}
+
+template <typename V, typename Format, int Q>
+void accumulate_queries(const AccumulateArgs& args, std::size_t query) {
+  constexpr int wide = 8 / Q;  // vectors at a time: eight sums hide the latency of one
+  std::size_t d = 0;
+  for (; d + wide * V::width <= args.head_dim; d += wide * V::width) {
+    accumulate_tile<V, Format, Q, wide>(args, query, d);
+  }
+  for (; d + V::width <= args.head_dim; d += V::width) accumulate_tile<V, Format, Q, 1>(args, query, d);
+  if (d < args.head_dim) {
+    for (std::size_t q = query; q < query + Q; ++q) accumulate_rest<V, Format>(args, q, d);
+  }
+}
+
+template <typename V, typename Format>
+void accumulate(const AccumulateArgs& args) {
+  std::size_t q = 0;
+  for (; q + 4 <= args.queries; q += 4) accumulate_queries<V, Format, 4>(args, q);
+  for (; q + 2 <= args.queries; q += 2) accumulate_queries<V, Format, 2>(args, q);
+  if (q < args.queries) accumulate_queries<V, Format, 1>(args, q);
 }
 
 template <typename V>
-void store_f16(const float* x, void* row, std::size_t n) {
+void store_f16(const float* x, std::size_t n, void* row, float*) {
   auto* out = static_cast<std::uint16_t*>(row);
   std::size_t i = 0;
   for (; i + V::width <= n; i += V::width) V::store_f16(out + i, V::load(x + i));

@@ -83,35 +83,4 @@ void Compute::linear_rows(const Matrix& weights, WantedRows wanted, const float*
   });
 }
 
-void Compute::attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
-                        std::size_t head_dim, const float* q, float* out) {
-  std::size_t longest = 0;
-  for (const Query& query : queries) longest = std::max(longest, query.last - query.first);
-  scores_.resize(static_cast<std::size_t>(threads()));
-  for (auto& scores : scores_) scores.resize(std::max(scores.size(), longest));
-
-  const std::size_t group = heads / kv_heads;
-  pool_.parallel_for(queries.size() * heads, 1, [&](std::size_t begin, std::size_t end, int thread) {
-    float* scores = scores_[static_cast<std::size_t>(thread)].data();
-    for (std::size_t i = begin; i < end; ++i) {
-      const Query& query = queries[i / heads];
-      const std::size_t head = i % heads;
-      const std::size_t positions = query.last - query.first;
-      const kernels::CacheKernels& cache =
-          query.cache->type() == CacheType::f16 ? kernels_.cache_f16 : kernels_.cache_f32;
-      const KvCache::Runs runs = query.cache->runs(kv_layer, head / group, query.first, query.last);
-      const std::size_t split = runs.keys[0].positions;
-
-      const float* q_row = q + i * head_dim;
-      cache.scores(q_row, runs.keys[0], head_dim, scores);
-      if (split < positions) cache.scores(q_row, runs.keys[1], head_dim, scores + split);
-      kernels_.softmax(scores, positions);
-      float* out_row = out + i * head_dim;
-      std::fill_n(out_row, head_dim, 0.0F);
-      cache.accumulate(scores, runs.values[0], head_dim, out_row);
-      if (split < positions) cache.accumulate(scores + split, runs.values[1], head_dim, out_row);
-    }
-  });
-}
-
 }  // namespace gemlet

@@ -45,7 +45,7 @@ class Compute {
     });
   }
 
-  /// One query position of one sequence: it attends to positions [first, last) of `cache`.
+  /// One query position of one sequence: it attends to positions [first, last) of `cache`, at least one.
   struct Query {
     const KvCache* cache;
     std::size_t first;
@@ -62,7 +62,7 @@ class Compute {
   const kernels::Kernels& kernels_;
   ThreadPool& pool_;
   std::vector<kernels::ActivationBlock> quantized_;
-  std::vector<std::vector<float>> scores_;  // one a thread
+  std::vector<float> attention_;
 };
 
 }  // namespace gemlet

@@ -142,16 +142,13 @@ void Gemma3n::attention(std::size_t index, const LayerWeights& w, State& s) cons
       k.rope(q, cos, sin, dim);
     }
     if (layer.owns_kv) {
-      const kernels::CacheKernels& cache = row.cache->type() == CacheType::f16 ? k.cache_f16 : k.cache_f32;
       for (std::size_t h = 0; h < kv_heads; ++h) {
         float* key = s.k.data() + (t * kv_heads + h) * dim;
         float* value = s.v.data() + (t * kv_heads + h) * dim;
         k.rms_norm(key, w.k_norm.data(), config_.rms_norm_eps, key, dim);
         k.rope(key, cos, sin, dim);
         k.rms_norm(value, nullptr, config_.rms_norm_eps, value, dim);
-        const KvCache::Slot slot = row.cache->slot(layer.index, row.position, h);
-        cache.store(key, slot.key, dim);
-        cache.store(value, slot.value, dim);
+        row.cache->store(k, layer.index, row.position, h, key, value);
       }
     }
     const std::size_t end = row.position + 1;

@@ -1,75 +1,143 @@
 #include "model/kv_cache.hpp"
 
 #include <cstring>
+#include <new>
+#include <string>
 
 namespace gemlet {
+namespace {
+
+std::size_t element_bytes(CacheType type) { return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1; }
+
+std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+}  // namespace
 
 KvCache::KvCache(const Gemma3nConfig& config, CacheType type, std::size_t context, std::size_t chunk)
     : type_(type),
       context_(context),
-      kv_heads_(config.num_key_value_heads),
-      row_bytes_(config.head_dim * (type == CacheType::f16 ? 2 : 4)),
+      row_bytes_(config.head_dim * element_bytes(type)),
+      half_head_bytes_(page_positions * (row_bytes_ + (type == CacheType::int8 ? sizeof(float) : 0))),
+      page_bytes_(2 * config.num_key_value_heads * half_head_bytes_),
       layers_(config.file_layers) {
   for (const LayerConfig& owner : config.layers) {
     if (!owner.owns_kv) continue;
     Layer& layer = layers_[owner.index];
     layer.window = owner.sliding ? config.sliding_window : 0;
-    layer.slots = layer.window == 0 ? context : std::min(context, layer.window + chunk);
-    layer.keys = Buffer(kv_heads_ * layer.slots * row_bytes_);
-    layer.values = Buffer(kv_heads_ * layer.slots * row_bytes_);
+    const std::size_t pages = round_up(context, page_positions) / page_positions;
+    // So many consecutive positions touch at most this many pages: no two of them that are in use fall together.
+    const std::size_t ring = (layer.window + chunk + page_positions - 2) / page_positions + 1;
+    layer.pages.resize(layer.window == 0 ? pages : std::min(pages, ring));
   }
 }
 
-std::size_t KvCache::first_kept(std::size_t layer) const {
-  const std::size_t window = layers_[layer].window;
-  // The next query, at position length(), sees the window - 1 positions before it.
-  return window == 0 || length_ < window ? 0 : length_ - (window - 1);
+KvCache KvCache::fork() {
+  for (Layer& layer : layers_) {
+    for (Page& page : layer.pages) page.shared = true;
+  }
+  return *this;
+}
+
+std::size_t KvCache::first_seen(const Layer& layer, std::size_t length) {
+  // The next query, at position `length`, sees the window - 1 positions before it.
+  return layer.window == 0 || length < layer.window ? 0 : length - (layer.window - 1);
+}
+
+void KvCache::make_writable(Page& page) const {
+  if (page.data != nullptr && !page.shared) return;
+  constexpr std::align_val_t cache_line{64};
+  auto* memory = static_cast<std::byte*>(operator new(page_bytes_, cache_line, std::nothrow));
+  if (memory == nullptr) {
+    throw Error(Error::Kind::memory, "cannot allocate " + std::to_string(page_bytes_) + " bytes of keys and values");
+  }
+  std::shared_ptr<std::byte> data(memory, [](std::byte* p) { operator delete(p, cache_line); });
+  if (page.data != nullptr) {
+    std::memcpy(memory, page.data.get(), page_bytes_);
+  } else {
+    std::memset(memory, 0, page_bytes_);  // a saved page has no stray bytes of this process in it
+  }
+  page = {std::move(data), false};
+}
+
+void KvCache::prepare(std::size_t count) {
+  for (Layer& layer : layers_) {
+    if (layer.pages.empty()) continue;
+    for (std::size_t p = length_ / page_positions; p * page_positions < length_ + count; ++p) {
+      make_writable(layer.pages[p % layer.pages.size()]);
+    }
+  }
+  stored_ = std::max(stored_, length_ + count);
 }
 
 bool KvCache::rewind(std::size_t length) {
   if (length == 0) {
     length_ = stored_ = 0;
+    for (Layer& layer : layers_) layer.oldest = 0;
     return true;
   }
   for (const Layer& layer : layers_) {
-    if (layer.window == 0 || stored_ <= layer.slots) continue;
-    const std::size_t oldest = stored_ - layer.slots;
-    const std::size_t needed = length < layer.window ? 0 : length - (layer.window - 1);
-    if (needed < oldest) return false;
+    if (layer.window == 0) continue;
+    const std::size_t oldest = stored_ < layer.slots() ? 0 : stored_ - layer.slots();
+    if (first_seen(layer, length) < std::max(layer.oldest, oldest)) return false;
   }
   length_ = length;
   return true;
 }
 
-KvCache::Slot KvCache::slot(std::size_t layer, std::size_t position, std::size_t kv_head) const {
-  const Layer& l = layers_[layer];
-  const std::size_t offset = (kv_head * l.slots + position % l.slots) * row_bytes_;
-  return {l.keys.as<std::byte>() + offset, l.values.as<std::byte>() + offset};
+KvCache::Place KvCache::place(std::size_t layer, std::size_t half_head, std::size_t position) const {
+  const std::size_t row = position % page_positions;
+  std::byte* begin = layers_[layer].page(position / page_positions).data.get() + half_head * half_head_bytes_;
+  auto* scales = reinterpret_cast<float*>(begin + page_positions * row_bytes_);
+  return {begin + row * row_bytes_, type_ == CacheType::int8 ? scales + row : nullptr};
 }
 
-KvCache::Runs KvCache::runs(std::size_t layer, std::size_t kv_head, std::size_t first, std::size_t last) const {
-  const std::size_t slots = layers_[layer].slots;
-  const std::size_t before_wrap = std::min(last - first, slots - first % slots);
-  const Slot begin = slot(layer, first, kv_head);
-  const Slot wrapped = slot(layer, first + before_wrap, kv_head);
-  const std::size_t after_wrap = last - first - before_wrap;
-  return {{{{begin.key, before_wrap}, {wrapped.key, after_wrap}}},
-          {{{begin.value, before_wrap}, {wrapped.value, after_wrap}}}};
+KvCache::Rows KvCache::rows(std::size_t layer, std::size_t kv_head, std::size_t position) const {
+  const Place keys = place(layer, 2 * kv_head, position);
+  const Place values = place(layer, 2 * kv_head + 1, position);
+  return {{keys.row, keys.scale}, {values.row, values.scale}};
 }
 
-void KvCache::copy_from(const KvCache& other) {
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (!owns(i)) continue;
-    for (std::size_t position = other.first_kept(i); position < other.length_; ++position) {
-      for (std::size_t head = 0; head < kv_heads_; ++head) {
-        const Slot from = other.slot(i, position, head);
-        const Slot to = slot(i, position, head);
-        std::memcpy(to.key, from.key, row_bytes_);
-        std::memcpy(to.value, from.value, row_bytes_);
-      }
+void KvCache::store(const kernels::Kernels& table, std::size_t layer, std::size_t position, std::size_t kv_head,
+                    const float* key, const float* value) const {
+  const std::size_t head_dim = row_bytes_ / element_bytes(type_);
+  const auto put = [&](const float* x, const Place& to) { kernels(table).store(x, head_dim, to.row, to.scale); };
+  put(key, place(layer, 2 * kv_head, position));
+  put(value, place(layer, 2 * kv_head + 1, position));
+}
+
+const kernels::CacheKernels& KvCache::kernels(const kernels::Kernels& table) const {
+  switch (type_) {
+    case CacheType::f32:
+      return table.cache_f32;
+    case CacheType::int8:
+      return table.cache_int8;
+    case CacheType::f16:
+      break;
+  }
+  return table.cache_f16;
+}
+
+std::size_t KvCache::page_count(std::size_t length) const {
+  std::size_t count = 0;
+  for (const Layer& layer : layers_) {
+    if (layer.pages.empty()) continue;
+    count += round_up(length, page_positions) / page_positions - first_seen(layer, length) / page_positions;
+  }
+  return count;
+}
+
+void KvCache::adopt(std::size_t length, std::shared_ptr<const std::byte> pages) {
+  length_ = stored_ = length;
+  const std::byte* next = pages.get();
+  for (Layer& layer : layers_) {
+    if (layer.pages.empty()) continue;
+    layer.oldest = first_kept(layer);
+    for (std::size_t p = layer.oldest / page_positions; p * page_positions < length; ++p, next += page_bytes_) {
+      // A shared page is only read.
+      const auto data = std::const_pointer_cast<std::byte>(std::shared_ptr<const std::byte>(pages, next));
+      layer.pages[p % layer.pages.size()] = {data, true};
     }
   }
-  assume_length(other.length_);
 }
 
 }  // namespace gemlet

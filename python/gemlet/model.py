@@ -198,7 +198,7 @@ def load(
     *,
     threads: int | None = None,
     context: int | None = None,
-    cache: Literal["f16", "f32"] = "f16",
+    cache: Literal["f16", "f32", "int8"] = "f16",
     chunk: int | None = None,
     slice: SliceLike | None = None,
     isa: str | None = None,
@@ -209,7 +209,7 @@ def load(
         path: the file; it is mapped, not read, and has to stay as it is while the model is in use.
         threads: one for each physical core by default.
         context: tokens that a session holds; by default the smaller of 8192 and what the model was trained for.
-        cache: type of the keys and values; "f32" is for tests.
+        cache: type of the keys and values; "int8" takes half the memory of "f16", "f32" is for tests.
         chunk: prompt tokens computed at a time, 256 by default: more is faster and takes more memory.
         slice: the part of a MatFormer model to use: 0.5 for the first half of every feed-forward layer, "e2b" for the
             E2B inside an E4B file, or a Slice. The weights stay mapped as they are; less of them is read.

@@ -67,6 +67,7 @@ static void test_defaults(void) {
   const gemlet_sampling sampling = gemlet_default_sampling();
   CHECK(strchr(gemlet_version(), '.') != NULL);
   CHECK(options.threads == 0 && options.context == 0 && options.chunk == 256 && options.slice == NULL);
+  CHECK(options.cache == NULL);
   CHECK(sampling.temperature == 1.0F && sampling.top_k == 64 && sampling.top_p == 0.95F);
 }
 
@@ -83,6 +84,12 @@ static void test_load_errors(const char* path) {
   options.threads = -1;
   CHECK_REFUSED(gemlet_engine_load(path, &options, &engine, &error), GEMLET_ARGUMENT, "threads");
   CHECK(engine == NULL);
+  options.threads = 1;
+  options.cache = "int7";
+  CHECK_REFUSED(gemlet_engine_load(path, &options, &engine, &error), GEMLET_ARGUMENT, "int7");
+  options.cache = "int8";
+  CHECK(gemlet_engine_load(path, &options, &engine, &error) == GEMLET_OK);
+  gemlet_engine_free(engine);
 }
 
 /* A message longer than the buffer is cut, and ends before a UTF-8 character rather than inside it. */

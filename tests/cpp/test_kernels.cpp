@@ -175,34 +175,66 @@ TEST("rope") {
   });
 }
 
-TEST("softmax") {
+TEST("softmax_piece") {
   for_each_length(5, [](const Kernels& k, std::size_t n, Random& random) {
-    const auto run = [](const Kernels& t, auto& x) { t.softmax(x.data(), x.size()); };
-    // x - max has a rounding error of up to |x| ulp / 2, the same in both; e^x within 2 ulp, and one more for the
-    // scale.
-    auto x = normals(random, n);
-    check_in_place("softmax", x, k, run, 6 * ulp, 1e-44F);
-    for (float& v : x) v *= 30;
-    check_in_place("softmax", x, k, run, 6 * ulp, 1e-44F);
-    for (float& v : x) v = v * 1e30F;
-    check_in_place("softmax", x, k, run, 6 * ulp, 1e-44F);
-    k.softmax(x.data(), n);
-    CHECK(std::count(x.begin(), x.end(), 1.0F) == 1);
+    // Pieces of different magnitudes, so that the maximum stays, grows, and grows by far.
+    for (const float magnitude : {1.0F, 30.0F, 1e30F}) {
+      float max = -infinity, oracle_max = -infinity;
+      float sum = 0, oracle_sum = 0;
+      for (int piece = 0; piece < 3; ++piece) {
+        auto x = normals(random, n);
+        for (float& v : x) v *= magnitude;
+        auto expected = x;
+        const float factor = k.softmax_piece(x.data(), n, &max, &sum);
+        const float oracle_factor = scalar().softmax_piece(expected.data(), n, &oracle_max, &oracle_sum);
+        // x - max is the same in both; e^x within 2 ulp; the sum has roundings of its own.
+        CHECK(same_bits(max, oracle_max) && (piece > 0 || factor == 0));
+        check_close(name_of(k, "softmax_piece", n), x, expected, 4 * ulp, 1e-44F);
+        check_close(name_of(k, "softmax_piece's sums", n), {factor, sum}, {oracle_factor, oracle_sum}, 20 * ulp,
+                    1e-44F);
+      }
+    }
   });
 }
 
-TEST("softmax: NaN and infinity reach the whole row") {
+TEST("softmax_piece: pieces together are the softmax of the row") {
   for_each_length(6, [](const Kernels& k, std::size_t n, Random& random) {
+    auto x = normals(random, n);
+    for (float& v : x) v *= 5;
+    const std::size_t split = random.below(n);
+    float max = -infinity;
+    float sum = 0;
+    float weighted = 0;  // of the positions' numbers
+    const auto row = x;
+    for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, split}, {split, n}}) {
+      if (begin == end) continue;
+      weighted *= k.softmax_piece(x.data() + begin, end - begin, &max, &sum);
+      for (std::size_t i = begin; i < end; ++i) weighted += x[i] * static_cast<float>(i);
+    }
+    double expected_sum = 0;
+    double expected = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double weight = std::exp(static_cast<double>(row[i] - *std::max_element(row.begin(), row.end())));
+      expected_sum += weight;
+      expected += weight * static_cast<double>(i);
+    }
+    CHECK(close(weighted / sum, static_cast<float>(expected / expected_sum), 100 * ulp, 0));
+  });
+}
+
+TEST("softmax_piece: NaN and infinity reach the sum, and a later piece does not hide them") {
+  for_each_length(7, [](const Kernels& k, std::size_t n, Random& random) {
     for (const float bad : {not_a_number, infinity}) {
       auto x = normals(random, n);
       x[random.below(n)] = bad;
-      k.softmax(x.data(), n);
-      for (const float v : x) CHECK(std::isnan(v));
+      float max = -infinity;
+      float sum = 0;
+      k.softmax_piece(x.data(), n, &max, &sum);
+      CHECK(std::isnan(sum));
+      x = normals(random, n);
+      k.softmax_piece(x.data(), n, &max, &sum);
+      CHECK(std::isnan(sum));
     }
-    std::vector<float> masked(n, -infinity);
-    masked[n / 2] = 3;
-    k.softmax(masked.data(), n);
-    for (std::size_t i = 0; i < n; ++i) CHECK(masked[i] == (i == n / 2 ? 1.0F : 0.0F));
   });
 }
 
@@ -330,48 +362,102 @@ TEST("cache: float to half rounds as the scalar code does, for every exponent") 
     std::vector<float> x(9973);
     for (float& v : x) v = std::bit_cast<float>(random.bits());
     std::vector<std::uint16_t> row(x.size());
-    k.cache_f16.store(x.data(), row.data(), x.size());
+    k.cache_f16.store(x.data(), x.size(), row.data(), nullptr);
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(row[i] == float_to_half(x[i]));
   });
 }
 
-TEST("cache: scores, accumulate and store") {
-  for_each_length(13, [](const Kernels& k, std::size_t head_dim, Random& random) {
-    for (const bool f16 : {true, false}) {
-      const CacheKernels& cache = f16 ? k.cache_f16 : k.cache_f32;
-      const CacheKernels& oracle = f16 ? scalar().cache_f16 : scalar().cache_f32;
-      const std::size_t bytes = f16 ? 2 : 4;
-      const std::size_t positions = 1 + random.below(19);
-      const auto values = normals(random, positions * head_dim);
-      std::vector<std::uint8_t> rows(values.size() * bytes);
-      for (std::size_t i = 0; i < positions; ++i) {
-        cache.store(values.data() + i * head_dim, rows.data() + i * head_dim * bytes, head_dim);
+TEST("cache: int8 rows are within half a step, and show numbers that are none") {
+  for_each_length(14, [](const Kernels& k, std::size_t n, Random& random) {
+    for (auto x : {normals(random, n), mixed(random, n), std::vector<float>(n, 0.0F), std::vector<float>(n, 1e-38F)}) {
+      std::vector<std::int8_t> row(n), expected(n);
+      float scale = -1, expected_scale = -1;
+      k.cache_int8.store(x.data(), n, row.data(), &scale);
+      scalar().cache_int8.store(x.data(), n, expected.data(), &expected_scale);
+      CHECK(row == expected && same_bits(scale, expected_scale));
+      const float largest = std::fabs(
+          *std::max_element(x.begin(), x.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+      CHECK(scale == (largest / 127 >= std::numeric_limits<float>::min() ? largest / 127 : 0));
+      for (std::size_t i = 0; i < n && scale > 0; ++i) {
+        CHECK(std::fabs(static_cast<float>(row[i]) * scale - x[i]) <= 0.50001F * scale);
       }
-      const auto q = normals(random, head_dim);
-      std::vector<float> actual(positions);
-      std::vector<float> expected(positions);
-      cache.scores(q.data(), {rows.data(), positions}, head_dim, actual.data());
-      oracle.scores(q.data(), {rows.data(), positions}, head_dim, expected.data());
+      for (const float bad : {not_a_number, -infinity}) {
+        x[random.below(n)] = bad;
+        k.cache_int8.store(x.data(), n, row.data(), &scale);
+        CHECK(std::isnan(scale));
+      }
+    }
+  });
+}
+
+TEST("cache: scores, accumulate and store") {
+  struct Cache {
+    CacheKernels Kernels::* kernels;
+    std::size_t bytes;
+  };
+  for_each_length(13, [](const Kernels& k, std::size_t head_dim, Random& random) {
+    for (const Cache& type : {Cache{&Kernels::cache_f32, 4}, {&Kernels::cache_f16, 2}, {&Kernels::cache_int8, 1}}) {
+      const CacheKernels& cache = k.*type.kernels;
+      const CacheKernels& oracle = scalar().*type.kernels;
+      const std::size_t row_bytes = head_dim * type.bytes;
+      const std::size_t positions = 1 + random.below(19);
+      const std::size_t queries = 1 + random.below(9);
+      const auto values = normals(random, positions * head_dim);
+      std::vector<std::uint8_t> rows(positions * row_bytes);
+      std::vector<float> scales(positions, 1.0F);
+      for (std::size_t i = 0; i < positions; ++i) {
+        cache.store(values.data() + i * head_dim, head_dim, rows.data() + i * row_bytes, &scales[i]);
+      }
+      const auto q = normals(random, queries * head_dim);
+      const std::size_t stride = positions + random.below(5);
+      const auto score = [&](const CacheKernels& kernels, std::size_t query, std::size_t count, std::size_t position,
+                             std::size_t end, std::vector<float>& out) {
+        kernels.scores({.weights = rows.data() + position * row_bytes,
+                        .activations = q.data() + query * head_dim,
+                        .out = out.data() + query * stride + position,
+                        .row_bytes = row_bytes,
+                        .rows = end - position,
+                        .cols = head_dim,
+                        .tokens = count,
+                        .out_stride = stride});
+      };
+      std::vector<float> actual(queries * stride);
+      std::vector<float> expected(queries * stride);
+      score(cache, 0, queries, 0, positions, actual);
+      score(oracle, 0, queries, 0, positions, expected);
       // Sums of up to 130 products of magnitude up to 9, in float: 2^-24 of each partial sum.
-      check_close(name_of(k, "scores", head_dim), actual, expected, 0, 1e-6F * static_cast<float>(head_dim));
+      const float largest = type.bytes == 1 ? 127 : 3;
+      check_close(name_of(k, "scores", head_dim), actual, expected, 0, 3e-7F * largest * static_cast<float>(head_dim));
 
-      const auto p = normals(random, positions);
-      std::vector<float> acc(head_dim, 0.5F);
-      std::vector<float> oracle_acc(head_dim, 0.5F);
-      cache.accumulate(p.data(), {rows.data(), positions}, head_dim, acc.data());
-      oracle.accumulate(p.data(), {rows.data(), positions}, head_dim, oracle_acc.data());
-      check_close(name_of(k, "accumulate", head_dim), acc, oracle_acc, 0, 1e-6F * static_cast<float>(positions));
+      const auto weights = normals(random, queries * stride);
+      const auto accumulate = [&](const CacheKernels& kernels, std::size_t query, std::size_t count,
+                                  std::size_t position, std::size_t end, std::vector<float>& acc) {
+        kernels.accumulate({.weights = weights.data() + query * stride + position,
+                            .stride = stride,
+                            .queries = count,
+                            .values = rows.data() + position * row_bytes,
+                            .positions = end - position,
+                            .head_dim = head_dim,
+                            .acc = acc.data() + query * head_dim});
+      };
+      std::vector<float> acc(queries * head_dim, 0.5F);
+      std::vector<float> oracle_acc(queries * head_dim, 0.5F);
+      accumulate(cache, 0, queries, 0, positions, acc);
+      accumulate(oracle, 0, queries, 0, positions, oracle_acc);
+      check_close(name_of(k, "accumulate", head_dim), acc, oracle_acc, 0,
+                  3e-7F * largest * static_cast<float>(positions));
 
-      // The same bits however the positions are split into runs.
+      // The same bits however the positions are split into runs and the queries into calls.
       const std::size_t split = random.below(positions + 1);
-      const std::uint8_t* rest = rows.data() + split * head_dim * bytes;
-      std::vector<float> parts(positions);
-      cache.scores(q.data(), {rows.data(), split}, head_dim, parts.data());
-      cache.scores(q.data(), {rest, positions - split}, head_dim, parts.data() + split);
+      std::vector<float> parts(queries * stride);
+      std::vector<float> acc_parts(queries * head_dim, 0.5F);
+      for (std::size_t query = 0; query < queries; ++query) {
+        score(cache, query, 1, 0, split, parts);
+        score(cache, query, 1, split, positions, parts);
+        accumulate(cache, query, 1, 0, split, acc_parts);
+        accumulate(cache, query, 1, split, positions, acc_parts);
+      }
       CHECK(same_bits(parts, actual));
-      std::vector<float> acc_parts(head_dim, 0.5F);
-      cache.accumulate(p.data(), {rows.data(), split}, head_dim, acc_parts.data());
-      cache.accumulate(p.data() + split, {rest, positions - split}, head_dim, acc_parts.data());
       CHECK(same_bits(acc_parts, acc));
     }
   });

@@ -37,8 +37,10 @@ std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::
   return Engine::load(path, options);
 }
 
-// Longer than five windows of 6, so that every ring wraps.
-std::vector<Token> prompt(std::size_t length = 33, Token salt = 0) {
+// Long enough that every ring of pages, two of 64 positions for a window of 6, wraps.
+constexpr int long_prompt = 205;
+
+std::vector<Token> prompt(std::size_t length = long_prompt, Token salt = 0) {
   std::vector<Token> tokens;
   for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<Token>((i * 37 + 11 * salt + 5) % 290));
   return tokens;
@@ -62,7 +64,7 @@ TEST("prefill, chunks of every size and single steps give the same bits") {
   const Floats expected = all_logits(engine(64), tokens);
   const auto [low, high] = std::minmax_element(expected.begin(), expected.end());
   CHECK(*high - *low > 1);  // equal bits would say nothing of a model that answers zeros
-  for (const int chunk : {1, 2, 3, 6, 7, 33}) check::that(all_logits(engine(chunk), tokens) == expected, "chunk");
+  for (const int chunk : {1, 2, 3, 6, 7, 70}) check::that(all_logits(engine(chunk), tokens) == expected, "chunk");
 
   Session stepped(engine());
   Floats rows;
@@ -107,7 +109,7 @@ TEST("a step of several sessions equals each alone") {
 TEST("a rewind, however far, is as if the tokens had never been") {
   const std::vector<Token> tokens = prompt();
   const std::vector<Token> other = prompt(4, 9);
-  for (int keep = 0; keep < 33; ++keep) {
+  for (int keep = 0; keep < long_prompt; keep += keep < 120 ? 17 : 1) {
     Session session(engine());
     session.prefill(tokens);
     session.rewind(keep);
@@ -152,6 +154,26 @@ TEST("a fork goes its own way") {
   CHECK(copy(replay.prefill(left)) == from_fork);
 }
 
+TEST("forks and restored sessions rewind as the session they come from") {
+  const std::filesystem::path path = directory().path() / "session";
+  const std::vector<Token> more = prompt(4, 9);
+  for (const std::size_t length : {20, long_prompt}) {
+    Session session(engine());
+    session.prefill(prompt(length));
+    session.save(path);
+    for (int back = 1; back < 20; back += 3) {
+      const auto keep = static_cast<int>(length) - back;
+      std::vector<Token> expected = prompt(static_cast<std::size_t>(keep));
+      expected.insert(expected.end(), more.begin(), more.end());
+      for (const bool saved : {false, true}) {
+        Session copied = saved ? Session::restore(engine(), path) : session.fork();
+        copied.rewind(keep);
+        CHECK(copy(copied.prefill(more)) == last_row(all_logits(engine(), expected)));
+      }
+    }
+  }
+}
+
 TEST("a saved session goes on where it was") {
   const std::filesystem::path path = directory().path() / "session";
   Session session(engine());
@@ -189,7 +211,7 @@ TEST("a saved session is refused when it is damaged, cut or of another model") {
   const auto other = Engine::load(model_path(2));
   const std::string message = check::throws<Error>([&] { (void)Session::restore(other, path); });
   CHECK(message.find("saved with model") != std::string::npos);
-  CHECK(check::throws<Error>([&] { (void)Session::restore(engine(), path, 20); }).find("33 tokens") !=
+  CHECK(check::throws<Error>([&] { (void)Session::restore(engine(), path, 20); }).find("205 tokens") !=
         std::string::npos);
 }
 
@@ -220,7 +242,7 @@ TEST("bad arguments are refused by name") {
   const std::vector<Token> negative = {-1};
   CHECK(check::throws<Error>([&] { session.advance_to(negative); }).find("-1") != std::string::npos);
   CHECK(check::throws<Error>([&] { session.rewind(1); }).find("rewind") != std::string::npos);
-  CHECK(check::throws<Error>([&] { (void)Session(engine(), 129); }).find("129") != std::string::npos);
+  CHECK(check::throws<Error>([&] { (void)Session(engine(), 513); }).find("513") != std::string::npos);
   CHECK(check::throws<Error>([&] { (void)Session(nullptr); }).find("engine") != std::string::npos);
   Session* twice[] = {&session, &session};
   const std::vector<Token> two = {1, 2};

@@ -23,7 +23,7 @@ struct Shape {
   std::vector<std::uint8_t> sliding = {1, 1, 0, 1, 0};  ///< one a layer
   std::uint64_t shared_layers = 2;
   std::uint64_t window = 6;
-  std::uint64_t context = 128;
+  std::uint64_t context = 512;
   std::uint64_t ple_missing_rows = 4;  ///< rows that the per-layer table is shorter than the vocabulary
 
   std::uint64_t layers() const { return sliding.size(); }

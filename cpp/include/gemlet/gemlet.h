@@ -43,6 +43,7 @@ typedef struct gemlet_engine_options {
   int32_t chunk;   /* 0: 256 */
   /* A part of the model, such as "e2b" or "0.5" (gemlet::Slice::parse in gemlet.hpp); NULL: the whole. */
   const char* slice;
+  const char* cache; /* type of the keys and values: "f16", "f32" or "int8"; NULL: "f16" */
 } gemlet_engine_options;
 
 typedef struct gemlet_sampling {

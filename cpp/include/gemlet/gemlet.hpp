@@ -21,7 +21,11 @@ namespace gemlet {
 
 using Token = std::int32_t;
 
-enum class CacheType { f16, f32 };
+/// How keys and values are kept. int8: a scale for each position and head; half the memory of f16.
+enum class CacheType { f16, f32, int8 };
+
+/// Of "f16", "f32" or "int8"; throws Error(argument) for another.
+CacheType parse_cache_type(std::string_view name);
 
 /// A part of a MatFormer model (arXiv:2310.07707) that is a smaller model: the first so many units of each feed-forward
 /// layer, without some of the layers. The default is the whole.

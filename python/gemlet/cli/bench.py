@@ -46,6 +46,7 @@ def bench(
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Times to measure.")] = 5,
     threads: common.Threads = None,
     slice: common.Slice = None,
+    cache: common.Cache = "f16",
     as_json: common.Json = False,
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
@@ -58,7 +59,7 @@ def bench(
     """
     if min(prompt, generate, depth) < 0 or prompt + generate == 0:
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
-    loaded = common.load(model, threads, max(prompt, generate) + depth + 1, slice)
+    loaded = common.load(model, threads, max(prompt, generate) + depth + 1, slice, cache)
     tests: list[tuple[str, int, Callable[[Session, list[int]], object]]] = []
     if prompt:
         tests.append((f"pp{prompt}", prompt, lambda session, tokens: session.prefill(tokens)))

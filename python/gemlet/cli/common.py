@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import typer
 
@@ -19,6 +19,7 @@ from gemlet.result import Stats
 if TYPE_CHECKING:
     from gemlet.model import Model
 
+CacheType = Literal["f16", "f32", "int8"]
 ModelArgument = Annotated[str, typer.Argument(help="A GGUF file, or `nano` for the model that comes with gemlet.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads. Default: one for each physical core.")]
 Context = Annotated[
@@ -30,6 +31,9 @@ Slice = Annotated[
         help="Use a part of the model: `e2b` in an E4B file, `0.5` for half of the feed-forward width, or "
         "`ffn=8192x25,16384x5:drop=20-24`."
     ),
+]
+Cache = Annotated[
+    CacheType, typer.Option(help="Type of the keys and values; int8 takes half the memory of f16.", show_default=True)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="An instruction that holds for all turns.")]
@@ -59,10 +63,11 @@ class Answering:
     threads: Threads = None
     context: Context = None
     slice: Slice = None
+    cache: Cache = "f16"
 
     def load(self, model: str) -> "Model":
-        """With the threads, the context and the slice that were asked for."""
-        return load(model, self.threads, self.context, self.slice)
+        """With the threads, the context, the slice and the cache that were asked for."""
+        return load(model, self.threads, self.context, self.slice, self.cache)
 
     def generate_options(self) -> GenerateOptions:
         """Those that were given."""
@@ -91,11 +96,17 @@ def answers(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def load(model: str, threads: int | None = None, context: int | None = None, slice: str | None = None) -> "Model":
+def load(
+    model: str,
+    threads: int | None = None,
+    context: int | None = None,
+    slice: str | None = None,
+    cache: CacheType = "f16",
+) -> "Model":
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(model, threads=threads, context=context, slice=slice)
+    return load_model(model, threads=threads, context=context, slice=slice, cache=cache)
 
 
 def read_text(file: Path) -> bytes:

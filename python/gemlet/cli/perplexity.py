@@ -17,6 +17,7 @@ def perplexity(
     stride: Annotated[int | None, typer.Option(help="Tokens between windows. Default: as the window.")] = None,
     threads: common.Threads = None,
     slice: common.Slice = None,
+    cache: common.Cache = "f16",
     as_json: common.Json = False,
 ) -> None:
     """Measure how well a model predicts a text; lower is better.
@@ -35,7 +36,7 @@ def perplexity(
     from gemlet.scoring import scores
 
     text = common.read_text(file)
-    loaded = common.load(model, threads, max(window or 0, 512) if window else None, slice)
+    loaded = common.load(model, threads, max(window or 0, 512) if window else None, slice, cache)
     parts = []
     with common.progress("Scoring") as advance:
         for score in scores(loaded, text, window, stride):
