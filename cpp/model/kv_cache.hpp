@@ -13,9 +13,10 @@
 namespace gemlet {
 
 /// Keys and values of one sequence, for the layers that own them, by their index in the file. They lie in pages of
-/// `page_positions` consecutive positions, aligned to multiples of it: [kv_head][keys, key scales, values, value scales][position]. A full-attention
-/// layer has a page for every position so far; a sliding layer has a ring of pages for window + chunk positions, so
-/// that a chunk of prompt can be stored whole before its first token looks back over a whole window.
+/// `page_positions` consecutive positions, aligned to multiples of it: [kv_head][keys, key scales, values, value
+/// scales][position]. A full-attention layer has a page for every position so far; a sliding layer has a ring of pages
+/// for window + chunk positions, so that a chunk of prompt can be stored whole before its first token looks back over a
+/// whole window.
 ///
 /// Forks share pages; a cache copies a shared page before it writes to it.
 class KvCache {

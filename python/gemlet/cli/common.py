@@ -32,9 +32,7 @@ Slice = Annotated[
         "`ffn=8192x25,16384x5:drop=20-24`."
     ),
 ]
-Cache = Annotated[
-    CacheType, typer.Option(help="Type of the keys and values; int8 takes half the memory of f16.", show_default=True)
-]
+Cache = Annotated[CacheType, typer.Option(help="Type of the keys and values; int8 takes half the memory of f16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="An instruction that holds for all turns.")]
 
