@@ -59,7 +59,8 @@ struct AccumulateArgs {
 };
 
 struct CacheKernels {
-  /// Query rows (float[cols], as activations) times key rows (of the cache's type, as weights), without their scales.
+  /// Query rows (float[cols], as activations) times consecutive key rows (of the cache's type, as weights), without
+  /// their scales.
   void (*scores)(const MatmulArgs& args);
   void (*accumulate)(const AccumulateArgs& args);
   /// float to cache type, rounded to nearest even. int8: *scale = max|x| / 127, and a row with NaN or infinity gets a
