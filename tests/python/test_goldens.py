@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "goldens"
+TOLERANCE = 1e-3  # of quantised weights too: make_goldens.py tells how
 NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
 
 
@@ -20,12 +21,12 @@ def test_there_are_goldens_of_every_kind_of_weight() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_logits(name: str, isa: str | None) -> None:
     golden = np.load(FOLDER / f"{name}.npz")
-    ids, logits, tolerance = golden["ids"].tolist(), golden["logits"], float(golden["tolerance"])
+    ids, logits = golden["ids"].tolist(), golden["logits"]
     assert np.abs(logits).max() > 15
     model = gemlet.load(FOLDER / f"{name}.gguf", cache="f32", threads=2, isa=isa)
     steps = model.session()
     stepped = np.stack([np.array(steps.step(token)) for token in ids])
     for ours in (model.session().prefill_all(ids), stepped):
         error = ours - logits
-        assert np.abs(error).max() < tolerance
-        assert np.sqrt(np.mean(error**2)) < tolerance / 5
+        assert np.abs(error).max() < TOLERANCE
+        assert np.sqrt(np.mean(error**2)) < TOLERANCE / 5
