@@ -267,7 +267,7 @@ TEST("cancelling a batch returns what there is of each") {
   CHECK(same(results[0], answer(prompts[0], options[0])));
   for (const std::size_t i : {1, 2}) {
     CHECK(results[i].finish_reason == FinishReason::cancelled);
-    CHECK(results[i].tokens.size() >= 5 && results[i].tokens.size() < 30);
+    CHECK(!results[i].tokens.empty() && results[i].tokens.size() < 30);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -167,6 +168,7 @@ class Session {
   void on_layer(std::function<void(std::size_t layer, std::span<const float> streams)> trace);
 
   struct Impl;
+  Impl& impl() { return *impl_; }
 
  private:
   Session();
@@ -232,8 +234,60 @@ using OnText = std::function<bool(std::string_view text)>;
 GenerateResult generate(Session& session, std::span<const Token> prompt, const GenerateOptions& options,
                         const OnText& on_text = {}, const Cancel* cancel = nullptr);
 
-/// Several prompts; their decode steps are computed together. results[i] equals what generate() gives for prompts[i]
-/// alone. on_text gets the index of the prompt.
+struct SchedulerOptions {
+  int sequences = 16;  ///< computed at the same time; others wait for their turn
+  /// Tokens of prompts that a pass computes while answers are being written: more begins new answers sooner, fewer
+  /// keeps the others flowing. Without any, a pass takes the engine's chunk.
+  int prompt_rows = 32;
+};
+
+/// What became of a request. On an error there is what there was of the result.
+struct Outcome {
+  GenerateResult result;
+  std::exception_ptr error;
+  Session session;  ///< holds the prompt and the answer, or as much of them as was computed
+};
+
+struct Request {
+  std::vector<Token> prompt;
+  GenerateOptions options;
+  OnText on_text{};
+  std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw
+  std::optional<Session> session{};         ///< to go on with, such as a fork; by default a new one
+};
+
+/// Answers requests together: in each pass over the weights one token of every answer that is being written, and pieces
+/// of the prompts of those that are not yet. Requests join and leave between passes. Each gets what generate() gives it
+/// alone, to the last bit, and its errors are its own.
+class Scheduler {
+ public:
+  explicit Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options = {});
+  /// Ends what is still running, as cancelled. No other call may be running.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  using Id = std::uint64_t;
+  /// From any thread. Throws Error for a request that cannot be. The callbacks come from the thread that steps.
+  Id submit(Request request);
+  /// From any thread: ends a request before the next pass, as cancelled, unless it has ended by itself.
+  void cancel(Id id);
+
+  /// One pass; false if there is nothing to do. By one thread at a time. When *cancel is set it throws Error(cancelled)
+  /// and the requests are as they were before.
+  bool step(const Cancel* cancel = nullptr);
+  /// Steps, and waits for requests where there are none, until stop() is called from another thread.
+  void run();
+  void stop();
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Several prompts, answered by a Scheduler. results[i] equals what generate() gives for prompts[i] alone. on_text gets
+/// the index of the prompt.
 std::vector<GenerateResult> generate_batch(
     const std::shared_ptr<const Engine>& engine, std::span<const std::vector<Token>> prompts,
     std::span<const GenerateOptions> options,
