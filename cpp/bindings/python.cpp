@@ -113,6 +113,14 @@ py::dict to_dict(const ModelInfo& info) {
   return out;
 }
 
+py::dict to_dict(const Work& work) {
+  py::dict out;
+  out["weight_bytes"] = work.weight_bytes;
+  out["multiply_adds"] = work.multiply_adds;
+  out["barriers"] = work.barriers;
+  return out;
+}
+
 py::dict to_dict(const GenerateResult& result) {
   py::list logprobs;
   for (const SampledToken& sampled : result.logprobs) logprobs.append(to_tuple(sampled));
@@ -308,6 +316,7 @@ void bind_engine(py::module_& m) {
           py::arg("context") = EngineOptions().context, py::arg("chunk") = EngineOptions().chunk,
           py::arg("cache") = "f16", py::arg("slice") = Slice(), py::arg("isa") = "")
       .def("info", [](const PyEngine& self) { return to_dict(self->info()); })
+      .def("work", [](const PyEngine& self) { return to_dict(self->work()); })
       .def(
           "tokenize",
           [](const PyEngine& self, const py::bytes& text, bool bos, bool special) {

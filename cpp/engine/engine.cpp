@@ -151,6 +151,7 @@ Engine::Impl::StateLease::StateLease(const Impl& engine) : engine_(engine) {
 
 Engine::Impl::StateLease::~StateLease() {
   const std::lock_guard lock(engine_.mutex_);
+  engine_.work_ += state_->compute.take_work();
   engine_.idle_.push_back(std::move(state_));
 }
 
@@ -160,6 +161,11 @@ CacheType parse_cache_type(std::string_view name) {
   if (name == "int8") return CacheType::int8;
   throw Error(Error::Kind::argument,
               "cache: expected \"f16\", \"f32\" or \"int8\", found \"" + std::string(name) + "\"");
+}
+
+Work Engine::Impl::work() const {
+  const std::lock_guard lock(mutex_);
+  return work_;
 }
 
 Engine::Engine() = default;
@@ -172,6 +178,7 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, co
 }
 
 const ModelInfo& Engine::info() const { return impl_->info; }
+Work Engine::work() const { return impl_->work(); }
 
 std::vector<Token> Engine::tokenize(std::string_view text, bool bos, bool special) const {
   return impl_->tokenizer.encode(text, bos, special);

@@ -23,6 +23,8 @@ struct Engine::Impl {
   const kernels::Kernels& kernels;
   ModelInfo info;
 
+  Work work() const;
+
   /// Activations for one call. They are large and needed only while computing, so that sessions borrow them.
   class StateLease {
    public:
@@ -38,6 +40,7 @@ struct Engine::Impl {
  private:
   mutable ThreadPool pool_;
   mutable std::mutex mutex_;
+  mutable Work work_;
   mutable std::vector<std::unique_ptr<State>> idle_;
 };
 

@@ -9,7 +9,8 @@
 #include "kernels/blocks.hpp"
 
 // The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` adds products of bytes: the only thing
-// in which the instruction sets differ, and has the peak's operations. It must be defined in an anonymous namespace, as the other tables' types are.
+// in which the instruction sets differ, and has the peak's operations. It must be defined in an anonymous namespace, as
+// the other tables' types are.
 namespace gemlet::kernels::simd {
 
 template <typename Dot>

@@ -183,14 +183,14 @@ void Compute::attention(std::span<const Query> queries, std::size_t kv_layer, st
   };
 
   if (split) {
-    pool_.parallel_for(units * spans, 1, [&](std::size_t begin, std::size_t end, int thread) {
+    parallel_for(units * spans, 1, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t i = begin; i < end; ++i) {
         if (i % spans >= tiles[i / spans / kv_heads].spans()) continue;
         gather(i / spans, i % spans, scratch(thread), part(i / spans, i % spans));
       }
     });
   }
-  pool_.parallel_for(units, 1, [&](std::size_t begin, std::size_t end, int thread) {
+  parallel_for(units, 1, [&](std::size_t begin, std::size_t end, int thread) {
     float* memory = scratch(thread);
     const Gathered total = attention.gathered(memory + attention.scratch_floats());
     const Gathered alone = attention.gathered(memory + attention.scratch_floats() + attention.gathered_floats());

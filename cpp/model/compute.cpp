@@ -1,6 +1,7 @@
 #include "model/compute.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace gemlet {
 namespace {
@@ -27,6 +28,11 @@ void Compute::quantize(const float* x, std::size_t tokens, std::size_t cols) {
   });
 }
 
+void Compute::count(const Matrix& weights, std::size_t rows, std::size_t products) {
+  work_.weight_bytes += weights.first_rows(rows).bytes();
+  work_.multiply_adds += products * weights.cols;
+}
+
 void Compute::linear(std::initializer_list<Product> products, const float* x, std::size_t tokens) {
   const std::size_t cols = products.begin()->weights.cols;
   const bool quantized = std::any_of(products.begin(), products.end(), [&](const Product& p) {
@@ -37,8 +43,11 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
   const auto chunk_rows = [&](const Product& p) { return rows_per_chunk(p.weights, tokens, threads()); };
   const auto chunks_of = [&](const Product& p) { return (p.weights.rows + chunk_rows(p) - 1) / chunk_rows(p); };
   std::size_t chunks = 0;
-  for (const Product& p : products) chunks += chunks_of(p);
-  pool_.parallel_for(chunks, 1, [&](std::size_t begin, std::size_t end, int) {
+  for (const Product& p : products) {
+    chunks += chunks_of(p);
+    count(p.weights, p.weights.rows, p.weights.rows * tokens);
+  }
+  parallel_for(chunks, 1, [&](std::size_t begin, std::size_t end, int) {
     for (std::size_t chunk = begin; chunk < end; ++chunk) {
       std::size_t index = chunk;
       const Product* p = products.begin();
@@ -63,8 +72,10 @@ void Compute::linear_rows(const Matrix& weights, WantedRows wanted, const float*
   constexpr std::size_t rows = 64;
   const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(weights.type)];
   if (kernel.quantized_activations) quantize(x, tokens, weights.cols);
+  const std::size_t products = std::accumulate(wanted.counts, wanted.counts + tokens, std::size_t{0});
+  count(weights, std::min(products, weights.rows), products);
   const std::size_t chunks = (weights.rows + rows - 1) / rows;
-  pool_.parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
+  parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
     const std::size_t t = job / chunks;
     const std::size_t first = job % chunks * rows;
     if (first >= wanted.counts[t]) return;

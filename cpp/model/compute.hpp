@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "gemlet/gemlet.hpp"
 #include "kernels/kernels.hpp"
 #include "model/kv_cache.hpp"
 #include "tensor/tensor.hpp"
@@ -40,7 +43,7 @@ class Compute {
   /// body(token) for each token.
   template <typename Body>
   void each_token(std::size_t tokens, const Body& body) {
-    pool_.parallel_for(tokens, 4, [&](std::size_t begin, std::size_t end, int) {
+    parallel_for(tokens, 4, [&](std::size_t begin, std::size_t end, int) {
       for (std::size_t t = begin; t < end; ++t) body(t);
     });
   }
@@ -56,11 +59,22 @@ class Compute {
   void attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
                  std::size_t head_dim, const float* q, float* out);
 
+  /// What was done since the last call of this.
+  Work take_work() { return std::exchange(work_, {}); }
+
  private:
   void quantize(const float* x, std::size_t tokens, std::size_t cols);
+  /// So many rows are read, and so many (row, token) pairs multiplied.
+  void count(const Matrix& weights, std::size_t rows, std::size_t products);
+  void parallel_for(std::size_t count, std::size_t chunk,
+                    const std::function<void(std::size_t begin, std::size_t end, int thread)>& body) {
+    if (count > chunk) ++work_.barriers;
+    pool_.parallel_for(count, chunk, body);
+  }
 
   const kernels::Kernels& kernels_;
   ThreadPool& pool_;
+  Work work_;
   std::vector<kernels::ActivationBlock> quantized_;
   std::vector<float> attention_;
 };

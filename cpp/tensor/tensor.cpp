@@ -27,4 +27,6 @@ Matrix Matrix::packed(const std::byte* data, DType type, std::size_t rows, std::
   return {data, type, rows, cols, bytes_of(type, cols)};
 }
 
+std::size_t Matrix::bytes() const { return bytes_of(type, rows * cols); }
+
 }  // namespace gemlet

@@ -37,6 +37,7 @@ struct Matrix {
   static Matrix packed(const std::byte* data, DType type, std::size_t rows, std::size_t cols);
 
   const std::byte* row(std::size_t r) const { return data + r * row_bytes; }
+  std::size_t bytes() const;  ///< of its own elements, without the gaps between its rows
 
   /// Views of the first rows or columns; `n` columns are whole blocks of the type.
   Matrix first_rows(std::size_t n) const { return {data, type, n, cols, row_bytes}; }

@@ -26,6 +26,26 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a model has computed since it was loaded, or between two moments."""
+
+    weight_bytes: int
+    """Of weight matrices streamed from memory, once for each product."""
+    multiply_adds: int
+    """Of weights with activations."""
+    barriers: int
+    """Parallel loops, at whose ends the threads wait for one another."""
+
+    def __sub__(self, earlier: "Work") -> "Work":
+        """What was done since."""
+        return Work(
+            self.weight_bytes - earlier.weight_bytes,
+            self.multiply_adds - earlier.multiply_adds,
+            self.barriers - earlier.barriers,
+        )
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """Configuration of a model and how it was loaded. The tuples have one entry a layer."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from gemlet import _core
 from gemlet.bundled import find_model
 from gemlet.errors import ArgumentError, ContextError
-from gemlet.info import ModelInfo
+from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
@@ -41,6 +41,11 @@ class Model:
     def __repr__(self) -> str:
         """Name, file and size."""
         return f"<gemlet.Model {self.info.name or self.info.architecture} from {self.path}>"
+
+    @property
+    def work(self) -> Work:
+        """What all sessions of this model have computed so far."""
+        return Work(**self._engine.work())
 
     @property
     def context(self) -> int:

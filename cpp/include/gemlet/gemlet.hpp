@@ -87,6 +87,20 @@ struct ModelInfo {
   std::vector<TensorInfo> tensors;
 };
 
+/// What the forward passes of an engine have done since it was loaded.
+struct Work {
+  std::uint64_t weight_bytes = 0;   ///< of weight matrices streamed from memory, once for each product
+  std::uint64_t multiply_adds = 0;  ///< of weights with activations
+  std::uint64_t barriers = 0;       ///< parallel loops: at the end of each the threads wait for one another
+
+  Work& operator+=(const Work& other) {
+    weight_bytes += other.weight_bytes;
+    multiply_adds += other.multiply_adds;
+    barriers += other.barriers;
+    return *this;
+  }
+};
+
 enum class TokenKind { normal, unknown, control, user_defined, unused, byte };
 
 /// Set from any thread to stop a running call, which then throws Error(cancelled) and leaves the session as it was
@@ -99,6 +113,7 @@ class Engine {
   ~Engine();
 
   const ModelInfo& info() const;
+  Work work() const;
 
   /// Bytes that are not UTF-8 become U+FFFD, one each, as in
   /// sentencepiece. `special`: text like "<start_of_turn>" becomes its control token;

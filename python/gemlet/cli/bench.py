@@ -4,13 +4,16 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gemlet import ceiling as ceilings
+from gemlet.ceiling import Machine, Product
 from gemlet.cli import common
 from gemlet.errors import ArgumentError
+from gemlet.info import Work
 from gemlet.memory import peak_memory
 
 if TYPE_CHECKING:
@@ -36,30 +39,93 @@ class Row:
     deviation: float
     peak_memory: int
     """Of the process so far, in bytes."""
+    weight_bytes: float
+    """Streamed from memory for each token."""
+    multiply_adds: float
+    """Of weights with activations, for each token."""
+    barriers: float
+    """Times that the threads waited for one another, for each token."""
+    read_share: float | None = None
+    """Of the machine's read bandwidth; with --ceiling."""
+    multiply_add_share: float | None = None
+    """Of the machine's multiply-adds for the model's weight type; with --ceiling."""
 
 
 def bench(
-    model: common.ModelArgument,
+    model: Annotated[str | None, typer.Argument(help="A GGUF file, or `nano`; not needed with --ceiling.")] = None,
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt; 0: leave out.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate; 0: leave out.")] = 128,
     depth: Annotated[int, typer.Option("--depth", "-d", help="Tokens before the measurement.")] = 0,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Times to measure.")] = 5,
-    threads: common.Threads = None,
+    threads: Annotated[
+        str, typer.Option("--threads", "-t", help="Threads, or several numbers: 1,2,4. Default: each physical core.")
+    ] = "0",
     slice: common.Slice = None,
     cache: common.Cache = "f16",
+    ceiling: Annotated[
+        bool, typer.Option("--ceiling", help="Also measure what the machine can do, and products of each weight type.")
+    ] = False,
+    kernels: Annotated[str, typer.Option(help="A kernel table: scalar, avx2, ... Default: the best one.")] = "",
     as_json: common.Json = False,
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
+
+    GB/s are weights streamed from memory, GMAC/s thousand millions of multiply-adds. The table beside the machine's
+    own ceilings comes with --ceiling.
 
     Examples:
 
     `gemlet bench model.gguf`
 
     `gemlet bench model.gguf -p 0 -n 64 --depth 4096 -t 4 -r 3 --json`
+
+    `gemlet bench model.gguf --ceiling -t 1,2`
+
+    `gemlet bench --ceiling --kernels avx2`
     """
     if min(prompt, generate, depth) < 0 or prompt + generate == 0:
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
-    loaded = common.load(model, threads, max(prompt, generate) + depth + 1, slice, cache)
+    if model is None and not ceiling:
+        raise ArgumentError("expected a model, or --ceiling")
+    rows: list[Row] = []
+    machines: list[Machine] = []
+    products: list[Product] = []
+    counts = _counts(threads)
+    if model is not None:
+        for count in counts:
+            loaded = common.load(model, count, max(prompt, generate) + depth + 1, slice, cache, kernels or None)
+            rows += _measure(loaded, prompt, generate, depth, repetitions)
+            del loaded
+    if ceiling:  # afterwards: its memory does not belong to the model
+        for count in counts:
+            with common.progress("Measuring the machine") as advance:
+                machine, found = ceilings.measure(count or 0, kernels, advance=advance)
+            machines.append(machine)
+            products += found
+        rows = [_beside(row, machine) for row in rows for machine in machines if machine.threads == row.threads]
+    if as_json:
+        record = {"machine": machines, "products": products, "rows": rows} if ceiling else rows
+        print(json.dumps(record, default=asdict))
+        return
+    if ceiling:
+        _print_ceiling(machines, products)
+    if rows:
+        print("\n" if ceiling else "", end="")
+        _print(rows)
+
+
+def _counts(text: str) -> list[int | None]:
+    """The numbers of `--threads`; None: each physical core."""
+    try:
+        counts = [int(word) for word in text.split(",")]
+    except ValueError:
+        counts = [-1]
+    if min(counts) < 0 or len(set(counts)) < len(counts):
+        raise ArgumentError(f"--threads: expected a number or several as in 1,2,4, found {text}")
+    return [count or None for count in counts]
+
+
+def _measure(model: "Model", prompt: int, generate: int, depth: int, repetitions: int) -> list[Row]:
     tests: list[tuple[str, int, Callable[[Session, list[int]], object]]] = []
     if prompt:
         tests.append((f"pp{prompt}", prompt, lambda session, tokens: session.prefill(tokens)))
@@ -71,14 +137,19 @@ def bench(
         for name, count, measure in tests:
             samples = []
             for i in range(repetitions + 1):
-                speed = _speed(loaded, count, depth, measure)
+                speed, work = _speed(model, count, depth, measure)
                 samples += [speed] if i > 0 else []
                 advance(len(rows) * (repetitions + 1) + i + 1, total)
-            rows.append(_row(loaded, f"{name} @ d{depth}" if depth else name, samples))
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-    else:
-        _print(rows)
+            rows.append(_row(model, f"{name} @ d{depth}" if depth else name, samples, count, work))
+    return rows
+
+
+def _beside(row: Row, machine: Machine) -> Row:
+    return replace(
+        row,
+        read_share=row.weight_bytes * row.mean / machine.read_bandwidth,
+        multiply_add_share=row.multiply_adds * row.mean / machine.multiply_adds(row.type),
+    )
 
 
 def _one_by_one(session: "Session", tokens: list[int]) -> None:
@@ -86,15 +157,18 @@ def _one_by_one(session: "Session", tokens: list[int]) -> None:
         session.step(token)
 
 
-def _speed(model: "Model", count: int, depth: int, measure: "Callable[[Session, list[int]], object]") -> float:
-    """Tokens per second of one run in an empty session, or one with `depth` tokens."""
+def _speed(
+    model: "Model", count: int, depth: int, measure: "Callable[[Session, list[int]], object]"
+) -> tuple[float, Work]:
+    """Tokens per second of one run in an empty session, or one with `depth` tokens; and what was computed."""
     session = model.session()
     if depth:
         session.prefill(_tokens(model, depth))
     tokens = _tokens(model, count)
+    before = model.work
     start = time.perf_counter()
     measure(session, tokens)
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), model.work - before
 
 
 def _tokens(model: "Model", count: int) -> list[int]:
@@ -102,7 +176,7 @@ def _tokens(model: "Model", count: int) -> list[int]:
     return [(7919 * i + 13) % model.info.vocabulary for i in range(count)]
 
 
-def _row(model: "Model", test: str, samples: list[float]) -> Row:
+def _row(model: "Model", test: str, samples: list[float], count: int, work: Work) -> Row:
     info = model.info
     return Row(
         model=info.name or model.path.name,
@@ -116,12 +190,15 @@ def _row(model: "Model", test: str, samples: list[float]) -> Row:
         mean=statistics.mean(samples),
         deviation=statistics.stdev(samples) if len(samples) > 1 else 0.0,
         peak_memory=peak_memory(),
+        weight_bytes=work.weight_bytes / count,
+        multiply_adds=work.multiply_adds / count,
+        barriers=work.barriers / count,
     )
 
 
 def _print(rows: list[Row]) -> None:
-    """A Markdown table, as llama-bench prints it."""
-    head = ("model", "size", "params", "kernels", "threads", "test", "t/s", "peak memory")
+    """As llama-bench prints it."""
+    head = ("model", "size", "params", "kernels", "threads", "test", "t/s", "GB/s", "GMAC/s", "peak memory")
     cells = [
         (
             f"{row.model} {row.type}",
@@ -131,17 +208,27 @@ def _print(rows: list[Row]) -> None:
             str(row.threads),
             row.test,
             f"{row.mean:.2f} ± {row.deviation:.2f}",
+            _rate(row.weight_bytes * row.mean, row.read_share),
+            _rate(row.multiply_adds * row.mean, row.multiply_add_share),
             common.size(row.peak_memory),
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    print(common.table(head, cells))
 
-    def line(texts: tuple[str, ...]) -> str:
-        padded = [texts[0].ljust(widths[0]), *(t.rjust(w) for t, w in zip(texts[1:], widths[1:], strict=True))]
-        return f"| {' | '.join(padded)} |"
 
-    print(line(head))
-    print(f"| {'-' * widths[0]} | {' | '.join('-' * (width - 1) + ':' for width in widths[1:])} |")
-    for texts in cells:
-        print(line(texts))
+def _print_ceiling(machines: list[Machine], products: list[Product]) -> None:
+    head = ("kernels", "threads", "read GB/s", "8-bit GMAC/s", "4-bit GMAC/s", "float32 GMAC/s")
+    rates = [(m, (m.read_bandwidth, m.bytes, m.half_bytes, m.floats)) for m in machines]
+    print(common.table(head, [(m.kernels, str(m.threads), *map(_rate, figures)) for m, figures in rates]))
+    cells = []
+    for p in products:
+        rates_of_type = (_rate(p.one_token, p.one_token_share), _rate(p.many_tokens, p.many_tokens_share))
+        cells.append((p.kernels, p.type, str(p.threads), *rates_of_type))
+    print()
+    print(common.table(("kernels", "type", "threads", "1 token, GB/s", "128 tokens, GMAC/s"), cells, left=2))
+
+
+def _rate(per_second: float, share: float | None = None) -> str:
+    """In thousand millions, and its share of the ceiling where that is known."""
+    return f"{per_second / 1e9:.1f}" + (f" ({share:.0%})" if share is not None else "")

@@ -4,7 +4,7 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,17 +94,30 @@ def answers(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are text, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def line(texts: tuple[str, ...]) -> str:
+        padded = [t.ljust(w) if i < left else t.rjust(w) for i, (t, w) in enumerate(zip(texts, widths, strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    rule = tuple("-" * width if i < left else "-" * (width - 1) + ":" for i, width in enumerate(widths))
+    return "\n".join(line(texts) for texts in (head, rule, *rows))
+
+
 def load(
     model: str,
     threads: int | None = None,
     context: int | None = None,
     slice: str | None = None,
     cache: CacheType = "f16",
+    isa: str | None = None,
 ) -> "Model":
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(model, threads=threads, context=context, slice=slice, cache=cache)
+    return load_model(model, threads=threads, context=context, slice=slice, cache=cache, isa=isa)
 
 
 def read_text(file: Path) -> bytes:
