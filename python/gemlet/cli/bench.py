@@ -2,14 +2,18 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gemlet import ceiling as ceilings
+from gemlet import compare
+from gemlet.bundled import find_model
 from gemlet.ceiling import Machine, Product
 from gemlet.cli import common
 from gemlet.errors import ArgumentError
@@ -66,6 +70,14 @@ def bench(
         bool, typer.Option("--ceiling", help="Also measure what the machine can do, and products of each weight type.")
     ] = False,
     kernels: Annotated[str, typer.Option(help="A kernel table: scalar, avx2, ... Default: the best one.")] = "",
+    other: Annotated[
+        str | None, typer.Option("--compare", help="Another runtime to measure in turn: llama.cpp or litert-lm.")
+    ] = None,
+    other_file: Annotated[
+        list[Path] | None, typer.Option(help="A file for the other runtime; several times: several. Default: the same.")
+    ] = None,
+    other_bin: Annotated[Path | None, typer.Option(help="Folder of its programs. Default: those on the PATH.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="With --compare: draw the medians into this PNG file.")] = None,
     as_json: common.Json = False,
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
@@ -82,11 +94,21 @@ def bench(
     `gemlet bench model.gguf --ceiling -t 1,2`
 
     `gemlet bench --ceiling --kernels avx2`
+
+    `gemlet bench model.gguf --compare llama.cpp --other-bin llama.cpp/build/bin --depth 4096`
     """
     if min(prompt, generate, depth) < 0 or prompt + generate == 0:
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
+    if other is not None:
+        count, *more = _counts(threads)
+        if model is None or count is None or more or not (prompt and generate):
+            raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
+        settings = compare.Settings(prompt, generate, depth, count)
+        contenders = compare.contenders(find_model(model), other, other_file or [], other_bin)
+        _compare(contenders, settings, repetitions, plot, as_json)
+        return
     rows: list[Row] = []
     machines: list[Machine] = []
     products: list[Product] = []
@@ -112,6 +134,25 @@ def bench(
     if rows:
         print("\n" if ceiling else "", end="")
         _print(rows)
+
+
+def _compare(
+    found: list[compare.Contender], settings: compare.Settings, rounds: int, plot: Path | None, as_json: bool
+) -> None:
+    compare.run(found, settings, rounds, lambda text: print(text, file=sys.stderr, flush=True))
+    if plot is not None:
+        compare.plot(found, f"{settings.threads} threads, median of {rounds}", plot)
+    if as_json:
+        print(json.dumps(compare.record(found, settings)))
+        return
+    rows = []
+    for contender in found:
+        medians, ratios = contender.medians(), compare.ratios(found[0], contender)
+        cells = {
+            metric: f"{value:.2f} ({ratios[metric]:.2f} x)" for metric, value in medians.items() if metric in ratios
+        }
+        rows.append((contender.name, *(cells.get(metric, "") for metric in compare.METRICS)))
+    print(common.table(("in brackets: gemlet over it", *compare.METRICS.values()), rows))
 
 
 def _counts(text: str) -> list[int | None]:
