@@ -72,7 +72,7 @@ std::optional<Tensor> used_part(Tensor tensor, const Gemma3nConfig& config) {
   for (const LayerConfig& layer : config.layers) {
     if (rest.substr(0, dot) != std::to_string(layer.index)) continue;
     const auto width = static_cast<std::int64_t>(layer.intermediate_size);
-    if (part == ".ffn_gate.weight" || part == ".ffn_up.weight") tensor.shape[0] = width;
+    if (part == ".ffn_gate.weight" || part == ".ffn_up.weight" || part == ".ffn_down_t.weight") tensor.shape[0] = width;
     if (part == ".ffn_down.weight") tensor.shape[1] = width;
     return tensor;
   }

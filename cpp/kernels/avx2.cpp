@@ -70,6 +70,7 @@ struct Avx2 {
     const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
   }
+  static Float set_half(std::uint16_t bits) { return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
   static Float load_int8(const std::int8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }

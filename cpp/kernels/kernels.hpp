@@ -33,10 +33,23 @@ struct MatmulArgs {
   std::size_t row(std::size_t r) const { return row_ids == nullptr ? r : row_ids[r]; }
 };
 
+/// out[c] = sum_i factors[i] * weight row row_ids[i], column c, for i < rows in increasing order and c < cols: a
+/// product with a transposed matrix most of whose inputs are zero. Rows are `row_bytes` apart.
+struct CombineArgs {
+  const void* weights;
+  const std::uint32_t* row_ids;
+  const float* factors;
+  float* out;
+  std::size_t row_bytes;
+  std::size_t rows;
+  std::size_t cols;
+};
+
 struct WeightKernels {
   void (*dequantize)(const void* row, float* out, std::size_t n);  ///< n values, a multiple of the block
   void (*matmul)(const MatmulArgs& args);
   bool quantized_activations;  ///< true: activations are ActivationBlock
+  void (*combine)(const CombineArgs& args);
 };
 
 /// Cached keys or values of consecutive positions for one KV head. Row i, of head_dim elements, starts at

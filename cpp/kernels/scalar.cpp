@@ -156,6 +156,22 @@ void matmul(const MatmulArgs& args) {
   }
 }
 
+template <DType type, void (*dequantize)(const void*, float*, std::size_t)>
+void combine(const CombineArgs& args) {
+  const DTypeTraits& stored = traits(type);
+  for (std::size_t c = 0; c < args.cols; c += panel) {
+    const std::size_t n = std::min(panel, args.cols - c);
+    double sums[panel] = {};
+    for (std::size_t i = 0; i < args.rows; ++i) {
+      const auto* row = static_cast<const std::uint8_t*>(args.weights) + args.row_ids[i] * args.row_bytes;
+      float w[panel];
+      dequantize(row + c / stored.elements * stored.bytes, w, n);
+      for (std::size_t j = 0; j < n; ++j) sums[j] += static_cast<double>(args.factors[i]) * static_cast<double>(w[j]);
+    }
+    for (std::size_t j = 0; j < n; ++j) args.out[c + j] = static_cast<float>(sums[j]);
+  }
+}
+
 // cache
 
 float to_float(float x) { return x; }
@@ -349,14 +365,14 @@ constexpr Kernels make_table() {
   Kernels k{};
   k.name = "scalar";
   const auto set = [&k](DType type, WeightKernels w) { k.weights[static_cast<std::size_t>(type)] = w; };
-  set(DType::f32, {from_f32, matmul<float, DType::f32, from_f32>, false});
-  set(DType::f16, {from_f16, matmul<float, DType::f16, from_f16>, false});
-  set(DType::bf16, {from_bf16, matmul<float, DType::bf16, from_bf16>, false});
-  set(DType::q4_0, {from_q4_0, matmul<ActivationBlock, DType::q4_0, from_q4_0>, true});
-  set(DType::q8_0, {from_q8_0, matmul<ActivationBlock, DType::q8_0, from_q8_0>, true});
-  set(DType::q4_k, {from_q4_k, matmul<ActivationBlock, DType::q4_k, from_q4_k>, true});
-  set(DType::q5_k, {from_q5_k, matmul<ActivationBlock, DType::q5_k, from_q5_k>, true});
-  set(DType::q6_k, {from_q6_k, matmul<ActivationBlock, DType::q6_k, from_q6_k>, true});
+  set(DType::f32, {from_f32, matmul<float, DType::f32, from_f32>, false, combine<DType::f32, from_f32>});
+  set(DType::f16, {from_f16, matmul<float, DType::f16, from_f16>, false, combine<DType::f16, from_f16>});
+  set(DType::bf16, {from_bf16, matmul<float, DType::bf16, from_bf16>, false, combine<DType::bf16, from_bf16>});
+  set(DType::q4_0, {from_q4_0, matmul<ActivationBlock, DType::q4_0, from_q4_0>, true, combine<DType::q4_0, from_q4_0>});
+  set(DType::q8_0, {from_q8_0, matmul<ActivationBlock, DType::q8_0, from_q8_0>, true, combine<DType::q8_0, from_q8_0>});
+  set(DType::q4_k, {from_q4_k, matmul<ActivationBlock, DType::q4_k, from_q4_k>, true, combine<DType::q4_k, from_q4_k>});
+  set(DType::q5_k, {from_q5_k, matmul<ActivationBlock, DType::q5_k, from_q5_k>, true, combine<DType::q5_k, from_q5_k>});
+  set(DType::q6_k, {from_q6_k, matmul<ActivationBlock, DType::q6_k, from_q6_k>, true, combine<DType::q6_k, from_q6_k>});
   k.peak = {peak<std::int8_t, std::uint32_t>, peak<std::int8_t, std::uint32_t>, peak<float, float>};
   k.cache_f16 = {scores<std::uint16_t>, accumulate<std::uint16_t>, store_f16};
   k.cache_f32 = {scores<float>, accumulate<float>, store_f32};

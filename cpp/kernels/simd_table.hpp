@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/simd_combine.hpp"
 #include "kernels/simd_float.hpp"
 #include "kernels/simd_peak.hpp"
 #include "kernels/simd_quantized.hpp"
@@ -20,6 +21,8 @@ Kernels make_table(const char* name) {
   matmul(DType::q4_k) = matmul_quantized<V, Q4_K<V>>;
   matmul(DType::q5_k) = matmul_quantized<V, Q5_K<V>>;
   matmul(DType::q6_k) = matmul_quantized<V, Q6_K<V>>;
+  k.weights[static_cast<std::size_t>(DType::q4_0)].combine = combine_quantized<V, CombineQ4_0<V>>;
+  k.weights[static_cast<std::size_t>(DType::q8_0)].combine = combine_quantized<V, CombineQ8_0<V>>;
   k.peak = {peak_bytes<V, V::template in_a_row<8>>, peak_bytes<V, V::template in_a_row<4>>, peak_floats<V>};
   k.cache_f16 = {matmul_float<V, F16<V>>, accumulate<V, F16<V>>, store_f16<V>};
   k.cache_f32.scores = matmul_float<V, F32<V>>;

@@ -94,4 +94,23 @@ void Compute::linear_rows(const Matrix& weights, WantedRows wanted, const float*
   });
 }
 
+void Compute::combine_rows(const Matrix& weights, WantedRows wanted, const float* factors, std::size_t tokens,
+                           float* out) {
+  constexpr std::size_t cols = 256;  // whole blocks of every type
+  const DTypeTraits& stored = traits(weights.type);
+  const std::size_t chunks = (weights.cols + cols - 1) / cols;
+  pool_.parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
+    const std::size_t t = job / chunks;
+    const std::size_t first = job % chunks * cols;
+    kernels_.weights[static_cast<std::size_t>(weights.type)].combine(
+        {.weights = weights.data + first / stored.elements * stored.bytes,
+         .row_ids = wanted.ids + t * weights.rows,
+         .factors = factors + t * weights.rows,
+         .out = out + t * weights.cols + first,
+         .row_bytes = weights.row_bytes,
+         .rows = wanted.counts[t],
+         .cols = std::min(cols, weights.cols - first)});
+  });
+}
+
 }  // namespace gemlet

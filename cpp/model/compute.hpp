@@ -40,6 +40,10 @@ class Compute {
   };
   void linear_rows(const Matrix& weights, WantedRows wanted, const float* x, std::size_t tokens, float* out);
 
+  /// out[t] = W^T x[t], float[tokens][weights.cols], for inputs of which few are not zero: x[t][wanted.ids[i]] is
+  /// factors[t * weights.rows + i], for i < wanted.counts[t].
+  void combine_rows(const Matrix& weights, WantedRows wanted, const float* factors, std::size_t tokens, float* out);
+
   /// body(token) for each token.
   template <typename Body>
   void each_token(std::size_t tokens, const Body& body) {

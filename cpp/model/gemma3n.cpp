@@ -183,7 +183,6 @@ void Gemma3n::feed_forward(std::size_t index, const LayerWeights& w, State& s) c
   // A MatFormer slice is the first `width` units: rows of gate and up, columns of down.
   const Matrix gate_proj = w.gate_proj.first_rows(width);
   const Matrix up_proj = w.up_proj.first_rows(width);
-  const Matrix down_proj = w.down_proj.first_cols(width);
   if (layer.sparse) {
     s.compute.linear({{gate_proj, s.gate.data()}}, s.normed.data(), s.tokens());
     sparse_units(layer, up_proj, s);
@@ -192,7 +191,12 @@ void Gemma3n::feed_forward(std::size_t index, const LayerWeights& w, State& s) c
     s.compute.each_token(s.tokens(),
                          [&](std::size_t t) { k.gelu_mul(s.gate.data() + t * width, s.up.data() + t * width, width); });
   }
-  s.compute.linear({{down_proj, s.projected.data()}}, s.gate.data(), s.tokens());
+  if (w.down_proj_t.data != nullptr) {
+    s.compute.combine_rows(w.down_proj_t.first_rows(width), {s.live.data(), s.live_counts.data()}, s.live_gate.data(),
+                           s.tokens(), s.projected.data());
+  } else {
+    s.compute.linear({{w.down_proj.first_cols(width), s.projected.data()}}, s.gate.data(), s.tokens());
+  }
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
     float* out = s.projected.data() + t * hidden;
     k.rms_norm(out, w.post_feedforward_layernorm.data(), config_.rms_norm_eps, out, hidden);
@@ -201,7 +205,7 @@ void Gemma3n::feed_forward(std::size_t index, const LayerWeights& w, State& s) c
 }
 
 // gate = gelu(top-k(gate)) * up, where only those rows of `up` are computed whose gate is not zero: about one in
-// twenty.
+// twenty. They are also left as a list: unit live[i] has the value live_gate[i].
 void Gemma3n::sparse_units(const LayerConfig& layer, const Matrix& up_proj, State& s) const {
   const kernels::Kernels& k = s.compute.kernels();
   const std::size_t width = layer.intermediate_size;

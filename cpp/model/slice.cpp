@@ -166,7 +166,8 @@ std::vector<KeptLayer> apply_slice(const Slice& slice, std::span<const Sliceable
 Gemma3n Gemma3n::sliced(const Slice& slice) const {
   std::vector<SliceableLayer> layers;
   for (const LayerConfig& layer : config_.layers) {
-    const std::size_t block = traits(weights_->layers[layer.index].down_proj.type).elements;
+    const Matrix& down_proj = weights_->layers[layer.index].down_proj;
+    const std::size_t block = down_proj.data == nullptr ? 1 : traits(down_proj.type).elements;
     layers.push_back({layer.index, layer.kv_layer, layer.intermediate_size, block});
   }
   Gemma3n part = *this;

@@ -15,6 +15,8 @@ class Reader {
  public:
   explicit Reader(const GgufFile& file) : file_(file) {}
 
+  bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
+
   const Tensor& tensor(const std::string& name, std::initializer_list<std::size_t> shape) const {
     const Tensor* found = file_.find_tensor(name);
     if (found == nullptr) fail("tensor " + name + " is missing");
@@ -94,7 +96,12 @@ LayerWeights read_layer(const Reader& read, const Gemma3nConfig& config, std::si
   w.pre_feedforward_layernorm = read.floats(name("ffn_norm"), {hidden});
   w.gate_proj = read.matrix(name("ffn_gate"), ffn, hidden);
   w.up_proj = read.matrix(name("ffn_up"), ffn, hidden);
-  w.down_proj = read.matrix(name("ffn_down"), hidden, ffn);
+  // Our converter can store a sparse layer's `down` transposed, so that the columns of dead units need not be read.
+  if (config.layers[index].sparse && read.has(name("ffn_down_t"))) {
+    w.down_proj_t = read.matrix(name("ffn_down_t"), ffn, hidden);
+  } else {
+    w.down_proj = read.matrix(name("ffn_down"), hidden, ffn);
+  }
   w.post_feedforward_layernorm = read.floats(name("post_ffw_norm"), {hidden});
   w.router_norm = read.floats(name("altup_router_norm"), {hidden});
   w.modality_router = read.floats(name("altup_router"), {altup, hidden});

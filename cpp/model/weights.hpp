@@ -30,7 +30,8 @@ struct LayerWeights {
   FloatVector pre_feedforward_layernorm;   // [hidden]
   Matrix gate_proj;                        // [ffn, hidden]
   Matrix up_proj;                          // [ffn, hidden]
-  Matrix down_proj;                        // [hidden, ffn]
+  Matrix down_proj;                        // [hidden, ffn]; or empty, where
+  Matrix down_proj_t;                      // [ffn, hidden]: a sparse layer's, transposed
   FloatVector post_feedforward_layernorm;  // [hidden]
   FloatVector router_norm;                 // [hidden]
   FloatVector modality_router;             // [altup, hidden]

@@ -82,11 +82,12 @@ def _convert(
     *,
     threads: int | None = None,
     slice: SliceLike | None = None,
+    transpose_down: bool = False,
 ) -> "Conversion":
     """Convert a Hugging Face checkpoint; see gemlet.convert.convert. Needs ``pip install 'gemlet[convert]'``."""
     from gemlet.convert import convert
 
-    return convert(checkpoint, out, quant, progress, threads=threads, slice=slice)
+    return convert(checkpoint, out, quant, progress, threads=threads, slice=slice, transpose_down=transpose_down)
 
 
 class _Package(ModuleType):

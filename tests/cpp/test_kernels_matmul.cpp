@@ -310,6 +310,46 @@ TEST("every type: rows chosen by their ids are those of the whole product") {
   });
 }
 
+TEST("every type: sums of rows equal scalar") {
+  for_each_table([](const Kernels& k) {
+    Random random(13);
+    for (const DType type : all_types) {
+      const std::size_t block = std::max<std::size_t>(traits(type).elements, takes_odd_cols(type) ? 1 : 32);
+      for (const std::size_t cols : {block, 3 * block, 4 * block}) {
+        const Problem p(random, type, 40, cols, 1);
+        for (const std::size_t rows : {0, 1, 11}) {
+          std::vector<std::uint32_t> ids(rows);
+          for (auto& id : ids) id = static_cast<std::uint32_t>(random.below(p.rows));
+          const auto factors = normals(random, rows);
+          const auto sums = [&](const Kernels& table, std::vector<float>& out) {
+            kernels_of(table, type)
+                .combine({.weights = p.w.data(),
+                          .row_ids = ids.data(),
+                          .factors = factors.data(),
+                          .out = out.data(),
+                          .row_bytes = p.row_bytes(),
+                          .rows = rows,
+                          .cols = cols});
+          };
+          std::vector<float> actual(cols + 1, -7.0F);
+          std::vector<float> expected(cols + 1, -7.0F);
+          sums(k, actual);
+          sums(scalar(), expected);
+          std::vector<float> row(cols);
+          std::vector<float> magnitude(cols + 1);
+          for (std::size_t i = 0; i < rows; ++i) {
+            kernels_of(scalar(), type).dequantize(p.w.data() + ids[i] * p.row_bytes(), row.data(), cols);
+            for (std::size_t c = 0; c < cols; ++c) magnitude[c] += std::fabs(factors[i] * row[c]);
+          }
+          for (std::size_t c = 0; c <= cols; ++c) {
+            check::that(close(actual[c], expected[c], 0, 1e-6F * magnitude[c]), name_of(k, p) + ": sums of rows");
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST("every type: NaN and infinity in an activation surface in its token and no other") {
   for_each_table([](const Kernels& k) {
     Random random(8);

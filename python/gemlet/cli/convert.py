@@ -21,6 +21,13 @@ def convert(
             help="f32, bf16, f16, q8_0 or q4_0; or performance (bf16), balanced (q8_0), maximum_efficiency (q4_0).",
         ),
     ] = "q4_0",
+    transpose_down: Annotated[
+        bool,
+        typer.Option(
+            "--transpose-down",
+            help="Store the sparse layers' down projection transposed: faster here, but llama.cpp cannot read it.",
+        ),
+    ] = False,
     slice: common.Slice = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
@@ -43,7 +50,9 @@ def convert(
         raise UnsupportedError(f"converting needs {error.name}: pip install 'gemlet[convert]'") from error
 
     with common.progress("Converting") as advance:
-        done = convert_checkpoint(checkpoint, out, quant, advance, threads=threads, slice=slice)
+        done = convert_checkpoint(
+            checkpoint, out, quant, advance, threads=threads, slice=slice, transpose_down=transpose_down
+        )
     if as_json:
         print(json.dumps({"path": str(done.path), "bytes": done.bytes, "tensors": done.types}))
         return

@@ -13,7 +13,7 @@ from gemlet.slicing import SliceLike, to_core
 from .checkpoint import read_tensors
 from .config import read_config
 from .errors import ConvertError
-from .mapping import plan
+from .mapping import plan, transpose_sparse_down
 from .metadata import ARCHITECTURE, add_metadata
 from .recipes import PRESETS, RECIPES, find_recipe
 from .slicing import cut
@@ -44,6 +44,7 @@ def convert(
     *,
     threads: int | None = None,
     slice: SliceLike | None = None,
+    transpose_down: bool = False,
 ) -> Conversion:
     """Converts the checkpoint in a directory to the GGUF file `out`.
 
@@ -51,6 +52,7 @@ def convert(
         "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type.
     progress: called with the bytes written so far and in all.
     threads: of the quantiser; by default one for each processor.
+    transpose_down: stores the sparse layers' down projection transposed: faster here, unreadable for llama.cpp.
     slice: the part of a MatFormer model to write, as gemlet.load takes it: "e2b" makes E2B out of E4B.
 
     Works through slabs of a tensor, so that memory does not grow with the model. `out` appears whole or not at all:
@@ -66,7 +68,7 @@ def convert(
     vocabulary = read_vocabulary(directory, config)
     if planned.left_out:
         _log.info("%d tensors of the vision and audio parts are left out", len(planned.left_out))
-    kept = planned.tensors
+    kept = transpose_sparse_down(config, planned.tensors) if transpose_down else planned.tensors
     if slice is not None:
         config, kept = cut(config, kept, to_core(slice), recipe.ffn_block(config))
     tensors = [TypedTensor(tensor, recipe.type_of(tensor)) for tensor in kept]

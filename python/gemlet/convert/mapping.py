@@ -6,6 +6,7 @@ Names on the left are llama.cpp's (gguf-py/gguf/constants.py, MODEL_ARCH.GEMMA3N
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class PlannedTensor:
     """A tensor of the GGUF file. `shape` is outermost first and `rows` x `cols` its matrix; it is made of `sources`,
     one after the other, each `source_shape`, or the parts of their rows and columns that `row_parts` and `col_parts`
     name, each (begin, end). Rows that the sources do not give are copies of their row 0, or `constant` where there is
-    no source at all."""
+    no source at all. `transposed`: the source is a matrix whose columns are this one's rows."""
 
     name: str
     role: Role
@@ -50,6 +51,7 @@ class PlannedTensor:
     constant: float = 0.0
     row_parts: tuple[tuple[int, int], ...] = ()
     col_parts: tuple[tuple[int, int], ...] = ()
+    transposed: bool = False
 
     @property
     def cols(self) -> int:
@@ -126,6 +128,20 @@ def _all(config: TextConfig) -> Iterator[PlannedTensor]:
     yield _one("output_norm", Role.VECTOR, "norm.weight", hidden)
     for i in range(config.num_hidden_layers):
         yield from _layer(config, i)
+
+
+def transpose_sparse_down(config: TextConfig, tensors: list[PlannedTensor]) -> list[PlannedTensor]:
+    """Has `down` of the sparse layers stored with a row for each unit of the feed-forward layer, as ffn_down_t: the
+    units that a token leaves at zero, nineteen in twenty, are then not read. Only gemlet knows the name."""
+    sparse = {f"blk.{i}.ffn_down.weight" for i, part in enumerate(config.activation_sparsity_pattern) if part > 0}
+    return [
+        dataclasses.replace(
+            tensor, name=tensor.name.replace("ffn_down", "ffn_down_t"), shape=tensor.shape[::-1], transposed=True
+        )
+        if tensor.name in sparse
+        else tensor
+        for tensor in tensors
+    ]
 
 
 def _text_name(name: str) -> str | None:

@@ -64,6 +64,8 @@ def _cut_tensor(
         tensor = dataclasses.replace(tensor, name=f"blk.{position}.{part}.weight")
         if part in ("ffn_gate", "ffn_up"):
             tensor = dataclasses.replace(tensor, shape=(width, tensor.cols), row_parts=((0, width),))
+        elif part == "ffn_down_t":
+            tensor = dataclasses.replace(tensor, shape=(width, tensor.cols))
         elif part == "ffn_down":
             tensor = dataclasses.replace(tensor, shape=(tensor.rows, width), col_parts=((0, width),))
         yield tensor

@@ -58,6 +58,11 @@ def _parts(planned: PlannedTensor, origin: StoredTensor) -> Iterator[NDArray[Any
     """What a tensor takes from one of its sources, at most a slab at a time."""
     cols = planned.source_shape[-1]
     at_once = max(1, _SLAB_WEIGHTS // cols)
+    if planned.transposed:
+        (matrix,) = origin.slabs(planned.source_shape[0], cols, planned.source_shape[0], 0)
+        for begin in range(0, planned.rows, at_once):
+            yield np.ascontiguousarray(matrix[:, begin : min(begin + at_once, planned.rows)].T)
+        return
     all_rows = min(math.prod(planned.source_shape[:-1]), planned.rows)
     for begin, end in planned.row_parts or ((0, all_rows),):
         for slab in origin.slabs(end - begin, cols, at_once, begin):
