@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -412,6 +415,73 @@ void bind_session(py::module_& m) {
   m.def("step", &step, py::arg("sessions"), py::arg("tokens"));
 }
 
+/// What a Python function is called with later, from a thread without the GIL.
+template <typename... Arguments>
+std::function<void(Arguments...)> keep(py::function function) {
+  const auto drop = [](py::function* held) {
+    const py::gil_scoped_acquire acquire;
+    delete held;
+  };
+  return [held = std::shared_ptr<py::function>(new py::function(std::move(function)), drop)](Arguments... arguments) {
+    (*held)(std::move(arguments)...);
+  };
+}
+
+/// With the GIL held: the Python exception for what a request failed with, or None.
+py::object to_exception(const std::exception_ptr& failure) {
+  if (failure == nullptr) return py::none();
+  try {
+    std::rethrow_exception(failure);
+  } catch (py::error_already_set& error) {  // from a callback
+    return error.value();
+  } catch (const Error&) {
+    translate_error(failure);
+    return py::error_already_set().value();
+  } catch (const std::exception& error) {
+    return py::module_::import("builtins").attr("RuntimeError")(error.what());
+  }
+}
+
+Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions options,
+                     const std::optional<py::function>& on_text, py::function on_end,
+                     const std::shared_ptr<PySession>& session) {
+  Request request{.prompt = std::move(prompt), .options = std::move(options)};
+  if (session != nullptr) {
+    const Use use(*session);
+    request.session = session->session.fork();
+  }
+  if (on_text) {
+    request.on_text = [show = keep<py::str>(*on_text)](std::string_view text) {
+      const py::gil_scoped_acquire acquire;
+      show(to_str(text));
+      return true;
+    };
+  }
+  request.on_end = [end = keep<py::dict, py::object>(std::move(on_end))](Outcome&& outcome) {
+    const py::gil_scoped_acquire acquire;
+    try {
+      end(to_dict(outcome.result), to_exception(outcome.error));
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("the end of a request");
+    }
+  };
+  return self.submit(std::move(request));
+}
+
+void bind_scheduler(py::module_& m) {
+  py::class_<Scheduler>(m, "Scheduler")
+      .def(py::init([](const PyEngine& engine, int sequences, int prompt_rows) {
+             return std::make_unique<Scheduler>(engine.engine, SchedulerOptions{sequences, prompt_rows});
+           }),
+           py::arg("engine"), py::kw_only(), py::arg("sequences") = SchedulerOptions().sequences,
+           py::arg("prompt_rows") = SchedulerOptions().prompt_rows)
+      .def("submit", &submit, py::arg("prompt"), py::arg("options"), py::arg("on_text"), py::arg("on_end"),
+           py::arg("session") = nullptr)
+      .def("cancel", &Scheduler::cancel, py::arg("id"))
+      .def("run", &Scheduler::run, py::call_guard<py::gil_scoped_release>())
+      .def("stop", &Scheduler::stop);
+}
+
 void bind_generation(py::module_& m) {
   py::class_<GenerateOptions>(m, "GenerateOptions")
       .def(py::init<>())
@@ -438,6 +508,7 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_session(m);
   gemlet::bind_sampler(m);
   gemlet::bind_generation(m);
+  gemlet::bind_scheduler(m);
   gemlet::bind_tokenizer(m);
   gemlet::bind_quantize(m);
   gemlet::bind_bench(m);

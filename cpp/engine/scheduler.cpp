@@ -127,6 +127,17 @@ struct Scheduler::Impl {
     sequence.end(error);
   }
 
+  void end_all() {
+    std::deque<std::unique_ptr<Sequence>> never_begun;
+    {
+      const std::lock_guard lock(mutex);
+      never_begun.swap(waiting);
+    }
+    for (const auto& sequence : active) end_cancelled(*sequence);
+    for (const auto& sequence : never_begun) end_cancelled(*sequence);
+    active.clear();
+  }
+
   /// One token of each answer that is being written, and pieces of prompts: equal shares of what is left, so that a
   /// short prompt does not wait for a long one.
   std::vector<Part> plan() {
@@ -219,10 +230,7 @@ Scheduler::Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOption
   impl_ = std::make_unique<Impl>(std::move(engine), options);
 }
 
-Scheduler::~Scheduler() {
-  for (const auto& sequence : impl_->active) Impl::end_cancelled(*sequence);
-  for (const auto& sequence : impl_->waiting) Impl::end_cancelled(*sequence);
-}
+Scheduler::~Scheduler() { impl_->end_all(); }
 
 Scheduler::Id Scheduler::submit(Request request) {
   if (!request.session) {
@@ -237,6 +245,7 @@ Scheduler::Id Scheduler::submit(Request request) {
   }
   auto sequence = std::make_unique<Sequence>(id, std::move(request));
   const std::lock_guard lock(impl_->mutex);
+  if (impl_->stopping) throw Error(Error::Kind::argument, "the scheduler was stopped");
   impl_->waiting.push_back(std::move(sequence));
   impl_->submitted.notify_one();
   return id;
@@ -265,6 +274,7 @@ void Scheduler::run() {
   } catch (const Error& error) {
     if (error.kind() != Error::Kind::cancelled) throw;
   }
+  s.end_all();
 }
 
 void Scheduler::stop() {

@@ -1,7 +1,7 @@
 """The private C++ module; mirrors cpp/bindings/python*.cpp. Text goes in and out as UTF-8 bytes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -147,6 +147,20 @@ def generate(session: Session, prompt: Sequence[int], options: GenerateOptions) 
 def generate_batch(
     engine: Engine, prompts: Sequence[Sequence[int]], options: Sequence[GenerateOptions]
 ) -> Generation: ...
+
+class Scheduler:
+    def __init__(self, engine: Engine, *, sequences: int = 16, prompt_rows: int = 32) -> None: ...
+    def submit(
+        self,
+        prompt: Sequence[int],
+        options: GenerateOptions,
+        on_text: Callable[[str], object] | None,
+        on_end: Callable[[_Result, BaseException | None], object],
+        session: Session | None = None,
+    ) -> int: ...
+    def cancel(self, id: int) -> None: ...
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
 
 class Tokenizer:
     """The tokenizer of a GGUF file; its weights are not read."""

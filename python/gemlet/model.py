@@ -1,6 +1,7 @@
 """A loaded model."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gemlet.chat import Chat
+    from gemlet.scheduler import Scheduler
 
 Prompt = str | bytes | Sequence[int]
 """Text, or tokens that are taken as they are."""
@@ -37,6 +39,8 @@ class Model:
         self._engine = engine
         self.path = path
         self.info = ModelInfo.of(engine)
+        self._scheduler: Scheduler | None = None  # of agenerate
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Name, file and size."""
@@ -149,6 +153,32 @@ class Model:
         finally:
             generation.close()
         return [GenerateResult.of(raw, core.sampling.seed) for raw in generation.results()]
+
+    async def agenerate(
+        self, prompt: Prompt, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
+    ) -> GenerateResult:
+        """``generate`` for asyncio: answers that are awaited at the same time are computed together, by one scheduler.
+
+        Cancelling the task ends the computation. ``on_text`` is called in the event loop.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+
+        def show(text: str) -> None:
+            if on_text is not None:
+                loop.call_soon_threadsafe(on_text, text)
+
+        with self._lock:
+            if self._scheduler is None:
+                self._scheduler = self.scheduler()
+        return await asyncio.wrap_future(self._scheduler.submit(self._prompt_tokens(prompt), on_text=show, **options))
+
+    def scheduler(self, *, sequences: int = 16, prompt_rows: int = 32) -> "Scheduler":
+        """Answers requests together, as a server wants it. See Scheduler."""
+        from gemlet.scheduler import Scheduler
+
+        return Scheduler(self._engine, self.context, sequences=sequences, prompt_rows=prompt_rows)
 
     def session(self, context: int | None = None) -> Session:
         """A new timeline that holds ``context`` tokens."""

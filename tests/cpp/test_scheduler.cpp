@@ -236,7 +236,22 @@ TEST("many threads submit and cancel while one runs") {
   }
   while (ended < clients * requests) std::this_thread::yield();
   CHECK(wrong == 0);
-  scheduler.stop();
+  std::atomic<bool> cancelled = false;
+  Request last;
+  last.prompt = prompt(150, 0);
+  last.options = lively(40, 0);
+  last.on_text = [&](std::string_view) {
+    scheduler.stop();
+    return true;
+  };
+  last.on_end = [&](Outcome&& outcome) { cancelled = outcome.result.finish_reason == FinishReason::cancelled; };
+  scheduler.submit(std::move(last));
+  runner.join();
+  CHECK(cancelled);
+  std::map<int, Outcome> outcomes;
+  CHECK(check::throws<Error>([&] {
+          scheduler.submit(request(prompt(3, 0), lively(1, 0), outcomes, 0));
+        }).find("stopped") != std::string::npos);
 }
 
 int main() { return check::run_tests(); }

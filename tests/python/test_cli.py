@@ -84,6 +84,7 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run /none/model.gguf x", 1, "gemlet: /none/model.gguf: cannot open: No such file or directory\n"),
         ("run {model} x -c 5", 1, r"gemlet: .*\b5\b.*\n"),
         ("bench {model} -p 0 -n 0", 2, "gemlet: --prompt, --generate"),
+        ("bench {model} --sequences 1,0", 2, "gemlet: --sequences: expected a number"),
         ("perplexity {model} /none", 1, "gemlet: /none: No such file or directory\n"),
         ("convert /none -o /none/x.gguf", 1, "gemlet: .*/none"),
         ("convert {folder} -o x.gguf --quant q9", 1, "gemlet: .*q9"),
@@ -129,6 +130,14 @@ def test_inspect(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
         "on flash",
     ):
         assert expected in text
+
+
+def test_bench_of_sequences_together(cli: Cli, tiny_gguf: Path) -> None:
+    command = ("bench", tiny_gguf, "-p", 0, "-n", 4, "-r", 2, "-t", 1, "--sequences", "1,2,8", "--json")
+    rows = json.loads(cli(*command).stdout)
+    assert [row["test"] for row in rows] == ["tg4 x 1", "tg4 x 2", "tg4 x 8"]
+    # A pass over the weights serves all of them: eight together cannot be slower than one.
+    assert rows[2]["mean"] > rows[0]["mean"] > 0
 
 
 def test_bench(cli: Cli, tiny_gguf: Path) -> None:

@@ -291,7 +291,8 @@ class Scheduler {
   /// One pass; false if there is nothing to do. By one thread at a time. When *cancel is set it throws Error(cancelled)
   /// and the requests are as they were before.
   bool step(const Cancel* cancel = nullptr);
-  /// Steps, and waits for requests where there are none, until stop() is called from another thread.
+  /// Steps, and waits for requests where there are none, until stop() is called from another thread; then ends what is
+  /// still running, as cancelled. There is no way back.
   void run();
   void stop();
 

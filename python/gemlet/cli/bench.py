@@ -36,7 +36,8 @@ class Row:
     kernels: str
     threads: int
     test: str
-    """As llama-bench names them: pp512 is a prompt of 512 tokens, tg128 is 128 tokens one by one, @ d512 after 512."""
+    """As llama-bench names them: pp512 is a prompt of 512 tokens, tg128 is 128 tokens one by one, @ d512 after 512;
+    tg128 x 4 is 128 tokens for each of 4 sequences."""
     samples: list[float]
     """Tokens per second."""
     mean: float
@@ -60,6 +61,9 @@ def bench(
     prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt; 0: leave out.")] = 512,
     generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate; 0: leave out.")] = 128,
     depth: Annotated[int, typer.Option("--depth", "-d", help="Tokens before the measurement.")] = 0,
+    sequences: Annotated[
+        str, typer.Option(help="Generate for so many sequences together, as in 1,2,4,8,16; tokens of all a second.")
+    ] = "",
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Times to measure.")] = 5,
     threads: Annotated[
         str, typer.Option("--threads", "-t", help="Threads, or several numbers: 1,2,4. Default: each physical core.")
@@ -91,6 +95,8 @@ def bench(
 
     `gemlet bench model.gguf -p 0 -n 64 --depth 4096 -t 4 -r 3 --json`
 
+    `gemlet bench model.gguf -p 0 -n 32 --sequences 1,2,4,8,16`
+
     `gemlet bench model.gguf --ceiling -t 1,2`
 
     `gemlet bench --ceiling --kernels avx2`
@@ -101,8 +107,9 @@ def bench(
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
+    counts = [count or None for count in _numbers("--threads", threads, 0)]
     if other is not None:
-        count, *more = _counts(threads)
+        count, *more = counts
         if model is None or count is None or more or not (prompt and generate):
             raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
         settings = compare.Settings(prompt, generate, depth, count)
@@ -112,11 +119,11 @@ def bench(
     rows: list[Row] = []
     machines: list[Machine] = []
     products: list[Product] = []
-    counts = _counts(threads)
+    together = _numbers("--sequences", sequences, 1) if sequences else []
     if model is not None:
         for count in counts:
             loaded = common.load(model, count, max(prompt, generate) + depth + 1, slice, cache, kernels or None)
-            rows += _measure(loaded, prompt, generate, depth, repetitions)
+            rows += _measure(loaded, prompt, generate, depth, together, repetitions)
             del loaded
     if ceiling:  # afterwards: its memory does not belong to the model
         for count in counts:
@@ -155,23 +162,25 @@ def _compare(
     print(common.table(("in brackets: gemlet over it", *compare.METRICS.values()), rows))
 
 
-def _counts(text: str) -> list[int | None]:
-    """The numbers of `--threads`; None: each physical core."""
+def _numbers(option: str, text: str, least: int) -> list[int]:
     try:
-        counts = [int(word) for word in text.split(",")]
+        numbers = [int(word) for word in text.split(",")]
     except ValueError:
-        counts = [-1]
-    if min(counts) < 0 or len(set(counts)) < len(counts):
-        raise ArgumentError(f"--threads: expected a number or several as in 1,2,4, found {text}")
-    return [count or None for count in counts]
+        numbers = [least - 1]
+    if min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"{option}: expected a number or several as in 1,2,4, found {text}")
+    return numbers
 
 
-def _measure(model: "Model", prompt: int, generate: int, depth: int, repetitions: int) -> list[Row]:
+def _measure(
+    model: "Model", prompt: int, generate: int, depth: int, sequences: list[int], repetitions: int
+) -> list[Row]:
     tests: list[tuple[str, int, Callable[[Session, list[int]], object]]] = []
     if prompt:
         tests.append((f"pp{prompt}", prompt, lambda session, tokens: session.prefill(tokens)))
-    if generate:
+    if generate and not sequences:
         tests.append((f"tg{generate}", generate, _one_by_one))
+    tests += [(f"tg{generate} x {count}", generate * count, _together(count)) for count in sequences if generate]
     rows: list[Row] = []
     with common.progress("Measuring") as advance:
         total = len(tests) * (repetitions + 1)
@@ -196,6 +205,17 @@ def _beside(row: Row, machine: Machine) -> Row:
 def _one_by_one(session: "Session", tokens: list[int]) -> None:
     for token in tokens:
         session.step(token)
+
+
+def _together(sequences: int) -> "Callable[[Session, list[int]], object]":
+    from gemlet.session import step_batch
+
+    def measure(session: "Session", tokens: list[int]) -> None:
+        sessions = [session, *(session.fork() for _ in range(sequences - 1))]
+        for i in range(0, len(tokens), sequences):
+            step_batch(sessions, tokens[i : i + sequences])
+
+    return measure
 
 
 def _speed(
