@@ -71,6 +71,25 @@ const char* name_of(FinishReason reason) {
   return "";
 }
 
+const char* name_of(Speculate speculate) {
+  switch (speculate) {
+    case Speculate::none:
+      return "none";
+    case Speculate::lookup:
+      return "lookup";
+    case Speculate::slice:
+      return "slice";
+  }
+  return "";
+}
+
+Speculate parse_speculate(const std::string& name) {
+  for (const Speculate each : {Speculate::none, Speculate::lookup, Speculate::slice}) {
+    if (name == name_of(each)) return each;
+  }
+  throw Error(Error::Kind::argument, "speculate: expected \"lookup\", \"slice\" or \"none\", found \"" + name + "\"");
+}
+
 py::str to_str(std::string_view text) {
   PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   if (decoded == nullptr) throw py::error_already_set();
@@ -131,6 +150,8 @@ py::dict to_dict(const GenerateResult& result) {
   stats["prompt_tokens"] = result.stats.prompt_tokens;
   stats["reused_tokens"] = result.stats.reused_tokens;
   stats["generated_tokens"] = result.stats.generated_tokens;
+  stats["drafted_tokens"] = result.stats.drafted_tokens;
+  stats["accepted_tokens"] = result.stats.accepted_tokens;
   stats["prefill_seconds"] = result.stats.prefill_seconds;
   stats["decode_seconds"] = result.stats.decode_seconds;
   stats["first_token_seconds"] = result.stats.first_token_seconds;
@@ -487,6 +508,11 @@ void bind_generation(py::module_& m) {
       .def(py::init<>())
       .def_readwrite("max_tokens", &GenerateOptions::max_tokens)
       .def_readwrite("stop", &GenerateOptions::stop)
+      .def_readwrite("draft", &GenerateOptions::draft)
+      .def_readwrite("draft_tokens", &GenerateOptions::draft_tokens)
+      .def_property(
+          "speculate", [](const GenerateOptions& self) { return name_of(self.speculate); },
+          [](GenerateOptions& self, const std::string& name) { self.speculate = parse_speculate(name); })
       .def_readonly("sampling", &GenerateOptions::sampling);
   py::class_<Generation>(m, "Generation")
       .def("next", &Generation::next)

@@ -3,11 +3,31 @@
 #include <utility>
 
 #include "engine/answer.hpp"
+#include "engine/speculate.hpp"
 
 namespace gemlet {
 namespace {
 
 bool is_set(const Cancel* cancel) { return cancel != nullptr && cancel->load(std::memory_order_relaxed); }
+
+/// Appends the token that was sampled last, and samples from the logits after it.
+void step(Session& session, Answer& answer, const Cancel* cancel) {
+  Session* const sessions[] = {&session};
+  const Token tokens[] = {answer.last_token()};
+  Session::step(sessions, tokens, cancel);
+  answer.sample(session.logits());
+}
+
+/// The same, and more of it where the next tokens were guessed.
+void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
+  const auto sample = [&](std::span<const float> logits) {
+    answer.sample(logits);
+    return answer.running() && !is_set(cancel) ? std::optional(answer.last_token()) : std::nullopt;
+  };
+  speculator.step(answer.last_token(), answer.tokens_left(), answer.sampler(), sample, cancel);
+  answer.stats().drafted_tokens = speculator.drafted();
+  answer.stats().accepted_tokens = speculator.accepted();
+}
 
 }  // namespace
 
@@ -15,6 +35,8 @@ GenerateResult generate(Session& session, std::span<const Token> prompt, const G
                         const OnText& on_text, const Cancel* cancel) {
   const Clock::time_point called = Clock::now();
   Answer answer(session.engine(), static_cast<std::size_t>(session.context()), prompt, options, on_text);
+  std::optional<Speculator> speculator;
+  if (options.speculate != Speculate::none) speculator.emplace(session, options);
   GenerateStats& stats = answer.stats();
   try {
     stats.reused_tokens = session.advance_to(prompt, cancel);
@@ -24,10 +46,11 @@ GenerateResult generate(Session& session, std::span<const Token> prompt, const G
     while (answer.running()) {
       if (is_set(cancel)) throw Error(Error::Kind::cancelled, "generation was cancelled");
       const Clock::time_point start = Clock::now();
-      Session* const sessions[] = {&session};
-      const Token tokens[] = {answer.last_token()};
-      Session::step(sessions, tokens, cancel);
-      answer.sample(session.logits());
+      if (speculator) {
+        step(*speculator, answer, cancel);
+      } else {
+        step(session, answer, cancel);
+      }
       stats.decode_seconds += seconds_since(start);
     }
   } catch (const Error& error) {

@@ -76,6 +76,14 @@ void Session::Impl::truncate(std::size_t length) {
   if (cache.length() > length && !cache.rewind(length)) cache.rewind(0);
 }
 
+void Session::Impl::keep(std::size_t length) {
+  const std::size_t dropped = (tokens.size() - length) * vocabulary();
+  logits.assign(all_logits.end() - static_cast<std::ptrdiff_t>(dropped + vocabulary()),
+                all_logits.end() - static_cast<std::ptrdiff_t>(dropped));
+  all_logits.clear();
+  truncate(length);
+}
+
 Session::Session() = default;
 Session::Session(std::shared_ptr<const Engine> engine, int context) {
   if (engine == nullptr) throw Error(Error::Kind::argument, "a session needs an engine");

@@ -30,6 +30,8 @@ struct Session::Impl {
   /// Throws Error(format) if the model computed anything that is not a number.
   void check_logits(std::span<const float> values) const;
   void truncate(std::size_t length);
+  /// After a prefill with Logits::all: drops its tokens from `length` on, as if they had never been given.
+  void keep(std::size_t length);
 
   std::shared_ptr<const Engine> engine;
   KvCache cache;

@@ -25,6 +25,9 @@ class Gemma3n {
   /// Throws Error(argument) for a slice that this model does not have.
   Gemma3n sliced(const Slice& slice) const;
 
+  /// Of the weights that a step of one token reads.
+  std::size_t step_bytes() const;
+
   const Gemma3nConfig& config() const { return config_; }
   const Gemma3nWeights& weights() const { return *weights_; }
 

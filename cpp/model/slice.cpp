@@ -182,4 +182,29 @@ Gemma3n Gemma3n::sliced(const Slice& slice) const {
   return part;
 }
 
+std::size_t Gemma3n::step_bytes() const {
+  std::size_t bytes = 0;
+  const auto add = [&](const Matrix& matrix, std::size_t rows, std::size_t cols) {
+    const DTypeTraits& stored = traits(matrix.type);
+    bytes += rows * cols / stored.elements * stored.bytes;
+  };
+  const auto add_whole = [&](const Matrix& matrix) { add(matrix, matrix.rows, matrix.cols); };
+  for (const LayerConfig& layer : config_.layers) {
+    const LayerWeights& w = weights_->layers[layer.index];
+    for (const Matrix* matrix : {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.laurel_left, &w.laurel_right,
+                                 &w.per_layer_input_gate, &w.per_layer_projection}) {
+      add_whole(*matrix);
+    }
+    const Matrix& down_proj = w.down_proj.data == nullptr ? w.down_proj_t : w.down_proj;
+    for (const Matrix* matrix : {&w.gate_proj, &w.up_proj, &down_proj}) {
+      add(*matrix, config_.hidden_size, layer.intermediate_size);
+    }
+  }
+  add_whole(weights_->per_layer_model_projection);
+  add_whole(weights_->lm_head);
+  for (const Matrix& matrix : weights_->altup_projections) add_whole(matrix);
+  for (const Matrix& matrix : weights_->altup_unembed_projections) add_whole(matrix);
+  return bytes;
+}
+
 }  // namespace gemlet

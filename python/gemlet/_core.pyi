@@ -49,6 +49,8 @@ class _Stats(TypedDict):
     prompt_tokens: int
     reused_tokens: int
     generated_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
     prefill_seconds: float
     decode_seconds: float
     first_token_seconds: float
@@ -133,6 +135,9 @@ class GenerateOptions:
     def __init__(self) -> None: ...
     max_tokens: int
     stop: list[str]
+    speculate: str
+    draft: Slice | None
+    draft_tokens: int
     @property
     def sampling(self) -> Sampling: ...
 

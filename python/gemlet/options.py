@@ -2,10 +2,12 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict, cast
 
 from gemlet import _core
 from gemlet.errors import ArgumentError
+from gemlet.slicing import SliceLike
+from gemlet.slicing import to_core as slice_to_core
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -37,6 +39,15 @@ class GenerateOptions(TypedDict, total=False):
     """The same seed gives the same text on any number of threads. Default None: drawn anew; the result tells it."""
     top_logprobs: int
     """Alternatives reported with each token, 0 (the default) to 20."""
+    speculate: Literal["lookup", "slice", "none"] | None
+    """Guess the next tokens and check several in one pass over the weights. The answer is the same, for every seed;
+    only the time differs. "lookup": what followed the last tokens where they stood before, for answers that quote or
+    edit their prompt. "slice": what a part of the model would say. Guessing rests while too many guesses are wrong, and
+    in a batch. Default None: no guessing."""
+    draft: SliceLike
+    """The slice that guesses. By default the published one of E4B, half the feed-forward width of any other model."""
+    draft_tokens: int
+    """Guesses at a time, at most 15. Default 0: as many as pay, by the share of them that were right so far."""
 
 
 def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
@@ -56,6 +67,11 @@ def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
     if "stop" in values:
         stop = values.pop("stop")
         _set(core, "stop", [stop] if isinstance(stop, str) else stop)
+    _set(core, "speculate", values.pop("speculate", None) or "none")
+    if "draft" in values:
+        core.draft = slice_to_core(cast(SliceLike, values.pop("draft")))
+    if "draft_tokens" in values:
+        _set(core, "draft_tokens", values.pop("draft_tokens"))
     seed = values.pop("seed", None)
     if seed is None:
         seed = secrets.randbits(32)

@@ -18,6 +18,10 @@ class Stats:
     reused_tokens: int
     """Of the prompt, already computed in an earlier turn."""
     generated_tokens: int
+    drafted_tokens: int
+    """Guessed by speculation."""
+    accepted_tokens: int
+    """Of those, right: so many passes over the weights were saved."""
     prefill_seconds: float
     decode_seconds: float
     first_token_seconds: float

@@ -217,16 +217,27 @@ struct SampledToken {
 
 enum class FinishReason { stop, length, context, cancelled };
 
+/// Who guesses the next tokens, so that the model can check several in one pass over its weights: nobody, the last
+/// occurrence of the last tokens in prompt and answer, or a slice of the model. Guessing stops for a while where too
+/// many guesses are wrong. It changes the time that an answer takes and nothing else.
+enum class Speculate { none, lookup, slice };
+
 struct GenerateOptions {
   int max_tokens = 256;
   Sampling sampling;
-  std::vector<std::string> stop;  ///< the text ends before the first of these
+  std::vector<std::string> stop{};        ///< the text ends before the first of these
+  Speculate speculate = Speculate::none;  ///< by generate(); in a Scheduler the other answers fill the pass already
+  /// The slice that guesses. By default the published one of a model of 35 layers (E4B), half the width of any other.
+  std::optional<Slice> draft{};
+  int draft_tokens = 0;  ///< guesses at a time, at most 15; 0: as many as pay
 };
 
 struct GenerateStats {
   int prompt_tokens = 0;
   int reused_tokens = 0;  ///< of the prompt, already in the session
   int generated_tokens = 0;
+  int drafted_tokens = 0;   ///< guessed by speculation
+  int accepted_tokens = 0;  ///< of those, right: so many passes over the weights were saved
   double prefill_seconds = 0;
   double decode_seconds = 0;
   double first_token_seconds = 0;  ///< from the call to the first sampled token

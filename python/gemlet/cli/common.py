@@ -58,6 +58,13 @@ class Answering:
     stop: Annotated[
         list[str] | None, typer.Option(help="End the answer before this text. Can be given several times.")
     ] = None
+    speculate: Annotated[
+        Literal["lookup", "slice", "none"] | None,
+        typer.Option(
+            help="Guess the next tokens, from the text so far or by a slice of the model, and check several at once: "
+            "the same answer, sooner where the guesses are right. Default: none."
+        ),
+    ] = None
     threads: Threads = None
     context: Context = None
     slice: Slice = None
@@ -145,9 +152,10 @@ def note(text: str) -> None:
 def describe(stats: Stats) -> str:
     """One line about an answer."""
     reused = f" ({stats.reused_tokens} reused)" if stats.reused_tokens else ""
+    guessed = f" ({stats.accepted_tokens} of {stats.drafted_tokens} guesses right)" if stats.drafted_tokens else ""
     return (
         f"prompt {stats.prompt_tokens} tokens{reused}, {stats.prefill_tokens_per_second:.1f}/s; "
-        f"answer {stats.generated_tokens} tokens, {stats.decode_tokens_per_second:.1f}/s; "
+        f"answer {stats.generated_tokens} tokens, {stats.decode_tokens_per_second:.1f}/s{guessed}; "
         f"first token after {stats.first_token_seconds:.2f} s; peak memory {size(stats.peak_memory)}"
     )
 
