@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -67,12 +65,14 @@ GenerateOptions options(float temperature, int max_tokens, Speculate speculate, 
   return out;
 }
 
-std::string saved(const Session& session) {
-  const gguf::TemporaryDirectory directory;
-  const auto path = directory.path() / "session";
-  session.save(path);
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+/// Whether two sessions hold the same tokens and logits and go on to the same logits: the keys and values that the next
+/// token sees are then the same.
+bool same_state(Session& a, Session& b) {
+  const auto equal = [](std::span<const float> x, std::span<const float> y) { return std::ranges::equal(x, y); };
+  if (!std::ranges::equal(a.tokens(), b.tokens()) || !equal(a.logits(), b.logits())) return false;
+  if (a.position() == a.context()) return true;
+  const Tokens next = {70};
+  return equal(a.prefill(next), b.prefill(next));
 }
 
 bool same(const GenerateResult& a, const GenerateResult& b) {
@@ -88,7 +88,7 @@ GenerateResult check_same(const std::shared_ptr<const Engine>& model, const Toke
   wanted.speculate = Speculate::none;
   Session plain(model);
   CHECK(same(result, generate(plain, tokens, wanted)));
-  CHECK(saved(session) == saved(plain));
+  CHECK(same_state(session, plain));
   return result;
 }
 
@@ -238,9 +238,9 @@ TEST("the reader and a cancel stop the answer where they would without guesses")
 }
 
 TEST("an exception of the reader leaves the session as plain decoding would") {
-  std::vector<std::string> left;
+  Session plain(engine());
+  Session session(engine());
   for (const Speculate who : {Speculate::none, Speculate::slice}) {
-    Session session(engine());
     int calls = 0;
     const auto fail = [&](std::string_view) -> bool {
       if (++calls == 4) throw std::runtime_error("enough");
@@ -248,10 +248,10 @@ TEST("an exception of the reader leaves the session as plain decoding would") {
     };
     GenerateOptions wanted = options(0, 30, who, 8);
     wanted.sampling.logit_bias = {{*engine()->find_token("hello"), 1e6F}};
-    CHECK(check::throws<std::runtime_error>([&] { generate(session, prompt(6), wanted, fail); }) == "enough");
-    left.push_back(saved(session));
+    CHECK(check::throws<std::runtime_error>(
+              [&] { generate(who == Speculate::none ? plain : session, prompt(6), wanted, fail); }) == "enough");
   }
-  CHECK(left[0] == left[1]);
+  CHECK(session.position() == 9 && same_state(session, plain));
 }
 
 TEST("the next turn goes on from a session that speculation left") {
