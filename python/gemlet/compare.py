@@ -61,7 +61,8 @@ class Run:
     output: str
     seconds: float
     peak: float
-    """Largest resident set in GB, mapped pages of the file included."""
+    """Largest resident set in GB, mapped pages of the file included. Linux hands the size of the process that starts a
+    program down to it: never less than this one's own."""
 
 
 def _run(command: Sequence[str | Path]) -> Run:
