@@ -14,6 +14,18 @@
 // Nothing in it depends on the other rows and tokens of the call.
 namespace gemlet::kernels::simd {
 
+/// sums += scale * x.scale * totals.
+template <typename V, int R, int T, typename Panel>
+void add_scaled(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
+                const typename V::Ints (&totals)[R][T], typename V::Float (&sums)[R][T]) {
+  for (int t = 0; t < T; ++t) {
+    const typename V::Float x_scale = V::set(x[t]->scale);
+    for (int r = 0; r < R; ++r) {
+      sums[r][t] = V::fma(V::mul(w[r]->scale, x_scale), V::to_float(totals[r][t]), sums[r][t]);
+    }
+  }
+}
+
 /// A weight is scale * (code - centre).
 template <typename V, int bits, int centre>
 struct Centred {
@@ -30,12 +42,7 @@ struct Centred {
       for (int r = 0; r < R; ++r) totals[r][t] = V::set_int(centre == 0 ? 0 : x[t]->minus_8_sum);
     }
     V::template dot<bits, R, T>(w, x, totals);
-    for (int t = 0; t < T; ++t) {
-      const typename V::Float x_scale = V::set(x[t]->scale);
-      for (int r = 0; r < R; ++r) {
-        sums[r][t] = V::fma(V::mul(w[r]->scale, x_scale), V::to_float(totals[r][t]), sums[r][t]);
-      }
-    }
+    add_scaled<V>(w, x, totals, sums);
   }
 };
 
@@ -55,13 +62,10 @@ struct WithMin {
       for (int r = 0; r < R; ++r) totals[r][t] = V::set_int(0);
     }
     V::template dot<bits, R, T>(w, x, totals);
+    add_scaled<V>(w, x, totals, sums);
     for (int t = 0; t < T; ++t) {
-      const typename V::Float x_scale = V::set(x[t]->scale);
       const typename V::Float x_sum = V::set(x[t]->sum);
-      for (int r = 0; r < R; ++r) {
-        sums[r][t] = V::fma(V::mul(w[r]->scale, x_scale), V::to_float(totals[r][t]), sums[r][t]);
-        sums[r][t] = V::fnma(w[r]->min, x_sum, sums[r][t]);
-      }
+      for (int r = 0; r < R; ++r) sums[r][t] = V::fnma(w[r]->min, x_sum, sums[r][t]);
     }
   }
 };
@@ -80,12 +84,7 @@ struct TwoScales {
   static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], typename V::Float (&sums)[R][T]) {
     typename V::Ints totals[R][T];
     V::template dot_two_scales<R, T>(w, x, totals);
-    for (int t = 0; t < T; ++t) {
-      const typename V::Float x_scale = V::set(x[t]->scale);
-      for (int r = 0; r < R; ++r) {
-        sums[r][t] = V::fma(V::mul(w[r]->scale, x_scale), V::to_float(totals[r][t]), sums[r][t]);
-      }
-    }
+    add_scaled<V>(w, x, totals, sums);
   }
 };
 
