@@ -28,9 +28,20 @@ void Compute::quantize(const float* x, std::size_t tokens, std::size_t cols) {
   });
 }
 
+const void* Compute::activations(const kernels::WeightKernels& kernel, const float* x, std::size_t t,
+                                 std::size_t cols) const {
+  if (kernel.quantized_activations) return quantized_.data() + t * (cols / block);
+  return x + t * cols;
+}
+
 void Compute::count(const Matrix& weights, std::size_t rows, std::size_t products) {
   work_.weight_bytes += weights.first_rows(rows).bytes();
   work_.multiply_adds += products * weights.cols;
+}
+
+void Compute::count_wanted(const Matrix& weights, WantedRows wanted, std::size_t tokens) {
+  const std::size_t products = std::accumulate(wanted.counts, wanted.counts + tokens, std::size_t{0});
+  count(weights, std::min(products, weights.rows), products);
 }
 
 void Compute::linear(std::initializer_list<Product> products, const float* x, std::size_t tokens) {
@@ -55,9 +66,8 @@ void Compute::linear(std::initializer_list<Product> products, const float* x, st
       const Matrix& w = p->weights;
       const std::size_t row = index * chunk_rows(*p);
       const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(w.type)];
-      const void* activations = kernel.quantized_activations ? static_cast<const void*>(quantized_.data()) : x;
       kernel.matmul({.weights = w.row(row),
-                     .activations = activations,
+                     .activations = activations(kernel, x, 0, cols),
                      .out = p->out + row,
                      .row_bytes = w.row_bytes,
                      .rows = std::min(chunk_rows(*p), w.rows - row),
@@ -72,18 +82,14 @@ void Compute::linear_rows(const Matrix& weights, WantedRows wanted, const float*
   constexpr std::size_t rows = 64;
   const kernels::WeightKernels& kernel = kernels_.weights[static_cast<std::size_t>(weights.type)];
   if (kernel.quantized_activations) quantize(x, tokens, weights.cols);
-  const std::size_t products = std::accumulate(wanted.counts, wanted.counts + tokens, std::size_t{0});
-  count(weights, std::min(products, weights.rows), products);
+  count_wanted(weights, wanted, tokens);
   const std::size_t chunks = (weights.rows + rows - 1) / rows;
   parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
     const std::size_t t = job / chunks;
     const std::size_t first = job % chunks * rows;
     if (first >= wanted.counts[t]) return;
-    const void* activations = kernel.quantized_activations
-                                  ? static_cast<const void*>(quantized_.data() + t * (weights.cols / block))
-                                  : x + t * weights.cols;
     kernel.matmul({.weights = weights.data,
-                   .activations = activations,
+                   .activations = activations(kernel, x, t, weights.cols),
                    .out = out + t * weights.rows + first,
                    .row_bytes = weights.row_bytes,
                    .rows = std::min(rows, wanted.counts[t] - first),
@@ -98,8 +104,9 @@ void Compute::combine_rows(const Matrix& weights, WantedRows wanted, const float
                            float* out) {
   constexpr std::size_t cols = 256;  // whole blocks of every type
   const DTypeTraits& stored = traits(weights.type);
+  count_wanted(weights, wanted, tokens);
   const std::size_t chunks = (weights.cols + cols - 1) / cols;
-  pool_.parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
+  parallel_for(tokens * chunks, 1, [&](std::size_t job, std::size_t, int) {
     const std::size_t t = job / chunks;
     const std::size_t first = job % chunks * cols;
     kernels_.weights[static_cast<std::size_t>(weights.type)].combine(

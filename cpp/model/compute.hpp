@@ -68,8 +68,11 @@ class Compute {
 
  private:
   void quantize(const float* x, std::size_t tokens, std::size_t cols);
+  /// What `kernel` takes for token t of x: the row itself, or what quantize() made of it.
+  const void* activations(const kernels::WeightKernels& kernel, const float* x, std::size_t t, std::size_t cols) const;
   /// So many rows are read, and so many (row, token) pairs multiplied.
   void count(const Matrix& weights, std::size_t rows, std::size_t products);
+  void count_wanted(const Matrix& weights, WantedRows wanted, std::size_t tokens);
   void parallel_for(std::size_t count, std::size_t chunk,
                     const std::function<void(std::size_t begin, std::size_t end, int thread)>& body) {
     if (count > chunk) ++work_.barriers;

@@ -73,3 +73,13 @@ def test_slices(tmp_path: Path, quant: str) -> None:
     np.testing.assert_array_equal(
         gemlet.load(path, slice=part).logits(TOKENS), gemlet.load(tmp_path / "part.gguf").logits(TOKENS)
     )
+
+
+def test_rows_that_are_read_are_counted(tmp_path: Path) -> None:
+    plain, transposed = (gemlet.load(path, threads=1) for path in files(tmp_path, "f32"))
+    for model in (plain, transposed):
+        model.logits(TOKENS[:1])
+    saved = plain.work.weight_bytes - transposed.work.weight_bytes
+    down = sum(4 * WHOLE.hidden * WHOLE.per_layer(WHOLE.ffn)[i] for i in SPARSE)
+    assert 0 < saved < down
+    assert saved % (4 * WHOLE.hidden) == 0
