@@ -183,27 +183,19 @@ Gemma3n Gemma3n::sliced(const Slice& slice) const {
 }
 
 std::size_t Gemma3n::step_bytes() const {
-  std::size_t bytes = 0;
-  const auto add = [&](const Matrix& matrix, std::size_t rows, std::size_t cols) {
-    const DTypeTraits& stored = traits(matrix.type);
-    bytes += rows * cols / stored.elements * stored.bytes;
-  };
-  const auto add_whole = [&](const Matrix& matrix) { add(matrix, matrix.rows, matrix.cols); };
+  std::size_t bytes = weights_->per_layer_model_projection.bytes() + weights_->lm_head.bytes();
   for (const LayerConfig& layer : config_.layers) {
     const LayerWeights& w = weights_->layers[layer.index];
     for (const Matrix* matrix : {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.laurel_left, &w.laurel_right,
                                  &w.per_layer_input_gate, &w.per_layer_projection}) {
-      add_whole(*matrix);
+      bytes += matrix->bytes();
     }
-    const Matrix& down_proj = w.down_proj.data == nullptr ? w.down_proj_t : w.down_proj;
-    for (const Matrix* matrix : {&w.gate_proj, &w.up_proj, &down_proj}) {
-      add(*matrix, config_.hidden_size, layer.intermediate_size);
-    }
+    const std::size_t width = layer.intermediate_size;
+    for (const Matrix* matrix : {&w.gate_proj, &w.up_proj}) bytes += matrix->first_rows(width).bytes();
+    bytes += (w.down_proj.data == nullptr ? w.down_proj_t.first_rows(width) : w.down_proj.first_cols(width)).bytes();
   }
-  add_whole(weights_->per_layer_model_projection);
-  add_whole(weights_->lm_head);
-  for (const Matrix& matrix : weights_->altup_projections) add_whole(matrix);
-  for (const Matrix& matrix : weights_->altup_unembed_projections) add_whole(matrix);
+  for (const Matrix& matrix : weights_->altup_projections) bytes += matrix.bytes();
+  for (const Matrix& matrix : weights_->altup_unembed_projections) bytes += matrix.bytes();
   return bytes;
 }
 
