@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from gemlet.errors import ArgumentError, FileError, GemletError
+from gemlet.memory import maxrss_bytes
 
 METRICS = {
     "prefill": "prefill, tokens/s",
@@ -79,8 +80,7 @@ def _run(command: Sequence[str | Path]) -> Run:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeFailedError(f"{' '.join(words)}: exit code {process.returncode}\n{output[-2000:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Run(output, time.perf_counter() - start, usage.ru_maxrss * unit / 1e9)
+    return Run(output, time.perf_counter() - start, maxrss_bytes(usage.ru_maxrss) / 1e9)
 
 
 class Gemlet:
