@@ -6,6 +6,7 @@
 #include "check.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
+#include "tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Cancel;
@@ -16,6 +17,9 @@ using gemlet::GenerateOptions;
 using gemlet::GenerateResult;
 using gemlet::Session;
 using gemlet::Token;
+using tiny::lively;
+using tiny::prompt;
+using tiny::same;
 
 namespace {
 
@@ -36,24 +40,6 @@ std::shared_ptr<const Engine> engine() {
   return loaded;
 }
 
-Tokens prompt(std::size_t length, Token salt = 0) {
-  Tokens tokens;
-  for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<Token>((i * 37 + 11 * salt + 5) % 290));
-  return tokens;
-}
-
-/// Sampled at a high temperature, so that a model of random weights does not repeat itself; never an end token.
-GenerateOptions lively(int max_tokens, std::uint64_t seed = 1) {
-  GenerateOptions options;
-  options.max_tokens = max_tokens;
-  options.sampling.temperature = 3;
-  options.sampling.top_k = 0;
-  options.sampling.top_p = 1;
-  options.sampling.seed = seed;
-  options.sampling.logit_bias = {{1, -1e6F}, {261, -1e6F}};
-  return options;
-}
-
 GenerateResult answer(const Tokens& tokens, const GenerateOptions& options) {
   Session session(engine());
   return generate(session, tokens, options);
@@ -63,12 +49,6 @@ std::string replaced(std::string_view bytes) {
   std::string text;
   for (const char c : bytes) text += static_cast<unsigned char>(c) < 0x80 ? std::string(1, c) : "\uFFFD";
   return text;
-}
-
-bool same(const GenerateResult& a, const GenerateResult& b) {
-  return a.tokens == b.tokens && a.text == b.text && a.finish_reason == b.finish_reason &&
-         std::equal(a.logprobs.begin(), a.logprobs.end(), b.logprobs.begin(), b.logprobs.end(),
-                    [](const auto& x, const auto& y) { return x.token == y.token && x.logprob == y.logprob; });
 }
 
 }  // namespace

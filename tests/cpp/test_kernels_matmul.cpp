@@ -95,13 +95,15 @@ struct Problem {
 
   std::size_t row_bytes() const { return cols / traits(type).elements * traits(type).bytes; }
 
+  const void* activations(std::size_t token = 0) const {
+    return blocks.empty() ? static_cast<const void*>(x.data() + token * cols) : blocks.data() + token * (cols / 32);
+  }
+
   // The product of some of the rows and tokens, at its place in an otherwise untouched output.
   void run(const Kernels& k, std::size_t row, std::size_t row_count, std::size_t token, std::size_t token_count,
            std::vector<float>& out) const {
-    const void* activations =
-        blocks.empty() ? static_cast<const void*>(x.data() + token * cols) : blocks.data() + token * (cols / 32);
     kernels_of(k, type).matmul({.weights = w.data() + row * row_bytes(),
-                                .activations = activations,
+                                .activations = activations(token),
                                 .out = out.data() + token * rows + row,
                                 .row_bytes = row_bytes(),
                                 .rows = row_count,
@@ -265,10 +267,8 @@ TEST("every type: the first columns of wider rows are a product of their own") {
         }
         const auto expected = narrow.product(k);
         std::vector<float> actual(expected.size(), not_a_number);
-        const void* activations =
-            narrow.blocks.empty() ? static_cast<const void*>(narrow.x.data()) : narrow.blocks.data();
         kernels_of(k, type).matmul({.weights = wide.w.data(),
-                                    .activations = activations,
+                                    .activations = narrow.activations(),
                                     .out = actual.data(),
                                     .row_bytes = wide.row_bytes(),
                                     .rows = wide.rows,
@@ -290,9 +290,8 @@ TEST("every type: rows chosen by their ids are those of the whole product") {
       const std::vector<std::uint32_t> ids{39, 0, 7, 7, 3, 21, 22, 23, 38, 1, 5};
       for (const std::size_t tokens : {1, 3, 5}) {
         std::vector<float> chosen(ids.size() * tokens, not_a_number);
-        const void* activations = p.blocks.empty() ? static_cast<const void*>(p.x.data()) : p.blocks.data();
         kernels_of(k, type).matmul({.weights = p.w.data(),
-                                    .activations = activations,
+                                    .activations = p.activations(),
                                     .out = chosen.data(),
                                     .row_bytes = p.row_bytes(),
                                     .rows = ids.size(),

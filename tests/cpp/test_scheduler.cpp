@@ -8,10 +8,14 @@
 #include "check.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
+#include "tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 // Run under the thread sanitizer too.
 using namespace gemlet;
+using tiny::lively;
+using tiny::prompt;
+using tiny::same;
 
 namespace {
 
@@ -27,30 +31,9 @@ std::shared_ptr<const Engine> engine(int chunk = 7, int threads = 2) {
   return Engine::load(path, options);
 }
 
-Tokens prompt(std::size_t length, Token salt) {
-  Tokens tokens;
-  for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<Token>((i * 37 + 11 * salt + 5) % 290));
-  return tokens;
-}
-
-GenerateOptions lively(int max_tokens, std::uint64_t seed) {
-  GenerateOptions options;
-  options.max_tokens = max_tokens;
-  options.sampling.temperature = 3;
-  options.sampling.top_k = 0;
-  options.sampling.top_p = 1;
-  options.sampling.seed = seed;
-  options.sampling.logit_bias = {{1, -1e6F}, {261, -1e6F}};
-  return options;
-}
-
 GenerateResult alone(const std::shared_ptr<const Engine>& model, const Tokens& tokens, const GenerateOptions& options) {
   Session session(model);
   return generate(session, tokens, options);
-}
-
-bool same(const GenerateResult& a, const GenerateResult& b) {
-  return a.tokens == b.tokens && a.text == b.text && a.finish_reason == b.finish_reason;
 }
 
 Request request(const Tokens& tokens, const GenerateOptions& options, std::map<int, Outcome>& outcomes, int key) {

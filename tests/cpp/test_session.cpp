@@ -7,6 +7,7 @@
 #include "check.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
+#include "tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Engine;
@@ -14,6 +15,7 @@ using gemlet::Error;
 using gemlet::Logits;
 using gemlet::Session;
 using gemlet::Token;
+using tiny::prompt;
 
 namespace {
 
@@ -40,12 +42,6 @@ std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::
 // Long enough that every ring of pages, two of 64 positions for a window of 6, wraps.
 constexpr int long_prompt = 205;
 
-std::vector<Token> prompt(std::size_t length = long_prompt, Token salt = 0) {
-  std::vector<Token> tokens;
-  for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<Token>((i * 37 + 11 * salt + 5) % 290));
-  return tokens;
-}
-
 Floats copy(std::span<const float> values) { return {values.begin(), values.end()}; }
 
 Floats all_logits(const std::shared_ptr<const Engine>& model, std::span<const Token> tokens) {
@@ -60,7 +56,7 @@ Floats last_row(const Floats& all) {
 }  // namespace
 
 TEST("prefill, chunks of every size and single steps give the same bits") {
-  const std::vector<Token> tokens = prompt();
+  const std::vector<Token> tokens = prompt(long_prompt);
   const Floats expected = all_logits(engine(64), tokens);
   const auto [low, high] = std::minmax_element(expected.begin(), expected.end());
   CHECK(*high - *low > 1);  // equal bits would say nothing of a model that answers zeros
@@ -76,13 +72,14 @@ TEST("prefill, chunks of every size and single steps give the same bits") {
 }
 
 TEST("the thread count does not change a bit") {
-  const Floats expected = all_logits(engine(5, 1), prompt());
-  for (const int threads : {2, 3, 4, 8}) check::that(all_logits(engine(5, threads), prompt()) == expected, "threads");
+  const Floats expected = all_logits(engine(5, 1), prompt(long_prompt));
+  for (const int threads : {2, 3, 4, 8})
+    check::that(all_logits(engine(5, threads), prompt(long_prompt)) == expected, "threads");
 }
 
 TEST("prompt tokens that skip the KV-shared layers leave the last logits alone") {
   Session session(engine());
-  CHECK(copy(session.prefill(prompt())) == last_row(all_logits(engine(), prompt())));
+  CHECK(copy(session.prefill(prompt(long_prompt))) == last_row(all_logits(engine(), prompt(long_prompt))));
 }
 
 TEST("a step of several sessions equals each alone") {
@@ -107,7 +104,7 @@ TEST("a step of several sessions equals each alone") {
 }
 
 TEST("a rewind, however far, is as if the tokens had never been") {
-  const std::vector<Token> tokens = prompt();
+  const std::vector<Token> tokens = prompt(long_prompt);
   const std::vector<Token> other = prompt(4, 9);
   for (int keep = 0; keep < long_prompt; keep += keep < 120 ? 17 : 1) {
     Session session(engine());
@@ -122,7 +119,7 @@ TEST("a rewind, however far, is as if the tokens had never been") {
 
 TEST("logits are refused after a rewind") {
   Session session(engine());
-  session.prefill(prompt());
+  session.prefill(prompt(long_prompt));
   session.rewind(3);
   CHECK(check::throws<Error>([&] { (void)session.logits(); }).find("no logits") != std::string::npos);
 }
@@ -142,7 +139,7 @@ TEST("advance_to computes only what is new") {
 
 TEST("a fork goes its own way") {
   Session session(engine());
-  session.prefill(prompt());
+  session.prefill(prompt(long_prompt));
   Session fork = session.fork();
   CHECK(copy(fork.logits()) == copy(session.logits()));
   const std::vector<Token> left = prompt(9, 1);
@@ -150,7 +147,7 @@ TEST("a fork goes its own way") {
   const Floats from_fork = copy(fork.prefill(left));
   session.prefill(right);
   Session replay(engine());
-  replay.prefill(prompt());
+  replay.prefill(prompt(long_prompt));
   CHECK(copy(replay.prefill(left)) == from_fork);
 }
 
@@ -177,7 +174,7 @@ TEST("forks and restored sessions rewind as the session they come from") {
 TEST("a saved session goes on where it was") {
   const std::filesystem::path path = directory().path() / "session";
   Session session(engine());
-  session.prefill(prompt());
+  session.prefill(prompt(long_prompt));
   session.save(path);
   Session restored = Session::restore(engine(7, 1), path);
   CHECK(std::ranges::equal(restored.tokens(), session.tokens()));
@@ -193,7 +190,7 @@ TEST("a saved session goes on where it was") {
 TEST("a saved session is refused when it is damaged, cut or of another model") {
   const std::filesystem::path path = directory().path() / "session";
   Session session(engine());
-  session.prefill(prompt());
+  session.prefill(prompt(long_prompt));
   session.save(path);
   std::ifstream file(path, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

@@ -6,6 +6,7 @@
 #include "engine/speculate.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
+#include "tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Cancel;
@@ -22,6 +23,8 @@ using gemlet::Session;
 using gemlet::Slice;
 using gemlet::Speculate;
 using gemlet::Token;
+using tiny::prompt;
+using tiny::same;
 
 namespace {
 
@@ -48,12 +51,6 @@ std::shared_ptr<const Engine> engine() {
   return loaded;
 }
 
-Tokens prompt(std::size_t length, Token salt = 0) {
-  Tokens tokens;
-  for (std::size_t i = 0; i < length; ++i) tokens.push_back(static_cast<Token>((i * 37 + 11 * salt + 5) % 290));
-  return tokens;
-}
-
 GenerateOptions options(float temperature, int max_tokens, Speculate speculate, int draft_tokens = 0) {
   GenerateOptions out;
   out.max_tokens = max_tokens;
@@ -73,12 +70,6 @@ bool same_state(Session& a, Session& b) {
   if (a.position() == a.context()) return true;
   const Tokens next = {70};
   return equal(a.prefill(next), b.prefill(next));
-}
-
-bool same(const GenerateResult& a, const GenerateResult& b) {
-  return a.tokens == b.tokens && a.text == b.text && a.finish_reason == b.finish_reason &&
-         std::equal(a.logprobs.begin(), a.logprobs.end(), b.logprobs.begin(), b.logprobs.end(),
-                    [](const auto& x, const auto& y) { return x.token == y.token && x.logprob == y.logprob; });
 }
 
 /// Speculates, checks that answer and session have the bits of plain decoding, and returns the answer.
