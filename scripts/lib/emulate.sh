@@ -5,26 +5,40 @@ failures=()
 # These read hundreds of megabytes of made-up files: minutes natively, hours here, and nothing in them depends on the CPU.
 too_long_to_emulate='^(test_gguf_hostile)$'
 
-# emulate FOLDER TABLE EMULATOR...: runs every test program in FOLDER, and checks that TABLE's kernels were chosen.
+# emulate FOLDER TABLE PATTERN EMULATOR...: runs the test programs in FOLDER whose names match PATTERN, as many at a time
+# as there are cores, and checks that TABLE's kernels were chosen.
 emulate() {
-  local folder=$1 table=$2 program name output
-  shift 2
+  local folder=$1 table=$2 pattern=$3 results program name
+  shift 3
   say "$*"
+  results=$(mktemp -d)
   for program in "$folder"/test_*; do
     name=$(basename "$program")
-    if [ ! -x "$program" ] || [ -d "$program" ] || [[ $name =~ $too_long_to_emulate ]]; then
+    if [ ! -x "$program" ] || [ -d "$program" ] || [[ ! $name =~ $pattern ]] || [[ $name =~ $too_long_to_emulate ]]; then
       continue
     fi
-    if output=$("$@" "$program" 2>&1); then
-      printf '%-28s %s\n' "$name" "$(tail -n 1 <<<"$output")"
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+    emulate_one "$results/$name" "$@" "$program" &
+  done
+  wait
+  for name in $(cd "$results" && ls | grep -v '\.'); do
+    if [ -e "$results/$name.passed" ]; then
+      printf '%-28s %5d s  %s\n' "$name" "$(<"$results/$name.passed")" "$(tail -n 1 "$results/$name")"
     else
-      printf '%s\n' "$output"
+      cat "$results/$name"
       failures+=("$name under $*")
     fi
-    if [ "$name" = test_kernels ] && ! grep -q "best: $table\$" <<<"$output"; then
-      failures+=("$* did not choose the kernels $table")
-    fi
   done
+  grep -q "best: $table\$" "$results/test_kernels" || failures+=("$* did not choose the kernels $table")
+  rm -r "$results"
+}
+
+# emulate_one RESULT COMMAND...: its output into RESULT, and its seconds into RESULT.passed if it succeeds.
+emulate_one() {
+  local result=$1 start=$SECONDS
+  shift
+  "$@" >"$result" 2>&1 || return 0
+  echo $((SECONDS - start)) >"$result.passed"
 }
 
 # report: what failed; the exit code of the last command is that of the script.

@@ -9,6 +9,10 @@ import gemlet
 import pytest
 
 PROMPTS = ["the cat in", "a dog", "it was late", "once", "the cat", "and so"]
+ENDLESS: gemlet.GenerateOptions = {
+    "max_tokens": None,
+    "logit_bias": dict.fromkeys((1, 5), -100.0),
+}  # <eos>, <end_of_turn>
 
 
 def test_awaited_answers_are_those_of_generate(model: gemlet.Model) -> None:
@@ -38,11 +42,10 @@ def test_pieces_reach_the_event_loop(model: gemlet.Model) -> None:
 
 def test_a_cancelled_task_leaves_the_others_alone(long_model: gemlet.Model) -> None:
     async def answer() -> gemlet.GenerateResult:
-        endless = asyncio.create_task(
-            long_model.agenerate(PROMPTS[0], max_tokens=None, logit_bias=dict.fromkeys((1, 106), -100.0))
-        )
+        begun = asyncio.Event()
+        endless = asyncio.create_task(long_model.agenerate(PROMPTS[0], on_text=lambda text: begun.set(), **ENDLESS))
         other = asyncio.create_task(long_model.agenerate(PROMPTS[1], max_tokens=20, seed=1))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         endless.cancel()
         with pytest.raises(asyncio.CancelledError):
             await endless
@@ -98,9 +101,7 @@ def test_an_error_is_its_requests_own(model: gemlet.Model) -> None:
 def test_closing_ends_what_is_running(long_model: gemlet.Model) -> None:
     scheduler = long_model.scheduler(sequences=1)
     shown = threading.Event()
-    running: Future[gemlet.GenerateResult] = scheduler.submit(
-        [2, 9], max_tokens=None, logit_bias=dict.fromkeys((1, 106), -100.0), on_text=lambda text: shown.set()
-    )
+    running: Future[gemlet.GenerateResult] = scheduler.submit([2, 9], on_text=lambda text: shown.set(), **ENDLESS)
     waiting = scheduler.submit([2, 9], max_tokens=3)
     dropped = scheduler.submit([2, 9], max_tokens=3)
     assert dropped.cancel()
