@@ -1,7 +1,6 @@
-#include <immintrin.h>
-
 #include <cstring>
 
+#include "kernels/avx.hpp"
 #include "kernels/simd_table.hpp"
 #include "kernels/tables.hpp"
 
@@ -9,130 +8,12 @@
 namespace gemlet::kernels {
 namespace {
 
-struct Avx2 {
-  static constexpr std::size_t width = 8;
-  using Float = __m256;
-  using Bytes = __m256i;
-  using Ints = __m256i;  // 32 bits
-  struct Wide {
-    __m256d low, high;
-  };
-
-  static Float set(float x) { return _mm256_set1_ps(x); }
-  static Ints set_int(std::int32_t x) { return _mm256_set1_epi32(x); }
-  static Float to_float(Ints x) { return _mm256_cvtepi32_ps(x); }
-  static Float load(const float* p) { return _mm256_loadu_ps(p); }
-  static void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
-  static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
-  static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
-  static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
-  static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
-  static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }    // a * b + c
-  static Float fnma(Float a, Float b, Float c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a * b
-  static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }                  // NaN in b stays
-  static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }                  // NaN in b stays
-  static Float abs(Float x) { return _mm256_andnot_ps(set(-0.0F), x); }
-  static Float round(Float x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static Float pow2(Float n) {  // of a whole number from -126 to 127
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
-  }
-  static Float select_less(Float a, Float b, Float yes, Float no) {
-    return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
-  }
-  static Float copy_sign(Float magnitude, Float sign) {  // magnitude is positive or has that sign already
-    return _mm256_or_ps(magnitude, _mm256_and_ps(set(-0.0F), sign));
-  }
-  static float sum(Float x) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-  }
-
-  static Wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
-  static Wide wide_fma(Float a, Float b, Wide c) {
-    const auto low = [](Float x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); };
-    const auto high = [](Float x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); };
-    return {_mm256_fmadd_pd(low(a), low(b), c.low), _mm256_fmadd_pd(high(a), high(b), c.high)};
-  }
-  static double wide_sum(Wide x) {
-    const __m256d both = _mm256_add_pd(x.low, x.high);
-    const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(both), _mm256_extractf128_pd(both, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
-  }
-
-  static Float load_f16(const std::uint16_t* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  }
-  static void store_f16(std::uint16_t* p, Float x) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-  }
-  static Float load_bf16(const std::uint16_t* p) {
-    const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
-  }
-  static Float set_half(std::uint16_t bits) { return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
-  static Float load_int8(const std::int8_t* p) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-  }
-  static void store_int8(std::int8_t* p, Float x) {  // whole numbers from -128 to 127
-    const __m256i x32 = _mm256_cvtps_epi32(x);
-    const __m128i x16 = _mm_packs_epi32(_mm256_castsi256_si128(x32), _mm256_extracti128_si256(x32, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(x16, x16));
-  }
-
-  // 16 bytes of each of eight rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
-    const auto pair = [=](int r) {
-      const auto* low = reinterpret_cast<const __m128i*>(rows[r] + offset);
-      const auto* high = reinterpret_cast<const __m128i*>(rows[r + 4] + offset);
-      return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(low)), _mm_loadu_si128(high), 1);
-    };
-    const __m256i r0 = pair(0), r1 = pair(1), r2 = pair(2), r3 = pair(3);
-    const __m256i r01_low = _mm256_unpacklo_epi32(r0, r1), r01_high = _mm256_unpackhi_epi32(r0, r1);
-    const __m256i r23_low = _mm256_unpacklo_epi32(r2, r3), r23_high = _mm256_unpackhi_epi32(r2, r3);
-    out[0] = _mm256_unpacklo_epi64(r01_low, r23_low);
-    out[1] = _mm256_unpackhi_epi64(r01_low, r23_low);
-    out[2] = _mm256_unpacklo_epi64(r01_high, r23_high);
-    out[3] = _mm256_unpackhi_epi64(r01_high, r23_high);
-  }
-  // The 16-bit floats at rows[r] + offset; reads four bytes. Broadcasts and blends, as only two ports shuffle.
-  static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
-    const auto four = [=](int r) {
-      float bytes;  // blocks are not aligned
-      std::memcpy(&bytes, rows[r] + offset, sizeof(bytes));
-      return _mm_set1_ps(bytes);
-    };
-    const auto every_other = [&](int r) {
-      const __m128 low = _mm_blend_ps(four(r), four(r + 2), 0b0010);
-      const __m128 high = _mm_blend_ps(four(r + 4), four(r + 6), 0b1000);
-      return _mm_castps_si128(_mm_blend_ps(low, high, 0b1100));
-    };
-    return _mm256_cvtph_ps(_mm_blend_epi16(every_other(0), _mm_slli_epi32(every_other(1), 16), 0b10101010));
-  }
-  static Float low_halves(Bytes x) { return high_halves(_mm256_slli_epi32(x, 16)); }
-  static Float high_halves(Bytes x) {
-    const __m256i x32 = _mm256_srli_epi32(x, 16);
-    return _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(x32), _mm256_extracti128_si256(x32, 1)));
-  }
-  template <int shift, int count>
-  static Bytes bits(Bytes x) {  // of each byte
-    return _mm256_and_si256(_mm256_srli_epi16(x, shift), _mm256_set1_epi8((1 << count) - 1));
-  }
-  template <int from, int count, int to>
-  static Bytes merge(Bytes low, Bytes high) {  // low | bits<from, count>(high) << to
-    const Bytes shifted = from < to ? _mm256_slli_epi16(high, to - from) : _mm256_srli_epi16(high, from - to);
-    return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(((1 << count) - 1) << to)));
-  }
-  template <int j>
-  static Float unsigned_byte(Bytes x) {  // byte j of each lane
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, 8 * j), _mm256_set1_epi32(255)));
-  }
-
+struct Dot {
   struct TwoScales {
     __m256i first, second, both;  // pairs of 16 bits: (s0, s0), (s1, s1), (s0, s1)
   };
   template <int j>
-  static TwoScales two_scales(Bytes x) {        // signed bytes j and j + 1 of each lane
+  static TwoScales two_scales(__m256i x) {      // signed bytes j and j + 1 of each lane
     const auto pair = [x](int low, int high) {  // 0xFF: a zero byte, below the signed one
       const auto lane = [=](int at) { return (at + high) << 24 | 0xFF0000 | (at + low) << 8 | 0xFF; };
       const __m128i order = _mm_set_epi32(lane(12), lane(8), lane(4), lane(0));
@@ -155,14 +36,9 @@ struct Avx2 {
   static constexpr std::size_t products_at_once = 32;
   template <int bits>
   static constexpr int in_a_row = bits == 4 ? 8 : 1;  // as in exact<bits>
-  static Bytes load_bytes(const std::uint8_t* p) {
-    __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    asm("" : "+x"(x));  // as a memory operand it would be loaded once more for each use
-    return x;
-  }
-  static Products multiply(Bytes a, Bytes b) { return _mm256_maddubs_epi16(a, b); }
-  static Products multiply_add(Products sum, Bytes a, Bytes b) { return _mm256_add_epi16(sum, multiply(a, b)); }
-  static Ints add_products(Ints sum, Products products) {
+  static Products multiply(__m256i a, __m256i b) { return _mm256_maddubs_epi16(a, b); }
+  static Products multiply_add(Products sum, __m256i a, __m256i b) { return _mm256_add_epi16(sum, multiply(a, b)); }
+  static __m256i add_products(__m256i sum, Products products) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
   }
 
@@ -190,7 +66,7 @@ struct Avx2 {
 
   // totals[r][t] += sum(code * q) over 32 columns.
   template <int bits, int R, int T, typename Panel>
-  static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+  static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&totals)[R][T]) {
     for (int k = 0; k < 8; k += exact<bits>) {
       __m256i sums[R][T];
       sum16<bits, R, T>(w, x, k, sums);
@@ -204,7 +80,8 @@ struct Avx2 {
 
   // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
   template <int R, int T, typename Panel>
-  static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
+  static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
+                             __m256i (&totals)[R][T]) {
     for (int t = 0; t < T; ++t) {
       std::int32_t half_sums;
       std::memcpy(&half_sums, x[t]->half_sums, sizeof(half_sums));
@@ -229,7 +106,7 @@ struct Avx2 {
 }  // namespace
 
 const Kernels& avx2() noexcept {
-  static const Kernels table = simd::make_table<Avx2>("avx2");
+  static const Kernels table = simd::make_table<simd::Avx<Dot>>("avx2");
   return table;
 }
 

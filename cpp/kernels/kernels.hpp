@@ -93,7 +93,7 @@ struct PeakKernels {
 inline constexpr std::size_t peak_data_bytes = 8192;
 
 struct Kernels {
-  const char* name;                         ///< "scalar", "avx2", "neon", "neon_dotprod"
+  const char* name;                         ///< as in tables.hpp: "scalar", "avx2", "neon_dotprod", ...
   WeightKernels weights[dtype_table_size];  ///< indexed by DType; unused ids are null
   PeakKernels peak;
   CacheKernels cache_f16;

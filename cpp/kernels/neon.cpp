@@ -9,24 +9,28 @@ namespace {
 // Products of signed bytes fit 16 bits, and so do sums of as many as `exact` of them, |q| being at most 127:
 // 15 * 127 * 8 = 15240, 31 * 127 * 8 = 31496, 63 * 127 * 4 = 32004 and 128 * 127 * 2 = 32512 are all below 2^15.
 struct Dot {
-  template <int bits, int first, int last>
-  static int32x4_t add(int32x4_t total, const uint8x16_t* codes, const std::int8_t* q) {
+  static constexpr bool pairs_rows = false;
+
+  // totals[t] += sum(code * q) over columns 4 * first to 4 * last.
+  template <int bits, int first, int last, int T>
+  static void add(const uint8x16_t* codes, const ActivationBlock* const (&x)[T], int32x4_t (&totals)[T]) {
     constexpr int exact = bits <= 5 ? 8 : bits == 6 ? 4 : 2;
     constexpr int group = exact < last - first ? exact : last - first;
-    for (int begin = first; begin < last; begin += group) {
-      int16x8_t rows01 = vdupq_n_s16(0);  // four columns of row 0, four of row 1
-      int16x8_t rows23 = vdupq_n_s16(0);
-      for (int k = begin; k < begin + group; ++k) {
-        std::int32_t four;
-        std::memcpy(&four, q + 4 * k, sizeof(four));
-        const int8x16_t x = vreinterpretq_s8_s32(vdupq_n_s32(four));
-        const int8x16_t code = vreinterpretq_s8_u8(codes[k]);
-        rows01 = vmlal_s8(rows01, vget_low_s8(code), vget_low_s8(x));
-        rows23 = vmlal_high_s8(rows23, code, x);
+    for (int t = 0; t < T; ++t) {
+      for (int begin = first; begin < last; begin += group) {
+        int16x8_t rows01 = vdupq_n_s16(0);  // four columns of row 0, four of row 1
+        int16x8_t rows23 = vdupq_n_s16(0);
+        for (int k = begin; k < begin + group; ++k) {
+          std::int32_t four;
+          std::memcpy(&four, x[t]->q + 4 * k, sizeof(four));
+          const int8x16_t q = vreinterpretq_s8_s32(vdupq_n_s32(four));
+          const int8x16_t code = vreinterpretq_s8_u8(codes[k]);
+          rows01 = vmlal_s8(rows01, vget_low_s8(code), vget_low_s8(q));
+          rows23 = vmlal_high_s8(rows23, code, q);
+        }
+        totals[t] = vaddq_s32(totals[t], vpaddq_s32(vpaddlq_s16(rows01), vpaddlq_s16(rows23)));
       }
-      total = vaddq_s32(total, vpaddq_s32(vpaddlq_s16(rows01), vpaddlq_s16(rows23)));
     }
-    return total;
   }
 
   // The densest multiply-adds: see simd_peak.hpp.

@@ -8,9 +8,9 @@
 
 #include "kernels/blocks.hpp"
 
-// The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` adds products of bytes: the only thing
-// in which the instruction sets differ, and has the peak's operations. It must be defined in an anonymous namespace, as
-// the other tables' types are.
+// The vector operations of the ARM tables (see simd_float.hpp), armv8.0. `Dot` chooses the order of the codes and adds
+// products of bytes: the only things in which the instruction sets differ, and has the peak's operations. It must be
+// defined in an anonymous namespace, as the other tables' types are.
 namespace gemlet::kernels::simd {
 
 template <typename Dot>
@@ -82,6 +82,15 @@ struct Neon : Dot {
     out[2] = vreinterpretq_u8_u64(vtrn2q_u64(even01, even23));
     out[3] = vreinterpretq_u8_u64(vtrn2q_u64(odd01, odd23));
   }
+  // out[2k]: bytes 8k to 8k + 7 of row 0, then of row 1; out[2k + 1]: of rows 2 and 3.
+  static void load_pairs(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+    const auto row = [=](int r) { return vreinterpretq_u64_u8(vld1q_u8(rows[r] + offset)); };
+    const uint64x2_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
+    out[0] = vreinterpretq_u8_u64(vzip1q_u64(r0, r1));
+    out[1] = vreinterpretq_u8_u64(vzip1q_u64(r2, r3));
+    out[2] = vreinterpretq_u8_u64(vzip2q_u64(r0, r1));
+    out[3] = vreinterpretq_u8_u64(vzip2q_u64(r2, r3));
+  }
   static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
     std::uint16_t halves[4];
     for (int r = 0; r < 4; ++r) std::memcpy(&halves[r], rows[r] + offset, sizeof(halves[r]));
@@ -117,26 +126,34 @@ struct Neon : Dot {
     return {vshrq_n_s32(vshlq_n_s32(lanes, 24 - 8 * j), 24), vshrq_n_s32(vshlq_n_s32(lanes, 16 - 8 * j), 24)};
   }
 
-  // totals[r][t] += sum(code * q) over 32 columns. Codes are below 64 or signed: as signed bytes they are right either
-  // way.
+  // 16 columns of each of four rows, codes below 64 or signed: as signed bytes they are right either way.
+  static void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+    if constexpr (Dot::pairs_rows) {
+      load_pairs(rows, offset, out);
+    } else {
+      load_transposed(rows, offset, out);
+    }
+  }
+
+  // totals[r][t] += sum(code * q) over 32 columns.
   template <int bits, int R, int T, typename Panel>
   static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
-    for (int t = 0; t < T; ++t) {
-      for (int r = 0; r < R; ++r) {
-        totals[r][t] = Dot::template add<bits, 0, 8>(totals[r][t], w[r]->codes, x[t]->q);
-      }
-    }
+    for (int r = 0; r < R; ++r) Dot::template add<bits, 0, 8>(w[r]->codes, x, totals[r]);
   }
 
   // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
   template <int R, int T, typename Panel>
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
-    for (int t = 0; t < T; ++t) {
-      for (int r = 0; r < R; ++r) {
-        const auto half = [&](int i) { return set_int(-32 * x[t]->half_sums[i]); };
-        const Ints first = Dot::template add<6, 0, 4>(half(0), w[r]->codes, x[t]->q);
-        const Ints second = Dot::template add<6, 4, 8>(half(1), w[r]->codes, x[t]->q);
-        totals[r][t] = vmlaq_s32(vmulq_s32(first, w[r]->scales.first), second, w[r]->scales.second);
+    for (int r = 0; r < R; ++r) {
+      Ints first[T], second[T];
+      for (int t = 0; t < T; ++t) {
+        first[t] = set_int(-32 * x[t]->half_sums[0]);
+        second[t] = set_int(-32 * x[t]->half_sums[1]);
+      }
+      Dot::template add<6, 0, 4>(w[r]->codes, x, first);
+      Dot::template add<6, 4, 8>(w[r]->codes, x, second);
+      for (int t = 0; t < T; ++t) {
+        totals[r][t] = vmlaq_s32(vmulq_s32(first[t], w[r]->scales.first), second[t], w[r]->scales.second);
       }
     }
   }

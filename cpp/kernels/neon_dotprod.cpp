@@ -8,16 +8,20 @@ namespace gemlet::kernels {
 namespace {
 
 struct Dot {
-  template <int bits, int first, int last>
-  static int32x4_t add(int32x4_t sums, const uint8x16_t* codes, const std::int8_t* q) {
-    for (int k = first; k < last; k += 4) {
-      const int8x16_t x = vld1q_s8(q + 4 * k);
-      sums = vdotq_laneq_s32(sums, vreinterpretq_s8_u8(codes[k]), x, 0);
-      sums = vdotq_laneq_s32(sums, vreinterpretq_s8_u8(codes[k + 1]), x, 1);
-      sums = vdotq_laneq_s32(sums, vreinterpretq_s8_u8(codes[k + 2]), x, 2);
-      sums = vdotq_laneq_s32(sums, vreinterpretq_s8_u8(codes[k + 3]), x, 3);
+  static constexpr bool pairs_rows = false;
+
+  // totals[t] += sum(code * q) over columns 4 * first to 4 * last.
+  template <int, int first, int last, int T>
+  static void add(const uint8x16_t* codes, const ActivationBlock* const (&x)[T], int32x4_t (&totals)[T]) {
+    for (int t = 0; t < T; ++t) {
+      for (int k = first; k < last; k += 4) {
+        const int8x16_t q = vld1q_s8(x[t]->q + 4 * k);
+        totals[t] = vdotq_laneq_s32(totals[t], vreinterpretq_s8_u8(codes[k]), q, 0);
+        totals[t] = vdotq_laneq_s32(totals[t], vreinterpretq_s8_u8(codes[k + 1]), q, 1);
+        totals[t] = vdotq_laneq_s32(totals[t], vreinterpretq_s8_u8(codes[k + 2]), q, 2);
+        totals[t] = vdotq_laneq_s32(totals[t], vreinterpretq_s8_u8(codes[k + 3]), q, 3);
+      }
     }
-    return sums;
   }
 
   // The densest multiply-adds: see simd_peak.hpp.

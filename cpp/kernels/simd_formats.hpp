@@ -6,8 +6,9 @@
 #include "kernels/blocks.hpp"
 
 // The quantised weight formats, written once for every instruction set (see simd_float.hpp for `V`). A panel is 32
-// columns of V::width rows, one row to a lane: codes[k] holds columns 4k to 4k + 3. Each format says how a stored block
-// is unpacked into panels, and how panels are multiplied by int8 activations:
+// columns of V::width rows, one row to a lane. Its codes are in an order that only V::load_codes and V::dot know: four
+// vectors for 16 columns. Each format says how a stored block is unpacked into panels, and how panels are multiplied by
+// int8 activations:
 //
 //   sums[r][t] += scale * x.scale * sum(code * q), with the integer sum exact, for R panels and T tokens.
 //
@@ -97,7 +98,7 @@ struct Q4_0 : Centred<V, 4, 8> {
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
     typename V::Bytes packed[4];
-    V::load_transposed(rows, at + offsetof(Block, nibbles), packed);
+    V::load_codes(rows, at + offsetof(Block, nibbles), packed);
     for (int k = 0; k < 4; ++k) {
       out->codes[k] = V::template bits<0, 4>(packed[k]);
       out->codes[k + 4] = V::template bits<4, 4>(packed[k]);
@@ -114,8 +115,8 @@ struct Q8_0 : Centred<V, 8, 0> {
   static constexpr std::size_t blocks = 1;
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
-    V::load_transposed(rows, at + offsetof(Block, q), out->codes);
-    V::load_transposed(rows, at + offsetof(Block, q) + 16, out->codes + 4);
+    V::load_codes(rows, at + offsetof(Block, q), out->codes);
+    V::load_codes(rows, at + offsetof(Block, q) + 16, out->codes + 4);
     out->scale = V::load_halves(rows, at + offsetof(Block, d));
   }
 };
@@ -167,7 +168,7 @@ struct Q4_K : WithMin<V, 4> {
     for (std::size_t j = 0; j < 8; j += 2) {
       for (std::size_t k = 0; k < 8; k += 4) {
         typename V::Bytes packed[4];
-        V::load_transposed(rows, at + offsetof(Block, nibbles) + 16 * j + 4 * k, packed);
+        V::load_codes(rows, at + offsetof(Block, nibbles) + 16 * j + 4 * k, packed);
         for (std::size_t i = 0; i < 4; ++i) {
           out[j].codes[k + i] = V::template bits<0, 4>(packed[i]);
           out[j + 1].codes[k + i] = V::template bits<4, 4>(packed[i]);
@@ -187,8 +188,8 @@ struct Q5_K : WithMin<V, 5> {
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
     unpack_scales<V>(rows, at, out);
     typename V::Bytes high[8];
-    V::load_transposed(rows, at + offsetof(Block, high), high);
-    V::load_transposed(rows, at + offsetof(Block, high) + 16, high + 4);
+    V::load_codes(rows, at + offsetof(Block, high), high);
+    V::load_codes(rows, at + offsetof(Block, high) + 16, high + 4);
     unpack_pair<0>(rows, at, high, out);
     unpack_pair<2>(rows, at, high, out);
     unpack_pair<4>(rows, at, high, out);
@@ -199,7 +200,7 @@ struct Q5_K : WithMin<V, 5> {
   static void unpack_pair(const std::uint8_t* const* rows, std::size_t at, const typename V::Bytes* high, Panel* out) {
     for (std::size_t k = 0; k < 8; k += 4) {
       typename V::Bytes packed[4];
-      V::load_transposed(rows, at + offsetof(Block, nibbles) + 16 * j + 4 * k, packed);
+      V::load_codes(rows, at + offsetof(Block, nibbles) + 16 * j + 4 * k, packed);
       for (std::size_t i = 0; i < 4; ++i) {
         out[j].codes[k + i] = V::template merge<j, 1, 4>(V::template bits<0, 4>(packed[i]), high[k + i]);
         out[j + 1].codes[k + i] = V::template merge<j + 1, 1, 4>(V::template bits<4, 4>(packed[i]), high[k + i]);
@@ -231,9 +232,9 @@ struct Q6_K : TwoScales<V> {
         typename V::Bytes a[4];
         typename V::Bytes b[4];
         typename V::Bytes high[4];
-        V::load_transposed(rows, at + offsetof(Block, low) + 64 * half + 4 * k, a);
-        V::load_transposed(rows, at + offsetof(Block, low) + 64 * half + 32 + 4 * k, b);
-        V::load_transposed(rows, at + offsetof(Block, high) + 32 * half + 4 * k, high);
+        V::load_codes(rows, at + offsetof(Block, low) + 64 * half + 4 * k, a);
+        V::load_codes(rows, at + offsetof(Block, low) + 64 * half + 32 + 4 * k, b);
+        V::load_codes(rows, at + offsetof(Block, high) + 32 * half + 4 * k, high);
         Panel* quarter = out + 4 * half;
         for (std::size_t i = 0; i < 4; ++i) {
           quarter[0].codes[k + i] = V::template merge<0, 2, 4>(V::template bits<0, 4>(a[i]), high[i]);

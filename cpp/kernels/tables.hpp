@@ -7,7 +7,10 @@
 namespace gemlet::kernels {
 
 const Kernels& avx2() noexcept;
+const Kernels& avx_vnni() noexcept;
+const Kernels& avx512_vnni() noexcept;
 const Kernels& neon() noexcept;
 const Kernels& neon_dotprod() noexcept;
+const Kernels& neon_i8mm() noexcept;
 
 }  // namespace gemlet::kernels

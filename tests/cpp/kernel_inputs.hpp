@@ -11,6 +11,7 @@
 
 #include "check.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/tables.hpp"
 
 // What the kernel tests share: the tables that this CPU runs, random and hostile inputs, comparisons.
 namespace kernel_inputs {
@@ -26,6 +27,11 @@ void for_each_table(const F& f) {
   const Kernels* const* tables = nullptr;
   const std::size_t count = gemlet::kernels::available(&tables);
   for (std::size_t i = 0; i < count; ++i) f(*tables[i]);
+#if defined(GEMLET_EMULATED_VNNI)
+  if (count == 1) return;  // the emulation is by AVX2
+  f(gemlet::kernels::avx_vnni());
+  f(gemlet::kernels::avx512_vnni());
+#endif
 }
 
 /// Every number from a seed of its own, so that a failure repeats on every platform.
