@@ -30,18 +30,21 @@ struct Dot {
   static int32x4_t add_products(int32x4_t sum, Products products) { return vaddq_s32(sum, products); }
 
  private:
-  static int8x16_t eight(const std::int8_t* a, const std::int8_t* b) { return vcombine_s8(vld1_s8(a), vld1_s8(b)); }
-
   // smmla multiplies two rows of eight bytes by two others: of the codes of two weight rows and the q of two tokens.
   template <int first, int last>
   static void add_two(const uint8x16_t* codes, const std::int8_t* a, const std::int8_t* b, int32x4_t& total_a,
                       int32x4_t& total_b) {
     int32x4_t rows01 = vzip1q_s32(total_a, total_b);  // row 0 by a, by b, row 1 by a, by b
     int32x4_t rows23 = vzip2q_s32(total_a, total_b);
-    for (int k = first; k < last; k += 2) {
-      const int8x16_t q = eight(a + 4 * k, b + 4 * k);
-      rows01 = vmmlaq_s32(rows01, vreinterpretq_s8_u8(codes[k]), q);
-      rows23 = vmmlaq_s32(rows23, vreinterpretq_s8_u8(codes[k + 1]), q);
+    for (int k = first; k < last; k += 4) {
+      const int64x2_t q_a = load(a + 4 * k);
+      const int64x2_t q_b = load(b + 4 * k);
+      const int8x16_t low = vreinterpretq_s8_s64(vzip1q_s64(q_a, q_b));
+      const int8x16_t high = vreinterpretq_s8_s64(vzip2q_s64(q_a, q_b));
+      rows01 = vmmlaq_s32(rows01, vreinterpretq_s8_u8(codes[k]), low);
+      rows23 = vmmlaq_s32(rows23, vreinterpretq_s8_u8(codes[k + 1]), low);
+      rows01 = vmmlaq_s32(rows01, vreinterpretq_s8_u8(codes[k + 2]), high);
+      rows23 = vmmlaq_s32(rows23, vreinterpretq_s8_u8(codes[k + 3]), high);
     }
     total_a = vuzp1q_s32(rows01, rows23);
     total_b = vuzp2q_s32(rows01, rows23);
@@ -52,12 +55,14 @@ struct Dot {
     int32x4_t rows01 = vdupq_n_s32(0);  // two sums of row 0, two of row 1
     int32x4_t rows23 = vdupq_n_s32(0);
     for (int k = first; k < last; k += 2) {
-      const int8x16_t q = eight(x + 4 * k, x + 4 * k);
+      const int8x16_t q = vcombine_s8(vld1_s8(x + 4 * k), vld1_s8(x + 4 * k));
       rows01 = vdotq_s32(rows01, vreinterpretq_s8_u8(codes[k]), q);
       rows23 = vdotq_s32(rows23, vreinterpretq_s8_u8(codes[k + 1]), q);
     }
     total = vaddq_s32(total, vpaddq_s32(rows01, rows23));
   }
+
+  static int64x2_t load(const std::int8_t* q) { return vreinterpretq_s64_s8(vld1q_s8(q)); }
 };
 
 }  // namespace

@@ -1,7 +1,6 @@
 #pragma once
 
 #include_next <immintrin.h>
-
 #include <simde/x86/avx512/dpbusd.h>
 
 // Stands before the compiler's header when the VNNI tables are built for CPUs without VNNI: SIMD Everywhere computes
