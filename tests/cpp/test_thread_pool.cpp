@@ -77,6 +77,17 @@ TEST("several threads take part in a long job") {
   for (const auto& n : items) CHECK(n > 0);
 }
 
+TEST("a slow thread leaves its share to the others") {
+  ThreadPool pool(3);
+  std::vector<std::atomic<int>> items(3);
+  pool.parallel_for(120, 1, [&](std::size_t, std::size_t, int thread) {
+    ++items[static_cast<std::size_t>(thread)];
+    std::this_thread::sleep_for(std::chrono::milliseconds(thread == 0 ? 40 : 1));
+  });
+  CHECK(items[0] >= 1 && items[0] < 20);  // an equal share is 40
+  CHECK(items[0] + items[1] + items[2] == 120);
+}
+
 TEST("a job that fits one chunk runs on the caller") {
   ThreadPool pool(4);
   std::thread::id where;
