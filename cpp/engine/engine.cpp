@@ -180,6 +180,11 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, co
 const ModelInfo& Engine::info() const { return impl_->info; }
 Work Engine::work() const { return impl_->work(); }
 
+std::size_t Engine::flash_resident_bytes() const {
+  const Matrix& table = impl_->model.weights().embed_tokens_per_layer;
+  return impl_->file.file().resident_bytes({table.data, table.bytes()});
+}
+
 std::vector<Token> Engine::tokenize(std::string_view text, bool bos, bool special) const {
   return impl_->tokenizer.encode(text, bos, special);
 }

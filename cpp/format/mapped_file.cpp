@@ -5,12 +5,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "gemlet/error.hpp"
 
@@ -37,6 +39,19 @@ class Descriptor {
 
  private:
   int fd_;
+};
+
+// What madvise and mincore want: `part` from a page boundary on. A map starts on one, so that rounding down stays
+// inside.
+struct Pages {
+  explicit Pages(std::span<const std::byte> part) : size(static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))) {
+    const auto address = reinterpret_cast<std::uintptr_t>(part.data());
+    begin = reinterpret_cast<void*>(address / size * size);
+    bytes = address % size + part.size();
+  }
+  std::size_t size;
+  void* begin;
+  std::size_t bytes;
 };
 
 }  // namespace
@@ -75,12 +90,23 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 void MappedFile::expect_random(std::span<const std::byte> part) const noexcept {
   if (part.empty()) return;
-  // madvise wants a page boundary. The map starts on one, so rounding down stays inside it.
-  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(part.data());
-  const std::uintptr_t begin = address / page * page;
+  const Pages pages(part);
   // Only advice: a system that refuses it reads ahead as before.
-  ::madvise(reinterpret_cast<void*>(begin), address - begin + part.size(), MADV_RANDOM);
+  ::madvise(pages.begin, pages.bytes, MADV_RANDOM);
+}
+
+std::size_t MappedFile::resident_bytes(std::span<const std::byte> part) const {
+  if (part.empty()) return 0;
+  const Pages pages(part);
+#ifdef __APPLE__
+  using State = char;
+#else
+  using State = unsigned char;
+#endif
+  std::vector<State> states((pages.bytes + pages.size - 1) / pages.size);
+  if (::mincore(pages.begin, pages.bytes, states.data()) != 0) return 0;
+  return static_cast<std::size_t>(std::ranges::count_if(states, [](State state) { return (state & 1) != 0; })) *
+         pages.size;
 }
 
 }  // namespace gemlet

@@ -24,6 +24,9 @@ class MappedFile {
   /// per-layer table costs the pages it lies on and no more.
   void expect_random(std::span<const std::byte> part) const noexcept;
 
+  /// Bytes of the pages of `part` that are in memory now, whoever read them; 0 where the system does not say.
+  std::size_t resident_bytes(std::span<const std::byte> part) const;
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

@@ -58,6 +58,14 @@ TEST("advice about any part of the map does not change it") {
   CHECK(static_cast<char>(file.bytes()[19999]) == 'g');
 }
 
+TEST("what was read is in memory") {
+  const gguf::TemporaryDirectory directory;
+  const MappedFile file(directory.write("a", std::string(20000, 'g')));
+  CHECK(static_cast<char>(file.bytes()[9000]) == 'g');
+  CHECK(file.resident_bytes(file.bytes().subspan(9000, 1)) >= 4096);
+  CHECK(file.resident_bytes(file.bytes()) < 20000 + 65536 && file.resident_bytes({}) == 0);
+}
+
 TEST("a missing file, a directory, an empty file and a pipe are refused by name") {
   const gguf::TemporaryDirectory directory;
   CHECK(contains(refused(directory.path() / "missing"), "cannot open"));
