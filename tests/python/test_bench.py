@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gemlet
 import pytest
-from gemlet import ceiling
+from gemlet import ceiling, roofline
 from gemlet.cli import app
 from typer.testing import CliRunner
 
@@ -59,5 +59,21 @@ def test_a_model_beside_the_ceiling(tiny_gguf: Path) -> None:
     assert row["read_share"] == pytest.approx(row["weight_bytes"] * row["mean"] / machine["read_bandwidth"])
     assert row["multiply_add_share"] > 0
     assert [product["type"] for product in record["products"]] == TYPES
+    assert 0 < row["flash_resident"] < tiny_gguf.stat().st_size + 65536
     tables = CliRunner().invoke(app, arguments).stdout.split("\n\n")
     assert [table.split()[1] for table in tables] == ["kernels", "kernels", "model"]
+
+
+def test_the_roofline_is_drawn(tiny_gguf: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ["bench", str(tiny_gguf), "-p", "8", "-n", "4", "-r", "1", "-t", "1,2", "--ceiling", "--plot"]
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "roofline.png")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_lower_roof_is_the_bound() -> None:
+    machine = ceiling.Machine("avx2", 2, read_bandwidth=20e9, bytes=100e9, half_bytes=150e9, floats=30e9)
+    cases = {("Q4_0", 2.0): 40e9, ("Q4_0", 9.0): 150e9, ("Q8_0", 9.0): 100e9, ("F16", 9.0): 30e9}
+    for (type, intensity), expected in cases.items():
+        assert roofline.bound(machine, type, intensity) == expected

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gemlet import ceiling as ceilings
-from gemlet import compare
+from gemlet import compare, roofline
 from gemlet.bundled import find_model
 from gemlet.ceiling import Machine, Product
 from gemlet.cli import common
@@ -44,6 +44,8 @@ class Row:
     deviation: float
     peak_memory: int
     """Of the process so far, in bytes."""
+    flash_resident: int
+    """Bytes of the per-layer table that are in memory, which may go when the system needs room."""
     weight_bytes: float
     """Streamed from memory for each token."""
     multiply_adds: float
@@ -81,12 +83,16 @@ def bench(
         list[Path] | None, typer.Option(help="A file for the other runtime; several times: several. Default: the same.")
     ] = None,
     other_bin: Annotated[Path | None, typer.Option(help="Folder of its programs. Default: those on the PATH.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="With --compare: draw the medians into this PNG file.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="A PNG file: of the medians with --compare; of the roofline with a model and --ceiling."),
+    ] = None,
     as_json: common.Json = False,
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
 
-    GB/s are weights streamed from memory, GMAC/s thousand millions of multiply-adds. The table beside the machine's
+    GB/s are weights streamed from memory, GMAC/s thousand millions of multiply-adds. The per-layer embeddings stay on
+    flash: what of them is in memory may go when the system needs room. The table beside the machine's
     own ceilings comes with --ceiling.
 
     Examples:
@@ -97,7 +103,7 @@ def bench(
 
     `gemlet bench model.gguf -p 0 -n 32 --sequences 1,2,4,8,16`
 
-    `gemlet bench model.gguf --ceiling -t 1,2`
+    `gemlet bench model.gguf --ceiling -t 1,2 --plot roofline.png`
 
     `gemlet bench --ceiling --kernels avx2`
 
@@ -132,6 +138,8 @@ def bench(
             machines.append(machine)
             products += found
         rows = [_beside(row, machine) for row in rows for machine in machines if machine.threads == row.threads]
+        if plot is not None and rows:
+            _plot_roofline(machines[-1], rows, plot)
     if as_json:
         record = {"machine": machines, "products": products, "rows": rows} if ceiling else rows
         print(json.dumps(record, default=asdict))
@@ -202,6 +210,15 @@ def _beside(row: Row, machine: Machine) -> Row:
     )
 
 
+def _plot_roofline(machine: Machine, rows: list[Row], plot: Path) -> None:
+    points = [
+        roofline.Point(row.test, row.type, row.multiply_adds / row.weight_bytes, row.multiply_adds * row.mean)
+        for row in rows
+        if row.threads == machine.threads
+    ]
+    roofline.plot(machine, points, plot)
+
+
 def _one_by_one(session: "Session", tokens: list[int]) -> None:
     for token in tokens:
         session.step(token)
@@ -251,6 +268,7 @@ def _row(model: "Model", test: str, samples: list[float], count: int, work: Work
         mean=statistics.mean(samples),
         deviation=statistics.stdev(samples) if len(samples) > 1 else 0.0,
         peak_memory=peak_memory(),
+        flash_resident=model.flash_resident,
         weight_bytes=work.weight_bytes / count,
         multiply_adds=work.multiply_adds / count,
         barriers=work.barriers / count,
@@ -259,7 +277,19 @@ def _row(model: "Model", test: str, samples: list[float], count: int, work: Work
 
 def _print(rows: list[Row]) -> None:
     """As llama-bench prints it."""
-    head = ("model", "size", "params", "kernels", "threads", "test", "t/s", "GB/s", "GMAC/s", "peak memory")
+    head = (
+        "model",
+        "size",
+        "params",
+        "kernels",
+        "threads",
+        "test",
+        "t/s",
+        "GB/s",
+        "GMAC/s",
+        "peak memory",
+        "embeddings",
+    )
     cells = [
         (
             f"{row.model} {row.type}",
@@ -272,6 +302,7 @@ def _print(rows: list[Row]) -> None:
             _rate(row.weight_bytes * row.mean, row.read_share),
             _rate(row.multiply_adds * row.mean, row.multiply_add_share),
             common.size(row.peak_memory),
+            common.size(row.flash_resident),
         )
         for row in rows
     ]
