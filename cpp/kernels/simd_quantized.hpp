@@ -115,20 +115,10 @@ void dot_panels(const typename Type::Panel (&panel)[R][panels], std::size_t n, c
   }
 }
 
-// Bytes [begin, begin + n) of each row, as far as they exist.
-template <typename V>
-void prefetch_columns(const Tile<V>& tile, std::size_t begin, std::size_t n, std::size_t row_end) {
-  constexpr std::size_t line = 64;
-  const std::size_t end = begin + n < row_end ? begin + n : row_end;
-  for (const std::uint8_t* row : tile.row) {
-    for (std::size_t at = begin; at < end; at += line) __builtin_prefetch(row + at);
-  }
-}
-
 // R tiles and up to token_tile tokens.
 template <typename V, typename Type, int R>
 void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t first_row, std::size_t first_token,
-                   std::size_t tokens) {
+                   std::size_t tokens, Prefetcher& prefetcher) {
   constexpr std::size_t block_bytes = sizeof(typename Type::Block);
   constexpr std::size_t at_once = panels / Type::blocks;
   const std::size_t stored_blocks = args.cols / (32 * Type::blocks);
@@ -141,15 +131,27 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
   for (std::size_t b = 0; b < stored_blocks; b += at_once) {
     const std::size_t n = stored_blocks - b < at_once ? stored_blocks - b : at_once;
     typename Type::Panel panel[R][panels];
+    prefetcher.advance(R * V::width * n * block_bytes);
     for (int r = 0; r < R; ++r) {
-      prefetch_columns(tile[r], (b + n) * block_bytes, n * block_bytes, stored_blocks * block_bytes);
       for (std::size_t i = 0; i < n; ++i) Type::unpack(tile[r].row, (b + i) * block_bytes, panel[r] + i * Type::blocks);
     }
     std::size_t t = 0;
     for (; t + 4 <= tokens; t += 4) {
       dot_panels<V, Type, R, 4>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
     }
-    for (; t < tokens; ++t) dot_panels<V, Type, R, 1>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+    switch (tokens - t) {
+      case 3:
+        dot_panels<V, Type, R, 3>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        break;
+      case 2:
+        dot_panels<V, Type, R, 2>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        break;
+      case 1:
+        dot_panels<V, Type, R, 1>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        break;
+      default:
+        break;
+    }
     x += n * Type::blocks;
   }
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -166,13 +168,16 @@ void matmul_quantized(const MatmulArgs& args) {
   if (args.tokens == 1) return multiply_few<V, Type, 1>(args);
   if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
   if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
+  const std::size_t row_bytes = args.cols / (32 * Type::blocks) * sizeof(typename Type::Block);
   for (std::size_t t = 0; t < args.tokens; t += token_tile) {
     const std::size_t tokens = args.tokens - t < token_tile ? args.tokens - t : token_tile;
+    Prefetcher prefetcher(args, row_bytes);
+    prefetcher.advance(2 * V::width * row_bytes);
     std::size_t r = 0;
     for (; r + V::width < args.rows; r += 2 * V::width) {
-      multiply_many<V, Type, 2>(args, {Tile<V>(args, r), Tile<V>(args, r + V::width)}, r, t, tokens);
+      multiply_many<V, Type, 2>(args, {Tile<V>(args, r), Tile<V>(args, r + V::width)}, r, t, tokens, prefetcher);
     }
-    if (r < args.rows) multiply_many<V, Type, 1>(args, {Tile<V>(args, r)}, r, t, tokens);
+    if (r < args.rows) multiply_many<V, Type, 1>(args, {Tile<V>(args, r)}, r, t, tokens, prefetcher);
   }
 }
 

@@ -12,7 +12,7 @@ namespace {
 // each thread, so that a slow core never holds the others up for long.
 std::size_t rows_per_chunk(const Matrix& w, std::size_t tokens, int threads) {
   constexpr std::size_t cached = std::size_t{96} << 10;
-  const std::size_t most = tokens < 4 ? 1024 : std::min<std::size_t>(cached / w.row_bytes, 64);
+  const std::size_t most = tokens <= 16 ? 1024 : std::min<std::size_t>(cached / w.row_bytes, 64);
   const std::size_t share = w.rows / (static_cast<std::size_t>(threads) * 8);
   return std::max<std::size_t>(std::min(most, share) / 16 * 16, 16);
 }
