@@ -12,7 +12,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from gemlet.convert import PRESETS, ConvertError, convert, writer
+from gemlet.convert import HEADS, PRESETS, ConvertError, convert, writer
 from gemlet.convert.config import read_config
 from gemlet.convert.sentencepiece import Piece, PieceKind, SentencePieceModel
 from numpy.typing import NDArray
@@ -246,6 +246,19 @@ def test_rows_that_are_not_whole_blocks_fall_back(tmp_path: Path) -> None:
     assert types["token_embd.weight"] == "Q8_0"  # 96 is no multiple of Q6_K's 256
     assert types["blk.0.proj.weight"] == "F16"  # 7 is no multiple of anything
     assert types["blk.0.attn_q.weight"] == "Q4_0"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_another_head(tmp_path: Path, head: str) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", QUANTISABLE)
+    plain, chosen = (tmp_path / name for name in ("plain.gguf", "chosen.gguf"))
+    convert(checkpoint, plain, "q4_0")
+    convert(checkpoint, chosen, "q4_0", head=head)
+    types = [read(file)[2] for file in (plain, chosen)]
+    assert types[1] == types[0] | {"token_embd.weight": head.upper()}
+    with pytest.raises(ConvertError, match="head is 'q5_k', expected one of q4_0, q6_k, q8_0"):
+        convert(checkpoint, tmp_path / "none.gguf", "q4_0", head="q5_k")
+    assert not (tmp_path / "none.gguf").exists()
 
 
 @pytest.mark.parametrize(("preset", "quant"), PRESETS.items())

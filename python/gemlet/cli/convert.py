@@ -21,6 +21,10 @@ def convert(
             help="f32, bf16, f16, q8_0 or q4_0; or performance (bf16), balanced (q8_0), maximum_efficiency (q4_0).",
         ),
     ] = "q4_0",
+    head: Annotated[
+        str | None,
+        typer.Option(help="Another type for the token embedding and output head: q4_0 is the quickest; q6_k, q8_0."),
+    ] = None,
     transpose_down: Annotated[
         bool,
         typer.Option(
@@ -51,7 +55,7 @@ def convert(
 
     with common.progress("Converting") as advance:
         done = convert_checkpoint(
-            checkpoint, out, quant, advance, threads=threads, slice=slice, transpose_down=transpose_down
+            checkpoint, out, quant, advance, head=head, threads=threads, slice=slice, transpose_down=transpose_down
         )
     if as_json:
         print(json.dumps({"path": str(done.path), "bytes": done.bytes, "tensors": done.types}))

@@ -15,12 +15,12 @@ from .config import read_config
 from .errors import ConvertError
 from .mapping import plan, transpose_sparse_down
 from .metadata import ARCHITECTURE, add_metadata
-from .recipes import PRESETS, RECIPES, find_recipe
+from .recipes import HEADS, PRESETS, RECIPES, find_recipe
 from .slicing import cut
 from .vocabulary import read_vocabulary
 from .writer import Progress, TypedTensor, write_gguf
 
-__all__ = ["PRESETS", "RECIPES", "Conversion", "ConvertError", "convert"]
+__all__ = ["HEADS", "PRESETS", "RECIPES", "Conversion", "ConvertError", "convert"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ def convert(
     quant: str = "q4_0",
     progress: Progress | None = None,
     *,
+    head: str | None = None,
     threads: int | None = None,
     slice: SliceLike | None = None,
     transpose_down: bool = False,
@@ -50,6 +51,8 @@ def convert(
 
     quant: "f32", "bf16", "f16", "q8_0" or "q4_0", or a preset: "performance" (bf16), "balanced" (q8_0),
         "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type.
+    head: another type for the token embedding, which is the output head too: "q4_0" makes decoding quicker and the
+        file smaller at some cost in quality; "q6_k", "q8_0".
     progress: called with the bytes written so far and in all.
     threads: of the quantiser; by default one for each processor.
     transpose_down: stores the sparse layers' down projection transposed: faster here, unreadable for llama.cpp.
@@ -61,7 +64,7 @@ def convert(
     gemlet.ArgumentError for a slice that the model does not have.
     """
     directory, path = Path(checkpoint), Path(out)
-    recipe = find_recipe(quant)
+    recipe = find_recipe(quant, head)
     stored = read_tensors(directory)
     config = read_config(directory)
     planned = plan(config, stored)

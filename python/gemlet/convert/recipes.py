@@ -22,7 +22,7 @@ back to Q8_0 and everything to F16.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import gguf
@@ -72,9 +72,17 @@ RECIPES: Final = {
 }
 
 
-def find_recipe(quant: str) -> Recipe:
-    """By type or preset name. Raises ConvertError listing the names."""
+HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
+
+
+def find_recipe(quant: str, head: str | None = None) -> Recipe:
+    """By type or preset name; with another type for the token embedding and head if one is given. Raises ConvertError
+    listing the names."""
     name = PRESETS.get(quant, quant)
     if name not in RECIPES:
         raise ConvertError(f"quant is {quant!r}, expected one of {', '.join((*RECIPES, *PRESETS))}")
-    return RECIPES[name]
+    if head is None:
+        return RECIPES[name]
+    if head not in HEADS:
+        raise ConvertError(f"head is {head!r}, expected one of {', '.join(HEADS)}")
+    return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head]})
