@@ -42,11 +42,7 @@ class Job {
       std::unique_lock lock(mutex_);
       if (!started_) {
         started_ = true;
-        if (cancel_) {
-          done_ = true;
-        } else {
-          thread_ = std::thread([this] { work(); });
-        }
+        thread_ = std::thread([this] { work(); });  // after a cancel too: the body says what there is
       }
       wanted_ = true;
       changed_.notify_all();

@@ -32,6 +32,18 @@ def test_other_threads_run_while_the_core_computes(long_model: gemlet.Model) -> 
     assert turns >= 10_000
 
 
+def test_a_stream_that_is_cancelled_before_it_is_read_ends_at_once(long_model: gemlet.Model) -> None:
+    session = long_model.session()
+    stream = session.stream([270] * 8000, max_tokens=1)
+    stream.cancel()
+    result = stream.finish()
+    assert (result.finish_reason, result.tokens, session.position) == ("cancelled", [], 0)
+    closed = session.stream([2, 9], max_tokens=1)
+    closed.close()
+    assert list(closed) == [] and closed.result is None
+    assert len(session.generate([2, 9], max_tokens=1).tokens) <= 1
+
+
 def test_a_session_refuses_a_second_call(long_model: gemlet.Model) -> None:
     session = long_model.session()
     stream = session.stream([270] * 16000, max_tokens=1)
