@@ -261,15 +261,11 @@ def record(found: Sequence[Contender], settings: Settings) -> dict[str, Any]:
 
 def plot(found: Sequence[Contender], title: str, out: Path) -> None:
     """Bars beside each other, one picture for each metric; needs matplotlib."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     shown = [metric for metric in METRICS if all(metric in contender.medians() for contender in found)]
-    figure, axes = pyplot.subplots(
-        1, len(shown), figsize=(3 * len(shown), 1.2 + 0.5 * len(found)), sharey=True, squeeze=False
-    )
+    figure = Figure(figsize=(3 * len(shown), 1.2 + 0.5 * len(found)))
+    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)
     names = [contender.name for contender in found]
     for axis, metric in zip(axes[0], shown, strict=True):
         values = [contender.medians()[metric] for contender in found]

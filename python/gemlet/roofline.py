@@ -29,12 +29,10 @@ def bound(machine: Machine, type: str, intensity: float) -> float:
 
 def plot(machine: Machine, points: Sequence[Point], out: Path) -> None:
     """Draw the roof of each type of weights and the points below it, on logarithmic axes; needs matplotlib."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(7, 4.5))
+    figure = Figure(figsize=(7, 4.5))
+    axis = figure.subplots()
     low = min(0.5, *(point.intensity / 2 for point in points))
     high = max(1000.0, *(point.intensity * 2 for point in points))
     for type in dict.fromkeys(point.type for point in points):
