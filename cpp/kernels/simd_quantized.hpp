@@ -16,6 +16,8 @@ namespace gemlet::kernels::simd {
 
 constexpr std::size_t panels = 8;       // of a tile, at a time
 constexpr std::size_t token_tile = 32;  // accumulators on the stack
+// Panels fetched at a time: more would be more lines than a core can wait for, and it would stop for them.
+constexpr std::size_t fetched = 4;
 
 template <typename V>
 struct Tile {
@@ -47,8 +49,8 @@ class Prefetcher {
     constexpr std::size_t line = 64;
     while (bytes > 0 && row_ < rows_) {
       const std::size_t n = bytes < used_ - at_ ? bytes : used_ - at_;
-      const auto* start = static_cast<const std::uint8_t*>(args_.weights) + args_.row(row_) * args_.row_bytes + at_;
-      for (std::size_t i = 0; i < n; i += line) __builtin_prefetch(start + i);
+      const auto* start = static_cast<const std::uint8_t*>(args_.weights) + args_.row(row_) * args_.row_bytes;
+      for (std::size_t i = (at_ + line - 1) / line * line; i < at_ + n; i += line) __builtin_prefetch(start + i);
       bytes -= n;
       at_ += n;
       if (at_ < used_) return;
@@ -68,7 +70,6 @@ class Prefetcher {
 template <typename V, typename Type, int T>
 void multiply_few(const MatmulArgs& args) {
   constexpr std::size_t block_bytes = sizeof(typename Type::Block);
-  constexpr std::size_t at_once = panels / Type::blocks;
   const std::size_t stored_blocks = args.cols / (32 * Type::blocks);
   Prefetcher prefetcher(args, stored_blocks * block_bytes);
   prefetcher.advance(V::width * stored_blocks * block_bytes);
@@ -78,17 +79,14 @@ void multiply_few(const MatmulArgs& args) {
     for (int t = 0; t < T; ++t) x[t] = static_cast<const ActivationBlock*>(args.activations) + t * (args.cols / 32);
     typename V::Float sums[1][T];
     for (int t = 0; t < T; ++t) sums[0][t] = V::set(0.0F);
-    for (std::size_t b = 0; b < stored_blocks;) {
-      const std::size_t end = b + at_once < stored_blocks ? b + at_once : stored_blocks;
-      prefetcher.advance(V::width * (end - b) * block_bytes);
-      for (; b < end; ++b) {
-        typename Type::Panel block[Type::blocks];
-        Type::unpack(tile.row, b * block_bytes, block);
-        for (std::size_t i = 0; i < Type::blocks; ++i) {
-          const typename Type::Panel* w[1] = {block + i};
-          Type::template dot<1, T>(w, x, sums);
-          for (int t = 0; t < T; ++t) ++x[t];
-        }
+    for (std::size_t b = 0; b < stored_blocks; ++b) {
+      typename Type::Panel block[Type::blocks];
+      Type::unpack(tile.row, b * block_bytes, block);
+      for (std::size_t i = 0; i < Type::blocks; ++i) {
+        if ((b * Type::blocks + i) % fetched == 0) prefetcher.advance(V::width * fetched * block_bytes / Type::blocks);
+        const typename Type::Panel* w[1] = {block + i};
+        Type::template dot<1, T>(w, x, sums);
+        for (int t = 0; t < T; ++t) ++x[t];
       }
     }
     for (int t = 0; t < T; ++t) store_part<V>(args.out + t * args.out_stride + r, sums[0][t], tile.rows);
@@ -131,10 +129,11 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
   for (std::size_t b = 0; b < stored_blocks; b += at_once) {
     const std::size_t n = stored_blocks - b < at_once ? stored_blocks - b : at_once;
     typename Type::Panel panel[R][panels];
-    prefetcher.advance(R * V::width * n * block_bytes);
     for (int r = 0; r < R; ++r) {
+      prefetcher.advance(V::width * n * block_bytes / 2);
       for (std::size_t i = 0; i < n; ++i) Type::unpack(tile[r].row, (b + i) * block_bytes, panel[r] + i * Type::blocks);
     }
+    prefetcher.advance(R * V::width * n * block_bytes / 2);
     std::size_t t = 0;
     for (; t + 4 <= tokens; t += 4) {
       dot_panels<V, Type, R, 4>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
