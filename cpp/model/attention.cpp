@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "model/compute.hpp"
 
@@ -91,22 +92,10 @@ class Attention {
                       .tokens = rows(tile),
                       .out_stride = page});
       for (std::size_t r = 0; r < rows(tile); ++r) {
-        // Positions that this token does not see, though others of the tile do, weigh nothing.
-        const Compute::Query& query = tile.tokens[r / group_];
-        const std::size_t from = std::clamp(query.first, first, last) - first;
-        const std::size_t to = std::clamp(query.last, first, last) - first;
-        float* w = weights + r * page;
-        std::fill(w, w + from, 0.0F);
-        std::fill(w + to, w + (last - first), 0.0F);
-        if (from < to) softmax(rows_here, from, to, w, r, g);
+        const auto [from, to] = seen(tile, r / group_, first, last);
+        if (from < to) softmax(rows_here, from, to, weights + r * page, r, g);
       }
-      kernels.accumulate({.weights = weights,
-                          .stride = page,
-                          .queries = rows(tile),
-                          .values = rows_here.values.data,
-                          .positions = last - first,
-                          .head_dim = head_dim_,
-                          .acc = g.values});
+      accumulate(tile, first, last, rows_here, cache.row_bytes(), kernels, weights, g);
     }
   }
 
@@ -135,6 +124,40 @@ class Attention {
 
  private:
   std::size_t rows(const Tile& tile) const { return tile.tokens.size() * group_; }
+
+  // Which of the positions [first, last) a token of the tile sees, counted from `first`.
+  static std::pair<std::size_t, std::size_t> seen(const Tile& tile, std::size_t token, std::size_t first,
+                                                  std::size_t last) {
+    const Compute::Query& query = tile.tokens[token];
+    return {std::clamp(query.first, first, last) - first, std::clamp(query.last, first, last) - first};
+  }
+
+  // Adds the weighted values of positions [first, last): together those that all tokens of the tile see, before and
+  // after them those that only some do, as zero weights would not keep out a value that is no number. Each row adds its
+  // positions one by one in order, so that the cuts change no bit.
+  void accumulate(const Tile& tile, std::size_t first, std::size_t last, const KvCache::Rows& rows,
+                  std::size_t row_bytes, const kernels::CacheKernels& kernels, const float* weights,
+                  const Gathered& g) const {
+    const auto add = [&](std::size_t token, std::size_t tokens, std::size_t from, std::size_t to) {
+      if (from >= to) return;
+      kernels.accumulate({.weights = weights + token * group_ * page + from,
+                          .stride = page,
+                          .queries = tokens * group_,
+                          .values = static_cast<const std::byte*>(rows.values.data) + from * row_bytes,
+                          .positions = to - from,
+                          .head_dim = head_dim_,
+                          .acc = g.values + token * group_ * head_dim_});
+    };
+    const std::size_t tokens = tile.tokens.size();
+    const std::size_t common = seen(tile, tokens - 1, first, last).first;
+    const std::size_t common_end = std::max(common, seen(tile, 0, first, last).second);
+    for (std::size_t t = 0; t < tokens; ++t) {
+      const auto [from, to] = seen(tile, t, first, last);
+      add(t, 1, from, std::min(to, common));
+    }
+    add(0, tokens, common, common_end);
+    for (std::size_t t = 0; t < tokens; ++t) add(t, 1, common_end, seen(tile, t, first, last).second);
+  }
 
   // Scores of positions [from, to) of `rows` become weights of their values, and row r of `g` is brought to the new
   // maximum.
