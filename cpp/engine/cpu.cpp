@@ -5,7 +5,9 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <string>
 #include <thread>
@@ -13,6 +15,9 @@
 #include "gemlet/error.hpp"
 
 namespace gemlet {
+namespace {
+
+constexpr double unlimited = std::numeric_limits<double>::infinity();
 
 int physical_cores() {
 #if defined(__linux__)
@@ -30,6 +35,51 @@ int physical_cores() {
   }
 #endif
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+// Both in microseconds. Version 2 has "QUOTA PERIOD" in one file, and "max" for no limit; version 1 a file for each,
+// and a quota of -1.
+double quota_of(const std::filesystem::path& group) {
+  double quota = -1;
+  double period = 0;
+  if (std::ifstream file(group / "cpu.max"); file) {
+    file >> quota >> period;
+  } else {
+    std::ifstream(group / "cpu.cfs_quota_us") >> quota;
+    std::ifstream(group / "cpu.cfs_period_us") >> period;
+  }
+  return quota > 0 && period > 0 ? quota / period : unlimited;
+}
+
+}  // namespace
+
+double processor_quota(const std::filesystem::path& root) {
+  const std::filesystem::path mounted = root / "sys/fs/cgroup";
+  std::ifstream groups(root / "proc/self/cgroup");
+  double least = unlimited;
+  // NUMBER:CONTROLLERS:/GROUP, without controllers in version 2.
+  for (std::string line; std::getline(groups, line);) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (!controllers.empty() && ("," + controllers + ",").find(",cpu,") == std::string::npos) continue;
+    // The group itself and all that it is in; a container may see only the last of them, as the mounted folder itself.
+    for (std::filesystem::path group = line.substr(second + 1);; group = group.parent_path()) {
+      for (const std::string& folder : {controllers, std::string(controllers.empty() ? "" : "cpu")}) {
+        least = std::min(least, quota_of(mounted / folder / group.relative_path()));
+      }
+      if (!group.has_relative_path()) break;
+    }
+  }
+  return least;
+}
+
+int usable_cores(const std::filesystem::path& root) {
+  // Rounded up: a thread that must wait for a part of each period does more than one that is not there.
+  const double quota = std::ceil(processor_quota(root));
+  const int cores = physical_cores();
+  return quota < cores ? std::max(1, static_cast<int>(quota)) : cores;
 }
 
 const kernels::Kernels& choose_kernels(const std::string& name) {

@@ -56,7 +56,7 @@ std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
 }
 
 EngineOptions with_defaults(EngineOptions options) {
-  if (options.threads == 0) options.threads = std::min(physical_cores(), most_threads);
+  if (options.threads == 0) options.threads = std::min(usable_cores(), most_threads);
   in_range("threads", options.threads, 1, most_threads);
   in_range("chunk", options.chunk, 1, most_chunk);
   return options;

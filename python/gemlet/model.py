@@ -249,8 +249,9 @@ def load(
 
     Args:
         path: the file; it is mapped, not read, and has to stay as it is while the model is in use.
-        threads: by default one for each physical core that this process may use: two threads of one core share its
-            arithmetic and its way to memory. A slower core takes fewer pieces of the work, so that none waits for it.
+        threads: by default one for each physical core that this process may use, within its quota of processor time
+            (a container's limit): two threads of one core share its arithmetic and its way to memory. A slower core
+            takes fewer pieces of the work, so that none waits for it.
         context: tokens that a session holds; by default the smaller of 8192 and what the model was trained for.
         cache: type of the keys and values; "int8" takes half the memory of "f16", "f32" is for tests.
         chunk: prompt tokens computed at a time, 256 by default: more is faster and takes more memory.

@@ -38,7 +38,7 @@ typedef struct gemlet_error {
 } gemlet_error;
 
 typedef struct gemlet_engine_options {
-  int32_t threads; /* 0: one for each physical core */
+  int32_t threads; /* 0: one for each physical core, within the process's quota */
   int32_t context; /* 0: the smaller of 8192 and what the model was trained for */
   int32_t chunk;   /* 0: 256 */
   /* A part of the model, such as "e2b" or "0.5" (gemlet::Slice::parse in gemlet.hpp); NULL: the whole. */

@@ -42,7 +42,7 @@ struct Slice {
 };
 
 struct EngineOptions {
-  int threads = 0;  ///< 0: one for each physical core
+  int threads = 0;  ///< 0: one for each physical core, within the process's quota
   int context = 0;  ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
   int chunk = 256;  ///< prompt tokens computed at a time: more is faster and takes more memory
   CacheType cache = CacheType::f16;
