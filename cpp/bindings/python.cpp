@@ -341,7 +341,6 @@ void bind_engine(py::module_& m) {
           py::arg("cache") = "f16", py::arg("slice") = Slice(), py::arg("isa") = "")
       .def("info", [](const PyEngine& self) { return to_dict(self->info()); })
       .def("work", [](const PyEngine& self) { return to_dict(self->work()); })
-      .def("flash_resident_bytes", [](const PyEngine& self) { return self->flash_resident_bytes(); })
       .def(
           "tokenize",
           [](const PyEngine& self, const py::bytes& text, bool bos, bool special) {

@@ -37,7 +37,8 @@ bool is_slice(const Gemma3n& model) {
 // long as reading the file.
 std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
   constexpr std::size_t sample = 4096;
-  const std::span<const std::byte> bytes = file.file().bytes();
+  const MappedFile& mapped = file.file();
+  const std::span<const std::byte> bytes = mapped.bytes();
   std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
   const auto mix = [&](const std::byte* data, std::size_t size) {
     for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
@@ -45,7 +46,12 @@ std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
   const std::byte* weights = bytes.data() + bytes.size();
   for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
   mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
-  for (const Tensor& tensor : file.tensors()) mix(tensor.data, std::min(sample, tensor.bytes()));
+  std::byte head[sample];
+  for (const Tensor& tensor : file.tensors()) {
+    const std::size_t size = std::min(sample, tensor.bytes());
+    mapped.read({tensor.data, size}, head);  // not through the map: a tensor on flash stays there
+    mix(head, size);
+  }
   if (is_slice(model)) {  // another model, whose keys and values are not those of the whole
     for (const LayerConfig& layer : model.config().layers) {
       const std::uint64_t kept[] = {layer.index, layer.intermediate_size};
@@ -113,7 +119,7 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
                             .type = traits(tensor->type).name,
                             .shape = {tensor->shape.begin(), tensor->shape.begin() + tensor->rank},
                             .bytes = tensor->bytes(),
-                            .on_flash = tensor->data == engine.model.weights().embed_tokens_per_layer.data});
+                            .on_flash = engine.model.weights().embed_tokens_per_layer.is(*tensor)});
   }
   return info;
 }
@@ -179,11 +185,6 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, co
 
 const ModelInfo& Engine::info() const { return impl_->info; }
 Work Engine::work() const { return impl_->work(); }
-
-std::size_t Engine::flash_resident_bytes() const {
-  const Matrix& table = impl_->model.weights().embed_tokens_per_layer;
-  return impl_->file.file().resident_bytes({table.data, table.bytes()});
-}
 
 std::vector<Token> Engine::tokenize(std::string_view text, bool bos, bool special) const {
   return impl_->tokenizer.encode(text, bos, special);

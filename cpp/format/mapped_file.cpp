@@ -5,14 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include "gemlet/error.hpp"
 
@@ -27,6 +25,7 @@ namespace {
   fail(path, std::string(action) + ": " + std::generic_category().message(code));
 }
 
+// Closes the file unless the constructor gets to its end.
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -36,29 +35,17 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
 
  private:
   int fd_;
 };
 
-// What madvise and mincore want: `part` from a page boundary on. A map starts on one, so that rounding down stays
-// inside.
-struct Pages {
-  explicit Pages(std::span<const std::byte> part) : size(static_cast<std::size_t>(::sysconf(_SC_PAGESIZE))) {
-    const auto address = reinterpret_cast<std::uintptr_t>(part.data());
-    begin = reinterpret_cast<void*>(address / size * size);
-    bytes = address % size + part.size();
-  }
-  std::size_t size;
-  void* begin;
-  std::size_t bytes;
-};
-
 }  // namespace
 
-MappedFile::MappedFile(const std::filesystem::path& path) {
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   // O_NONBLOCK: opening a pipe that nobody writes to must not hang; it changes nothing for a regular file.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) fail_errno(path, "cannot open", errno);
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) fail_errno(path, "cannot read the file's size", errno);
@@ -73,40 +60,36 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   if (data == MAP_FAILED) fail_errno(path, "cannot map the file", errno);
   data_ = static_cast<const std::byte*>(data);
   size_ = size;
+  descriptor_ = file.release();
+#ifdef POSIX_FADV_RANDOM
+  // read() is for rows here and there: no read-ahead. Faults of the map go by the map's own advice, not by this.
+  ::posix_fadvise(descriptor_, 0, 0, POSIX_FADV_RANDOM);
+#endif
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+  ::munmap(const_cast<std::byte*>(data_), size_);
+  ::close(descriptor_);
 }
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-
-MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(size_, other.size_);
-  return *this;
+void MappedFile::read(std::span<const std::byte> part, std::byte* out) const {
+  for (std::size_t done = 0; done < part.size();) {
+    const std::size_t offset = static_cast<std::size_t>(part.data() - data_) + done;
+    const ssize_t count = ::pread(descriptor_, out + done, part.size() - done, static_cast<off_t>(offset));
+    if (count == 0) {
+      fail(path_, "ends before byte " + std::to_string(offset) + ", expected " + std::to_string(size_) +
+                      " bytes as when it was opened");
+    }
+    if (count < 0 && errno != EINTR) fail_errno(path_, "cannot read", errno);
+    if (count > 0) done += static_cast<std::size_t>(count);
+  }
 }
 
-void MappedFile::expect_random(std::span<const std::byte> part) const noexcept {
-  if (part.empty()) return;
-  const Pages pages(part);
-  // Only advice: a system that refuses it reads ahead as before.
-  ::madvise(pages.begin, pages.bytes, MADV_RANDOM);
-}
-
-std::size_t MappedFile::resident_bytes(std::span<const std::byte> part) const {
-  if (part.empty()) return 0;
-  const Pages pages(part);
-#ifdef __APPLE__
-  using State = char;
-#else
-  using State = unsigned char;
+void MappedFile::fetch([[maybe_unused]] std::span<const std::byte> part) const noexcept {
+#ifdef POSIX_FADV_WILLNEED
+  // Only advice: a system that refuses it waits for each read.
+  ::posix_fadvise(descriptor_, part.data() - data_, static_cast<off_t>(part.size()), POSIX_FADV_WILLNEED);
 #endif
-  std::vector<State> states((pages.bytes + pages.size - 1) / pages.size);
-  if (::mincore(pages.begin, pages.bytes, states.data()) != 0) return 0;
-  return static_cast<std::size_t>(std::ranges::count_if(states, [](State state) { return (state & 1) != 0; })) *
-         pages.size;
 }
 
 }  // namespace gemlet

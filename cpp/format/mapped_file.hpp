@@ -10,24 +10,27 @@ namespace gemlet {
 /// one without read permission.
 ///
 /// The size is the one at opening. Nothing can make a map safe against another process that truncates the file in
-/// place: reading a page that is gone raises SIGBUS. Writers replace a model by renaming a new file over it.
+/// place: touching a page that is gone raises SIGBUS. Writers replace a model by renaming a new file over it.
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
-  MappedFile(MappedFile&& other) noexcept;
-  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
-  /// Tells the system that `part` (a piece of bytes()) is read at random: no read-ahead, so that a row of the
-  /// per-layer table costs the pages it lies on and no more.
-  void expect_random(std::span<const std::byte> part) const noexcept;
+  /// Copies `part`, a piece of bytes(), without touching the map. A touched page stays in the process's resident set,
+  /// and the system maps what it has cached around it too: up to megabytes for a row of a few kilobytes. Any number of
+  /// threads may read at once. Throws Error(io) where the file no longer reaches so far.
+  void read(std::span<const std::byte> part, std::byte* out) const;
 
-  /// Bytes of the pages of `part` that are in memory now, whoever read them; 0 where the system does not say.
-  std::size_t resident_bytes(std::span<const std::byte> part) const;
+  /// Tells the system that `part` is about to be read, so that several parts come from a slow disk together.
+  void fetch(std::span<const std::byte> part) const noexcept;
 
  private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };

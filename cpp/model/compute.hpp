@@ -4,6 +4,7 @@
 #include <functional>
 #include <initializer_list>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -44,11 +45,17 @@ class Compute {
   /// factors[t * weights.rows + i], for i < wanted.counts[t].
   void combine_rows(const Matrix& weights, WantedRows wanted, const float* factors, std::size_t tokens, float* out);
 
-  /// body(token) for each token.
+  /// body(token) for each token, or body(token, thread).
   template <typename Body>
   void each_token(std::size_t tokens, const Body& body) {
-    parallel_for(tokens, 4, [&](std::size_t begin, std::size_t end, int) {
-      for (std::size_t t = begin; t < end; ++t) body(t);
+    parallel_for(tokens, 4, [&](std::size_t begin, std::size_t end, int thread) {
+      for (std::size_t t = begin; t < end; ++t) {
+        if constexpr (std::is_invocable_v<Body, std::size_t, std::size_t>) {
+          body(t, static_cast<std::size_t>(thread));
+        } else {
+          body(t);
+        }
+      }
     });
   }
 

@@ -53,22 +53,25 @@ void Gemma3n::embed(State& s) const {
 
 // per_layer_inputs [T][layers of the file][ple]: (norm(projection / sqrt(hidden)) + embedding * sqrt(ple)) / sqrt(2).
 void Gemma3n::per_layer_inputs(State& s) const {
-  const Matrix& table = weights_->embed_tokens_per_layer;
+  const FileRows& table = weights_->embed_tokens_per_layer;
+  const kernels::WeightKernels& stored = s.compute.kernels().weights[static_cast<std::size_t>(table.type())];
+  const std::size_t cols = table.cols();
   const std::size_t width = config_.hidden_size_per_layer_input;
   const kernels::Kernels& k = s.compute.kernels();
+  s.fetch_per_layer_rows(table);  // from a slow disk they come while the projection is computed
   s.compute.linear({{weights_->per_layer_model_projection, s.per_layer_inputs.data()}}, s.stream(0, 0), s.tokens());
-  s.compute.each_token(s.tokens(), [&](std::size_t t) {
-    const auto id = static_cast<std::size_t>(s.rows[t].token);
-    float* embedding = s.per_layer_rows.data() + t * table.cols;
-    // Ids beyond the table (multimodal tokens) use its row 0.
-    embedding_row(s.compute, table, id < table.rows ? id : 0, square_root(width), embedding);
+  s.read_per_layer_rows(table);
+  s.compute.each_token(s.tokens(), [&](std::size_t t, std::size_t thread) {
+    float* embedding = s.per_layer_embedding.data() + thread * cols;
+    stored.dequantize(s.per_layer_rows.data() + t * table.row_bytes(), embedding, cols);
+    k.scale(square_root(width), embedding, cols);
     float* inputs = s.per_layer_input(0, t);
-    k.scale(1.0F / square_root(config_.hidden_size), inputs, table.cols);
-    for (std::size_t i = 0; i < table.cols; i += width) {
+    k.scale(1.0F / square_root(config_.hidden_size), inputs, cols);
+    for (std::size_t i = 0; i < cols; i += width) {
       k.rms_norm(inputs + i, weights_->per_layer_projection_norm.data(), config_.rms_norm_eps, inputs + i, width);
     }
-    k.add(embedding, inputs, table.cols);
-    k.scale(1.0F / std::numbers::sqrt2_v<float>, inputs, table.cols);
+    k.add(embedding, inputs, cols);
+    k.scale(1.0F / std::numbers::sqrt2_v<float>, inputs, cols);
   });
 }
 

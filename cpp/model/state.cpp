@@ -4,9 +4,20 @@
 #include <cmath>
 
 namespace gemlet {
+namespace {
+
+std::size_t per_layer_row(const FileRows& table, Token token) {
+  const auto id = static_cast<std::size_t>(token);
+  return id < table.rows() ? id : 0;
+}
+
+}  // namespace
 
 State::State(const Gemma3nConfig& model, const kernels::Kernels& table, ThreadPool& pool)
-    : config(model), compute(table, pool) {
+    : config(model),
+      compute(table, pool),
+      per_layer_embedding(static_cast<std::size_t>(pool.threads()) * config.file_layers *
+                          config.hidden_size_per_layer_input) {
   const float bases[2] = {config.rope_theta, config.rope_local_base_freq};
   for (int kind = 0; kind < 2; ++kind) {
     for (std::size_t i = 0; i < config.head_dim / 2; ++i) {
@@ -35,9 +46,7 @@ void State::begin(std::span<const Segment> segments) {
   for (const LayerConfig& layer : config.layers) widest = std::max(widest, layer.intermediate_size);
   grow(streams, config.altup_num_inputs * config.hidden_size);
   grow(predictions, config.altup_num_inputs * config.hidden_size);
-  for (auto* buffer : {&per_layer_inputs, &per_layer_rows}) {
-    grow(*buffer, config.file_layers * config.hidden_size_per_layer_input);
-  }
+  grow(per_layer_inputs, config.file_layers * config.hidden_size_per_layer_input);
   for (auto* buffer : {&normed, &projected, &residual, &laurel}) grow(*buffer, config.hidden_size);
   grow(laurel_low, config.laurel_rank);
   for (auto* buffer : {&q, &attended}) grow(*buffer, config.num_attention_heads * config.head_dim);
@@ -48,6 +57,17 @@ void State::begin(std::span<const Segment> segments) {
   grow(gated_input, config.hidden_size_per_layer_input);
   grow(angles, 2 * config.head_dim);
   fill_angles();
+}
+
+void State::fetch_per_layer_rows(const FileRows& table) const {
+  for (const Row& row : rows) table.fetch(per_layer_row(table, row.token));
+}
+
+void State::read_per_layer_rows(const FileRows& table) {
+  per_layer_rows.resize(std::max(per_layer_rows.size(), tokens() * table.row_bytes()));
+  for (std::size_t t = 0; t < tokens(); ++t) {
+    table.read(per_layer_row(table, rows[t].token), per_layer_rows.data() + t * table.row_bytes());
+  }
 }
 
 // In float32 up to the angle, as the reference computes it; its cosine and sine are then exact to rounding.

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "format/file_rows.hpp"
 #include "gemlet/gemlet.hpp"
 #include "model/compute.hpp"
 #include "model/config.hpp"
@@ -28,6 +29,10 @@ struct State {
   void begin(std::span<const Segment> segments);
   /// Drops the rows whose logits nobody wants: the layers from here on store no keys or values.
   void keep_wanted();
+  /// Asks the system for the rows' rows of the PLE table; reads them into per_layer_rows. Ids beyond the table
+  /// (multimodal tokens) use its row 0.
+  void fetch_per_layer_rows(const FileRows& table) const;
+  void read_per_layer_rows(const FileRows& table);
 
   float* stream(std::size_t i, std::size_t t) { return streams.data() + (i * tokens() + t) * config.hidden_size; }
   float* prediction(std::size_t i, std::size_t t) {
@@ -53,25 +58,26 @@ struct State {
   std::vector<Row> rows;
   std::vector<Compute::Query> queries;
 
-  std::vector<float> streams;            // [altup][T][hidden]
-  std::vector<float> predictions;        // [altup][T][hidden]
-  std::vector<float> per_layer_inputs;   // [T at the beginning][layers of the file][ple]
-  std::vector<float> per_layer_rows;     // [T][layers of the file][ple]: rows of the PLE table
-  std::vector<float> normed;             // [T][hidden]: what the next matrices multiply
-  std::vector<float> projected;          // [T][hidden]: what a matrix gave
-  std::vector<float> residual;           // [T][hidden]
-  std::vector<float> laurel;             // [T][hidden]
-  std::vector<float> laurel_low;         // [T][rank]
-  std::vector<float> q;                  // [T][heads][head_dim]
-  std::vector<float> k;                  // [T][kv_heads][head_dim]
-  std::vector<float> v;                  // [T][kv_heads][head_dim]
-  std::vector<float> attended;           // [T][heads][head_dim]
-  std::vector<float> gate;               // [T][ffn]
-  std::vector<float> up;                 // [T][ffn]
-  std::vector<std::uint32_t> live;       // [T][ffn]: which gates are not zero
-  std::vector<std::size_t> live_counts;  // [T]
-  std::vector<float> live_gate;          // [T][ffn]: those gates
-  std::vector<float> gated_input;        // [T][ple]
+  std::vector<float> streams;              // [altup][T][hidden]
+  std::vector<float> predictions;          // [altup][T][hidden]
+  std::vector<float> per_layer_inputs;     // [T at the beginning][layers of the file][ple]
+  std::vector<float> per_layer_embedding;  // [threads][layers of the file][ple]: a row of the PLE table
+  std::vector<std::byte> per_layer_rows;   // [T] of those rows, as they are stored
+  std::vector<float> normed;               // [T][hidden]: what the next matrices multiply
+  std::vector<float> projected;            // [T][hidden]: what a matrix gave
+  std::vector<float> residual;             // [T][hidden]
+  std::vector<float> laurel;               // [T][hidden]
+  std::vector<float> laurel_low;           // [T][rank]
+  std::vector<float> q;                    // [T][heads][head_dim]
+  std::vector<float> k;                    // [T][kv_heads][head_dim]
+  std::vector<float> v;                    // [T][kv_heads][head_dim]
+  std::vector<float> attended;             // [T][heads][head_dim]
+  std::vector<float> gate;                 // [T][ffn]
+  std::vector<float> up;                   // [T][ffn]
+  std::vector<std::uint32_t> live;         // [T][ffn]: which gates are not zero
+  std::vector<std::size_t> live_counts;    // [T]
+  std::vector<float> live_gate;            // [T][ffn]: those gates
+  std::vector<float> gated_input;          // [T][ple]
 
  private:
   const float* angle(bool sliding, std::size_t part, std::size_t t) const {

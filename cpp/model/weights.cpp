@@ -116,13 +116,14 @@ LayerWeights read_layer(const Reader& read, const Gemma3nConfig& config, std::si
 
 // Rows of the PLE table that mean something. llama.cpp's converter pads the table with zero rows up to the vocabulary,
 // where the reference uses row 0 (transformers: `get_per_layer_inputs`); the padding is at most the 256 multimodal ids.
-std::size_t per_layer_rows(const Matrix& table) {
+std::size_t per_layer_rows(const FileRows& table) {
   constexpr std::size_t most_padding = 256;
-  std::vector<float> row(table.cols);
-  std::size_t rows = table.rows;
-  while (rows > 1 && table.rows - rows < most_padding) {
-    kernels::scalar().weights[static_cast<std::size_t>(table.type)].dequantize(table.row(rows - 1), row.data(),
-                                                                               table.cols);
+  std::vector<std::byte> stored(table.row_bytes());
+  std::vector<float> row(table.cols());
+  std::size_t rows = table.rows();
+  while (rows > 1 && table.rows() - rows < most_padding) {
+    table.read(rows - 1, stored.data());
+    kernels::scalar().weights[static_cast<std::size_t>(table.type())].dequantize(stored.data(), row.data(), row.size());
     if (std::any_of(row.begin(), row.end(), [](float v) { return v != 0; })) break;
     --rows;
   }
@@ -145,9 +146,8 @@ std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const GgufFile& file,
   const Tensor* table = file.find_tensor("per_layer_token_embd.weight");
   if (table == nullptr) read.fail("tensor per_layer_token_embd.weight is missing");
   const std::size_t table_rows = table->rank == 2 ? static_cast<std::size_t>(table->shape[0]) : 0;
-  w.embed_tokens_per_layer = read.matrix("per_layer_token_embd.weight", table_rows, per_layer);
-  file.file().expect_random({table->data, table->bytes()});
-  w.embed_tokens_per_layer.rows = per_layer_rows(w.embed_tokens_per_layer);
+  const FileRows stored(file.file(), read.matrix("per_layer_token_embd.weight", table_rows, per_layer));
+  w.embed_tokens_per_layer = stored.first_rows(per_layer_rows(stored));
 
   w.per_layer_model_projection = read.matrix("per_layer_model_proj.weight", per_layer, hidden);
   w.per_layer_projection_norm = read.floats("per_layer_proj_norm.weight", {config.hidden_size_per_layer_input});

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "format/file_rows.hpp"
 #include "format/gguf.hpp"
 #include "model/config.hpp"
 #include "tensor/tensor.hpp"
@@ -46,7 +47,7 @@ struct LayerWeights {
 struct Gemma3nWeights {
   Matrix embed_tokens;                            // [vocab, hidden]
   Matrix lm_head;                                 // [vocab, hidden]; embed_tokens itself when the file ties them
-  Matrix embed_tokens_per_layer;                  // [vocab of the PLE table, layers * ple]; stays on flash
+  FileRows embed_tokens_per_layer;                // [vocab of the PLE table, layers * ple]; stays on flash
   Matrix per_layer_model_projection;              // [layers * ple, hidden]
   FloatVector per_layer_projection_norm;          // [ple]
   std::vector<Matrix> altup_projections;          // altup - 1 of [hidden, hidden]

@@ -52,13 +52,6 @@ class Model:
         return Work(**self._engine.work())
 
     @property
-    def flash_resident(self) -> int:
-        """Bytes of the per-layer table that are in memory now: pages of rows that were wanted lately, by this process
-        or another. The system drops them when it needs room.
-        """
-        return self._engine.flash_resident_bytes()
-
-    @property
     def context(self) -> int:
         """Tokens that a session holds unless told otherwise."""
         return self.info.context

@@ -59,7 +59,6 @@ def test_a_model_beside_the_ceiling(tiny_gguf: Path) -> None:
     assert row["read_share"] == pytest.approx(row["weight_bytes"] * row["mean"] / machine["read_bandwidth"])
     assert row["multiply_add_share"] > 0
     assert [product["type"] for product in record["products"]] == TYPES
-    assert 0 < row["flash_resident"] < tiny_gguf.stat().st_size + 65536
     tables = CliRunner().invoke(app, arguments).stdout.split("\n\n")
     assert [table.split()[1] for table in tables] == ["kernels", "kernels", "model"]
 

@@ -115,10 +115,6 @@ class Engine {
   const ModelInfo& info() const;
   Work work() const;
 
-  /// Of the tensors that are `on_flash`, the bytes that are in memory now: pages of rows that were wanted lately, by
-  /// this process or another. The system drops them when it needs room.
-  std::size_t flash_resident_bytes() const;
-
   /// Bytes that are not UTF-8 become U+FFFD, one each, as in
   /// sentencepiece. `special`: text like "<start_of_turn>" becomes its control token;
   /// otherwise it is plain text. `bos` puts the begin-of-sequence token first.

@@ -44,8 +44,6 @@ class Row:
     deviation: float
     peak_memory: int
     """Of the process so far, in bytes."""
-    flash_resident: int
-    """Bytes of the per-layer table that are in memory, which may go when the system needs room."""
     weight_bytes: float
     """Streamed from memory for each token."""
     multiply_adds: float
@@ -91,9 +89,9 @@ def bench(
 ) -> None:
     """Measure speed and memory, as llama-bench does: random tokens, one run to warm up, then mean ± deviation.
 
-    GB/s are weights streamed from memory, GMAC/s thousand millions of multiply-adds. The per-layer embeddings stay on
-    flash: what of them is in memory may go when the system needs room. The table beside the machine's
-    own ceilings comes with --ceiling.
+    GB/s are weights streamed from memory, GMAC/s thousand millions of multiply-adds. The peak memory is the process's
+    own: weights that it has read, but no per-layer embeddings, which stay on flash. The table beside the machine's own
+    ceilings comes with --ceiling.
 
     Examples:
 
@@ -268,7 +266,6 @@ def _row(model: "Model", test: str, samples: list[float], count: int, work: Work
         mean=statistics.mean(samples),
         deviation=statistics.stdev(samples) if len(samples) > 1 else 0.0,
         peak_memory=peak_memory(),
-        flash_resident=model.flash_resident,
         weight_bytes=work.weight_bytes / count,
         multiply_adds=work.multiply_adds / count,
         barriers=work.barriers / count,
@@ -288,7 +285,6 @@ def _print(rows: list[Row]) -> None:
         "GB/s",
         "GMAC/s",
         "peak memory",
-        "embeddings",
     )
     cells = [
         (
@@ -302,7 +298,6 @@ def _print(rows: list[Row]) -> None:
             _rate(row.weight_bytes * row.mean, row.read_share),
             _rate(row.multiply_adds * row.mean, row.multiply_add_share),
             common.size(row.peak_memory),
-            common.size(row.flash_resident),
         )
         for row in rows
     ]
