@@ -538,4 +538,5 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_tokenizer(m);
   gemlet::bind_quantize(m);
   gemlet::bind_bench(m);
+  gemlet::bind_gguf(m);
 }

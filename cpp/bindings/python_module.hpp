@@ -11,6 +11,7 @@ void bind_tokenizer(pybind11::module_& m);
 void bind_sampler(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
+void bind_gguf(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
 

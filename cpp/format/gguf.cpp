@@ -373,6 +373,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : path_(path), file_(path)
     if (metadata_.contains(key)) reader.fail("duplicate key");
     metadata_.emplace(std::move(key), reader.read_value());
   }
+  metadata_end_ = reader.position();
   reader.set_subject("metadata");
   const std::uint32_t alignment = find_u32("general.alignment", default_alignment);
   if (alignment < 8 || !std::has_single_bit(alignment)) {

@@ -207,3 +207,44 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, vocabulary: int, prompt: Sequence[int] = ()) -> None: ...
     def sample(self, logits: NDArray[np.float32]) -> tuple[int, float, list[tuple[int, float]]]: ...
+
+class _Layer(TypedDict):
+    intermediate_size: int
+    sliding: bool
+    sparsity_scale: float | None
+    owns_kv: bool
+    kv_layer: int
+
+class _Config(TypedDict):
+    vocab_size: int
+    hidden_size: int
+    hidden_size_per_layer_input: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    sliding_window: int
+    altup_num_inputs: int
+    altup_active_idx: int
+    laurel_rank: int
+    max_position_embeddings: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_local_base_freq: float
+    final_logit_softcapping: float
+    layers: list[_Layer]
+
+class _StoredTensor(TypedDict):
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+    bytes: int
+
+class _ModelFile(TypedDict):
+    config: _Config
+    per_layer_rows: int
+    """Of the per-layer table; ids beyond them use its row 0."""
+    metadata_end: int
+    """Bytes before the table of tensors."""
+    tensors: dict[str, _StoredTensor]
+
+def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...
