@@ -68,6 +68,7 @@ py::dict read_model_file(const std::filesystem::path& path) {
   py::dict out;
   out["config"] = to_dict(config);
   out["per_layer_rows"] = weights->embed_tokens_per_layer.rows();
+  out["alignment"] = file.alignment();
   out["metadata_end"] = file.metadata_end();
   out["tensors"] = std::move(tensors);
   return out;

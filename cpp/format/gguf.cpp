@@ -375,9 +375,9 @@ GgufFile::GgufFile(const std::filesystem::path& path) : path_(path), file_(path)
   }
   metadata_end_ = reader.position();
   reader.set_subject("metadata");
-  const std::uint32_t alignment = find_u32("general.alignment", default_alignment);
-  if (alignment < 8 || !std::has_single_bit(alignment)) {
-    reader.fail("general.alignment is " + std::to_string(alignment) + ", expected a power of two from 8");
+  alignment_ = find_u32("general.alignment", default_alignment);
+  if (alignment_ < 8 || !std::has_single_bit(alignment_)) {
+    reader.fail("general.alignment is " + std::to_string(alignment_) + ", expected a power of two from 8");
   }
 
   std::vector<TensorEntry> entries;
@@ -386,7 +386,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : path_(path), file_(path)
     entries.push_back(read_tensor(reader, i));
     if (!tensor_index_.emplace(entries.back().tensor.name, entries.size() - 1).second) reader.fail("duplicate name");
   }
-  locate_tensors(reader, entries, file_.bytes(), alignment);
+  locate_tensors(reader, entries, file_.bytes(), alignment_);
   check_overlaps(reader, entries);
   tensors_.reserve(entries.size());
   for (TensorEntry& entry : entries) tensors_.push_back(std::move(entry.tensor));

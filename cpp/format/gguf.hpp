@@ -37,6 +37,7 @@ class GgufFile {
   const MappedFile& file() const { return file_; }
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
   std::size_t metadata_end() const { return metadata_end_; }       ///< bytes before the table of tensors
+  std::uint32_t alignment() const { return alignment_; }           ///< of the tensors, in bytes
   const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in file order
 
   // Typed metadata; `get_*` throw when the key is missing or of another type or out of range, `find_*` return the
@@ -66,6 +67,7 @@ class GgufFile {
   MappedFile file_;
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::size_t metadata_end_ = 0;
+  std::uint32_t alignment_ = 0;
   std::vector<Tensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> tensor_index_;
 };

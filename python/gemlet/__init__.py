@@ -7,7 +7,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from gemlet.stream import Stream
 if TYPE_CHECKING:
     from gemlet.chat import Chat
     from gemlet.convert import Conversion
+    from gemlet.export import Export
     from gemlet.templates import Message
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "UnsupportedError",
     "convert",
     "demo",
+    "export",
     "load",
     "perplexity",
     "step_batch",
@@ -90,9 +92,26 @@ def _convert(
     return convert(checkpoint, out, quant, progress, threads=threads, slice=slice, transpose_down=transpose_down)
 
 
+def _export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str,
+    quant: str = "int4",
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    context: int | None = None,
+    prefill: Sequence[int] = (32, 256),
+    threads: int | None = None,
+) -> "Export":
+    """Export to ONNX or TFLite; see gemlet.export.export. Needs ``pip install 'gemlet[export]'``."""
+    from gemlet.export import export
+
+    return export(source, out, format, quant, progress, context=context, prefill=prefill, threads=threads)
+
+
 class _Package(ModuleType):
-    """`gemlet.convert` is the function, although importing the folder of that name sets it to the module, and the
-    folder cannot be imported up front: its requirements are optional."""
+    """`gemlet.convert` and `gemlet.export` are functions, although importing a folder of that name sets it to the
+    module, and the folders cannot be imported up front: their requirements are optional."""
 
     @property
     def convert(self) -> Callable[..., "Conversion"]:
@@ -100,6 +119,14 @@ class _Package(ModuleType):
 
     @convert.setter
     def convert(self, _: ModuleType) -> None:
+        pass
+
+    @property
+    def export(self) -> Callable[..., "Export"]:
+        return _export
+
+    @export.setter
+    def export(self, _: ModuleType) -> None:
         pass
 
 

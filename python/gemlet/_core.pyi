@@ -245,6 +245,8 @@ class _ModelFile(TypedDict):
     """Of the per-layer table; ids beyond them use its row 0."""
     metadata_end: int
     """Bytes before the table of tensors."""
+    alignment: int
+    """Of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
 
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...

@@ -61,6 +61,10 @@ class Model:
         """The token that begins every prompt."""
         return self._engine.bos
 
+    def special_tokens(self) -> list[int]:
+        """Control tokens and those that a user may write, like ``<start_of_turn>``."""
+        return self._engine.special_tokens()
+
     def is_end(self, token: int) -> bool:
         """Whether the token ends the text or a turn."""
         return self._engine.is_end(token)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from gemlet.cli import bench, chat, convert, demo, inspect, perplexity, run, tokenize
+from gemlet.cli import bench, chat, convert, demo, export, inspect, perplexity, run, tokenize
 from gemlet.errors import ArgumentError, GemletError
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(export.app, name="export")
 
 
 def _show_version(wanted: bool) -> None:

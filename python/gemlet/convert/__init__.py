@@ -74,7 +74,7 @@ def convert(
     kept = transpose_sparse_down(config, planned.tensors) if transpose_down else planned.tensors
     if slice is not None:
         config, kept = cut(config, kept, to_core(slice), recipe.ffn_block(config))
-    tensors = [TypedTensor(tensor, recipe.type_of(tensor)) for tensor in kept]
+    tensors = [TypedTensor(tensor, recipe.type_of(tensor.role, tensor.cols)) for tensor in kept]
     size = write_gguf(
         path,
         ARCHITECTURE,

@@ -36,6 +36,23 @@ class Role(enum.Enum):
     TABLE = "the per-layer embedding table"
 
 
+_ROLES = {
+    Role.LAYER: (
+        *("attn_q", "attn_k", "attn_v", "attn_output"),
+        *("ffn_gate", "ffn_up", "ffn_down", "ffn_down_t", "inp_gate", "proj"),
+    ),
+    Role.GLUE: ("laurel_l", "laurel_r", "altup_proj", "altup_unembd_proj", "per_layer_model_proj"),
+    Role.HEAD: ("token_embd", "output"),
+    Role.TABLE: ("per_layer_token_embd",),
+}
+
+
+def role_of(name: str) -> Role:
+    """Of a tensor of the GGUF file, by its name there."""
+    part = name.removesuffix(".weight").split(".")[-1]
+    return next((role for role, parts in _ROLES.items() if part in parts), Role.VECTOR)
+
+
 @dataclass(frozen=True)
 class PlannedTensor:
     """A tensor of the GGUF file. `shape` is outermost first and `rows` x `cols` its matrix; it is made of `sources`,
@@ -44,7 +61,6 @@ class PlannedTensor:
     no source at all. `transposed`: the source is a matrix whose columns are this one's rows."""
 
     name: str
-    role: Role
     shape: tuple[int, ...]
     sources: tuple[str, ...]
     source_shape: tuple[int, ...]
@@ -52,6 +68,10 @@ class PlannedTensor:
     row_parts: tuple[tuple[int, int], ...] = ()
     col_parts: tuple[tuple[int, int], ...] = ()
     transposed: bool = False
+
+    @property
+    def role(self) -> Role:
+        return role_of(self.name)
 
     @property
     def cols(self) -> int:
@@ -62,13 +82,13 @@ class PlannedTensor:
         return math.prod(self.shape[:-1])
 
 
-def _one(name: str, role: Role, source: str, *shape: int) -> PlannedTensor:
-    return PlannedTensor(f"{name}.weight", role, shape, (source,), shape)
+def _one(name: str, source: str, *shape: int) -> PlannedTensor:
+    return PlannedTensor(f"{name}.weight", shape, (source,), shape)
 
 
 def _stack(name: str, source: str, count: int, size: int) -> PlannedTensor:
     sources = tuple(f"{source}.{i}.weight" for i in range(count))
-    return PlannedTensor(f"{name}.weight", Role.GLUE, (count, size, size), sources, (size, size))
+    return PlannedTensor(f"{name}.weight", (count, size, size), sources, (size, size))
 
 
 def _layer(config: TextConfig, i: int) -> Iterator[PlannedTensor]:
@@ -76,56 +96,55 @@ def _layer(config: TextConfig, i: int) -> Iterator[PlannedTensor]:
     head_dim, ffn = config.head_dim, config.intermediate_size[i]
     q_dim, kv_dim = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
 
-    def of(name: str, role: Role, source: str, *shape: int) -> PlannedTensor:
-        return _one(f"blk.{i}.{name}", role, f"layers.{i}.{source}", *shape)
+    def of(name: str, source: str, *shape: int) -> PlannedTensor:
+        return _one(f"blk.{i}.{name}", f"layers.{i}.{source}", *shape)
 
-    yield of("attn_norm", Role.VECTOR, "input_layernorm.weight", hidden)
-    yield of("attn_q", Role.LAYER, "self_attn.q_proj.weight", q_dim, hidden)
-    yield of("attn_q_norm", Role.VECTOR, "self_attn.q_norm.weight", head_dim)
-    yield of("attn_k", Role.LAYER, "self_attn.k_proj.weight", kv_dim, hidden)
-    yield of("attn_k_norm", Role.VECTOR, "self_attn.k_norm.weight", head_dim)
-    yield of("attn_v", Role.LAYER, "self_attn.v_proj.weight", kv_dim, hidden)
-    yield of("attn_output", Role.LAYER, "self_attn.o_proj.weight", hidden, q_dim)
-    yield of("post_attention_norm", Role.VECTOR, "post_attention_layernorm.weight", hidden)
-    yield of("laurel_l", Role.GLUE, "laurel.linear_left.weight", config.laurel_rank, hidden)
-    yield of("laurel_r", Role.GLUE, "laurel.linear_right.weight", hidden, config.laurel_rank)
-    yield of("laurel_post_norm", Role.VECTOR, "laurel.post_laurel_norm.weight", hidden)
-    yield of("ffn_norm", Role.VECTOR, "pre_feedforward_layernorm.weight", hidden)
-    yield of("ffn_gate", Role.LAYER, "mlp.gate_proj.weight", ffn, hidden)
-    yield of("ffn_up", Role.LAYER, "mlp.up_proj.weight", ffn, hidden)
-    yield of("ffn_down", Role.LAYER, "mlp.down_proj.weight", hidden, ffn)
-    yield of("post_ffw_norm", Role.VECTOR, "post_feedforward_layernorm.weight", hidden)
-    yield of("altup_router_norm", Role.VECTOR, "altup.router_norm.weight", hidden)
-    yield of("altup_router", Role.VECTOR, "altup.modality_router.weight", n, hidden)
-    yield of("altup_predict_coef", Role.VECTOR, "altup.prediction_coefs.weight", n * n, n)
-    yield of("altup_correct_coef", Role.VECTOR, "altup.correction_coefs.weight", n, n)
+    yield of("attn_norm", "input_layernorm.weight", hidden)
+    yield of("attn_q", "self_attn.q_proj.weight", q_dim, hidden)
+    yield of("attn_q_norm", "self_attn.q_norm.weight", head_dim)
+    yield of("attn_k", "self_attn.k_proj.weight", kv_dim, hidden)
+    yield of("attn_k_norm", "self_attn.k_norm.weight", head_dim)
+    yield of("attn_v", "self_attn.v_proj.weight", kv_dim, hidden)
+    yield of("attn_output", "self_attn.o_proj.weight", hidden, q_dim)
+    yield of("post_attention_norm", "post_attention_layernorm.weight", hidden)
+    yield of("laurel_l", "laurel.linear_left.weight", config.laurel_rank, hidden)
+    yield of("laurel_r", "laurel.linear_right.weight", hidden, config.laurel_rank)
+    yield of("laurel_post_norm", "laurel.post_laurel_norm.weight", hidden)
+    yield of("ffn_norm", "pre_feedforward_layernorm.weight", hidden)
+    yield of("ffn_gate", "mlp.gate_proj.weight", ffn, hidden)
+    yield of("ffn_up", "mlp.up_proj.weight", ffn, hidden)
+    yield of("ffn_down", "mlp.down_proj.weight", hidden, ffn)
+    yield of("post_ffw_norm", "post_feedforward_layernorm.weight", hidden)
+    yield of("altup_router_norm", "altup.router_norm.weight", hidden)
+    yield of("altup_router", "altup.modality_router.weight", n, hidden)
+    yield of("altup_predict_coef", "altup.prediction_coefs.weight", n * n, n)
+    yield of("altup_correct_coef", "altup.correction_coefs.weight", n, n)
     if config.altup_correct_scale:
-        yield of("altup_correct_scale", Role.VECTOR, "altup.correct_output_scale", hidden)
+        yield of("altup_correct_scale", "altup.correct_output_scale", hidden)
     else:  # the checkpoint says not to scale, and GGUF has no key for it
-        yield PlannedTensor(f"blk.{i}.altup_correct_scale.weight", Role.VECTOR, (hidden,), (), (), constant=1.0)
-    yield of("inp_gate", Role.LAYER, "per_layer_input_gate.weight", ple, hidden)
-    yield of("proj", Role.LAYER, "per_layer_projection.weight", hidden, ple)
-    yield of("post_norm", Role.VECTOR, "post_per_layer_input_norm.weight", hidden)
+        yield PlannedTensor(f"blk.{i}.altup_correct_scale.weight", (hidden,), (), (), constant=1.0)
+    yield of("inp_gate", "per_layer_input_gate.weight", ple, hidden)
+    yield of("proj", "per_layer_projection.weight", hidden, ple)
+    yield of("post_norm", "post_per_layer_input_norm.weight", hidden)
 
 
 def _all(config: TextConfig) -> Iterator[PlannedTensor]:
     hidden, ple = config.hidden_size, config.hidden_size_per_layer_input
     width = config.num_hidden_layers * ple
-    yield _one("token_embd", Role.HEAD, "embed_tokens.weight", config.vocab_size, hidden)
+    yield _one("token_embd", "embed_tokens.weight", config.vocab_size, hidden)
     # llama.cpp wants a row for every token, and the reference reads row 0 for an id outside the table
     # (`Gemma3nTextModel.get_per_layer_inputs`): copies of row 0 are right for every reader.
     yield PlannedTensor(
         "per_layer_token_embd.weight",
-        Role.TABLE,
         (config.vocab_size, width),
         ("embed_tokens_per_layer.weight",),
         (config.vocab_size_per_layer_input, width),
     )
-    yield _one("per_layer_model_proj", Role.GLUE, "per_layer_model_projection.weight", width, hidden)
-    yield _one("per_layer_proj_norm", Role.VECTOR, "per_layer_projection_norm.weight", ple)
+    yield _one("per_layer_model_proj", "per_layer_model_projection.weight", width, hidden)
+    yield _one("per_layer_proj_norm", "per_layer_projection_norm.weight", ple)
     yield _stack("altup_proj", "altup_projections", config.altup_num_inputs - 1, hidden)
     yield _stack("altup_unembd_proj", "altup_unembed_projections", config.altup_num_inputs - 1, hidden)
-    yield _one("output_norm", Role.VECTOR, "norm.weight", hidden)
+    yield _one("output_norm", "norm.weight", hidden)
     for i in range(config.num_hidden_layers):
         yield from _layer(config, i)
 
@@ -197,7 +216,7 @@ def plan(config: TextConfig, tensors: dict[str, StoredTensor]) -> Plan:
             # Nothing reads these, but llama.cpp refuses a file without them: zeros, 0.4 % of an E2B file, for the
             # models that it can run at all.
             if config.first_shared_layer == _LLAMA_CPP_OWN_KV_LAYERS:
-                planned.append(PlannedTensor(plan.name, plan.role, plan.shape, (), ()))
+                planned.append(PlannedTensor(plan.name, plan.shape, (), ()))
             continue
         planned.append(plan)
         expected.update(dict.fromkeys(plan.sources, plan.source_shape))
@@ -222,5 +241,5 @@ def plan(config: TextConfig, tensors: dict[str, StoredTensor]) -> Plan:
         raise ConvertError.listing(f"{len(problems)} tensors do not fit the configuration", sorted(problems))
 
     if head is not None and not head.equals(stored["embed_tokens.weight"]):
-        planned.insert(1, _one("output", Role.HEAD, "lm_head.weight", config.vocab_size, config.hidden_size))
+        planned.insert(1, _one("output", "lm_head.weight", config.vocab_size, config.hidden_size))
     return Plan(planned, stored, left_out)

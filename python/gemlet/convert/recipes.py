@@ -29,7 +29,7 @@ import gguf
 
 from .config import TextConfig
 from .errors import ConvertError
-from .mapping import PlannedTensor, Role
+from .mapping import Role
 
 PRESETS: Final = {"performance": "bf16", "balanced": "q8_0", "maximum_efficiency": "q4_0"}
 
@@ -43,10 +43,10 @@ class Recipe:
     file_type: gguf.LlamaFileType
     types: dict[Role, gguf.GGMLQuantizationType]
 
-    def type_of(self, tensor: PlannedTensor) -> gguf.GGMLQuantizationType:
-        chosen = self.types.get(tensor.role, _Q.F32)
+    def type_of(self, role: Role, cols: int) -> gguf.GGMLQuantizationType:
+        chosen = self.types.get(role, _Q.F32)
         fallbacks = (chosen, _Q.Q8_0, _Q.F16) if chosen is _Q.Q6_K else (chosen, _Q.F16)
-        return next(kind for kind in fallbacks if tensor.cols % gguf.GGML_QUANT_SIZES[kind][0] == 0)
+        return next(kind for kind in fallbacks if cols % gguf.GGML_QUANT_SIZES[kind][0] == 0)
 
     def ffn_block(self, config: TextConfig) -> int:
         """Weights in a block of the feed-forward matrices; 1 where their rows are not whole blocks."""

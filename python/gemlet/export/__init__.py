@@ -1,1 +1,208 @@
-"""From a checkpoint or a GGUF file of Gemma 3n to files that other runtimes run."""
+"""From a checkpoint or a GGUF file of Gemma 3n to files that other runtimes run, each checked by running it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import gemlet
+from gemlet.backends import manifest
+from gemlet.backends.manifest import TOKENIZER, Manifest
+from gemlet.bundled import find_model
+from gemlet.convert import convert
+from gemlet.errors import ArgumentError
+from gemlet.memory import peak_memory
+
+from . import onnx
+from .check import Comparison, compare, length, load_core
+from .errors import ExportError
+from .place import check_space, replacing
+from .progress import Progress
+from .quants import QUANTS, Quant, find_quant
+from .requantise import matches, requantise
+from .source import Source
+
+__all__ = ["FORMATS", "QUANTS", "Export", "ExportError", "export"]
+
+FORMATS: Final = ("onnx", "tflite")
+
+REPORT: Final = "report.json"
+
+_DEFAULT_CONTEXT: Final = {"onnx": 8192, "tflite": 1024}
+_ELSEWHERE: Final = {"tensors", "chat_template", "fingerprint"}
+"""Fields of a model's description that its metadata leaves out, or has under another key."""
+
+_COPIED: Final = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+"""What other programs want to find beside the model, if the checkpoint has it."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how it compares."""
+
+    path: Path
+    format: str
+    quant: str
+    runtime: str
+    """That it was checked in."""
+    files: dict[str, int]
+    """Their sizes in bytes."""
+    same_weights: Comparison
+    """With the core on exactly the weights that the file holds: what it must pass."""
+    source: Comparison | None
+    """With the core on the file that was given, where its weights are stored otherwise: what the rounding costs."""
+    seconds: dict[str, float]
+    """prepare, write, check."""
+    peak_memory: int
+    """Of the process, in bytes."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+
+def export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str,
+    quant: str = "int4",
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    context: int | None = None,
+    prefill: Sequence[int] = (32, 256),
+    threads: int | None = None,
+) -> Export:
+    """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
+
+    Args:
+        source: a GGUF file, or the folder of a Hugging Face checkpoint.
+        out: a new or empty folder, or one of an earlier export. It appears whole, once its check has passed, or not at
+            all; an earlier export stays until then.
+        format: "onnx" or "tflite".
+        quant: "int4", "int8", "fp16" or "fp32". Weights that the source stores in the same type keep their codes.
+        progress: called with the bytes written so far, and in all.
+        context: most tokens of a timeline; by default the smaller of 8192 (TFLite: 1024) and what the model was
+            trained for. TFLite reserves room for all of them.
+        prefill: lengths of the TFLite file's prompt signatures.
+        threads: of the quantiser and of the check.
+
+    Raises:
+        ExportError: the place is taken, the disk is full, or the file does not pass its check.
+        ConvertError: a checkpoint that does not fit its configuration; lists every tensor at fault.
+        FileError, FormatError, UnsupportedError: a source that the core does not load, or a runtime that is missing.
+    """
+    if format not in FORMATS:
+        raise ArgumentError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    chosen = find_quant(quant)
+    manifest.require_runtime(format)
+    origin, target = Path(source), Path(out)
+    steps = Progress(progress)
+    seconds: dict[str, float] = {}
+    with replacing(target, manifest.NAME) as folder, _scratch(target) as scratch:
+        with _timed(seconds, "prepare"):
+            given = _as_gguf(origin, chosen, scratch, steps, threads)
+            weights = _with_types(given, chosen, scratch, steps)
+        held = _context(context, weights.config.max_position_embeddings, format)
+        core = load_core(weights.path, _check_context(held, weights), threads)
+        with _timed(seconds, "write"):
+            if format == "onnx":
+                check_space(folder, onnx.weight_bytes(weights), target)
+                steps.expect(onnx.weight_bytes(weights))
+                onnx.write(weights, folder, _metadata(core, chosen), steps)
+            _add_companions(origin, weights, folder)
+        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        described = Manifest(format, quant, held, manifest.info_of(core.info), files)
+        with _timed(seconds, "check"):
+            runner = described.open(folder, held, core.info.threads)
+            same = compare(core, runner)
+            same.require(quant, str(target))
+            other = None
+            if given.path != weights.path:
+                other = compare(load_core(given.path, core.context, threads), runner)
+        done = Export(target, format, quant, runner.runtime, files, same, other, seconds, peak_memory())
+        described.write(folder)
+        report = {**dataclasses.asdict(done), "path": target.name}
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return done
+
+
+def _as_gguf(origin: Path, quant: Quant, scratch: Path, steps: Progress, threads: int | None) -> Source:
+    """The file that was given, or what the converter makes of a checkpoint."""
+    if not origin.is_dir():
+        return Source(find_model(origin))
+    before = 0
+
+    def advance(done: int, total: int) -> None:
+        nonlocal before
+        if before == 0:
+            steps.expect(total)
+        steps.add(done - before)
+        before = done
+
+    path = scratch / "weights.gguf"
+    convert(origin, path, quant.recipe_name, advance, head=quant.head, threads=threads)
+    return Source(path)
+
+
+def _with_types(given: Source, quant: Quant, scratch: Path, steps: Progress) -> Source:
+    """The same model with its weights in the types of `quant`."""
+    if matches(given, quant.recipe):
+        return given
+    path = scratch / "requantised.gguf"
+    requantise(given, quant.recipe, path, steps)
+    return Source(path)
+
+
+def _context(asked: int | None, trained: int, format: str) -> int:
+    if asked is None:
+        return min(_DEFAULT_CONTEXT[format], trained)
+    if not 1 <= asked <= trained:
+        raise ArgumentError(f"context: expected 1 to {trained} (what the model was trained for), found {asked}")
+    return asked
+
+
+def _check_context(held: int, weights: Source) -> int:
+    return min(held, length(weights.config.sliding_window, weights.config.max_position_embeddings))
+
+
+def _metadata(core: gemlet.Model, quant: Quant) -> dict[str, str]:
+    """What other programs may want to know, inside the file."""
+    config = {name: value for name, value in manifest.info_of(core.info).items() if name not in _ELSEWHERE}
+    special = {"bos": core.bos, "ends": [token for token in core.special_tokens() if core.is_end(token)]}
+    return {
+        "gemlet.config": json.dumps(config),
+        "gemlet.quant": quant.name,
+        "gemlet.tokenizer": json.dumps({"file": TOKENIZER, "vocabulary": core.info.vocabulary, **special}),
+        "gemlet.chat_template": core.info.chat_template,
+    }
+
+
+def _add_companions(origin: Path, weights: Source, folder: Path) -> None:
+    header = weights.header(0)
+    (folder / TOKENIZER).write_bytes(header + bytes(-len(header) % weights.alignment))
+    for name in _COPIED if origin.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(origin / name, folder / name)
+
+
+@contextlib.contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder for files that nobody keeps, on the disk that the result goes to."""
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 2)

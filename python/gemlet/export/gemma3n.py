@@ -25,8 +25,8 @@ def embed_per_layer(b: Builder, tokens: Value) -> Value:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where tokens stand, as float32: the rotary angles' cos and sin, [T, 1, head_dim / 2], and the masks, [group * T, S],
-    that are added to attention scores; of full-attention and of sliding layers."""
+    """Where tokens stand, by whether a layer is sliding: the rotary angles' cos and sin, [T, 1, head_dim / 2], and the
+    masks, [group * T, S], that are added to attention scores."""
 
     angles: dict[bool, tuple[Value, Value]]
     masks: dict[bool, Value]

@@ -92,6 +92,7 @@ class Source:
         self.tensors = found["tensors"]
         self._per_layer_rows = found["per_layer_rows"]
         self._metadata_end = found["metadata_end"]
+        self.alignment = found["alignment"]
         self._bytes = np.memmap(path, np.uint8, "r")
 
     @property
@@ -105,6 +106,12 @@ class Source:
         *outer, rows, cols = stored["shape"]
         return Matrix(tensor, rows, cols, stored["type"], 0 if part is None or not outer else part * rows)
 
+    def whole(self, tensor: str) -> Matrix:
+        """A tensor of any rank, all its rows below each other."""
+        stored = self.tensors[tensor]
+        *outer, cols = stored["shape"]
+        return Matrix(tensor, math.prod(outer), cols, stored["type"])
+
     def head(self) -> Matrix:
         return self.matrix(EMBEDDING if self.tied else HEAD)
 
@@ -113,7 +120,7 @@ class Source:
         stored = self.tensors[name]
         cols = stored["shape"][-1]
         raw = self._raw(name)
-        return _core.dequantize(np.ascontiguousarray(raw), stored["type"], cols).reshape(stored["shape"])
+        return _core.dequantize(np.ascontiguousarray(raw), stored["type"].lower(), cols).reshape(stored["shape"])
 
     def encoded(self, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
         """Its rows as they are stored, a slab at a time."""
@@ -130,13 +137,13 @@ class Source:
     def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:
         """Its rows, a slab at a time."""
         for slab in self.encoded(matrix):
-            yield _core.dequantize(slab, matrix.type, matrix.cols)
+            yield _core.dequantize(slab, matrix.type.lower(), matrix.cols)
 
-    def metadata(self) -> bytes:
-        """A GGUF file of the same metadata, and no tensors."""
+    def header(self, tensors: int) -> bytes:
+        """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
         head = bytearray(self._bytes[: self._metadata_end].tobytes())
-        head[8:16] = bytes(8)  # the number of tensors
-        return bytes(head) + bytes(-len(head) % 32)
+        head[8:16] = tensors.to_bytes(8, "little")
+        return bytes(head)
 
     def _raw(self, name: str) -> NDArray[Any]:
         stored = self.tensors[name]

@@ -1,0 +1,171 @@
+"""gemlet.json: what an exported folder holds, and what runs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import math
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, get_args, get_type_hints
+
+from gemlet.errors import FileError, FormatError, UnsupportedError
+from gemlet.info import ModelInfo, TensorInfo
+
+from .runner import Runner
+
+NAME: Final = "gemlet.json"
+TOKENIZER: Final = "tokenizer.gguf"
+VERSION: Final = 1
+
+BACKENDS: Final = {"onnx": "gemlet.backends.onnx", "tflite": "gemlet.backends.tflite"}
+"""The module of each format: it has `open_runner(folder, context, threads)`, and says what it needs."""
+
+REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22)), "tflite": ("ai-edge-litert", (2, 3))}
+"""The package that runs each format, and the oldest version that was tested with it."""
+
+_OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
+"""Fields of ModelInfo that depend on who runs the model."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Its contents."""
+
+    format: str
+    quant: str
+    context: int
+    """Most tokens of a timeline."""
+    info: dict[str, Any]
+    """ModelInfo's fields, but for those of the run."""
+    files: dict[str, int]
+    """The other files of the folder, and their sizes in bytes."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read and check it, and that the files are there.
+
+        Raises:
+            FileError: it cannot be read, or a file is missing.
+            FormatError: it is malformed, or a file has another size; the message names the field or file.
+            UnsupportedError: a version or format that this gemlet does not know.
+        """
+        path = folder / NAME
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
+            raise FormatError(f"{path}: not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise FormatError(f"{path}: expected an object, found {type(found).__name__}")
+        if found.get("version") != VERSION:
+            raise UnsupportedError(f"{path}: version is {found.get('version')!r}, this gemlet reads {VERSION}")
+        manifest = cls(
+            **{field.name: _field(path, found, field.name, get_type_hints(cls)[field.name]) for field in fields(cls)}
+        )
+        if manifest.format not in BACKENDS:
+            raise UnsupportedError(f"{path}: format is {manifest.format!r}, expected one of {', '.join(BACKENDS)}")
+        if manifest.context < 1:
+            raise FormatError(f"{path}: context is {manifest.context}, expected 1 or more")
+        manifest._check_files(folder)
+        manifest.model_info("", 1, 1)
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Write it. Raises OSError."""
+        text = json.dumps({"version": VERSION, **vars(self)}, ensure_ascii=False, indent=1, allow_nan=False)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+    def model_info(self, runtime: str, threads: int, context: int) -> ModelInfo:
+        """What a model says about itself in this runtime. Raises FormatError for a field that is missing or wrong."""
+        values: dict[str, Any] = {
+            "kernels": runtime,
+            "threads": threads,
+            "context": context,
+            "file_bytes": sum(self.files.values()),
+        }
+        types = get_type_hints(ModelInfo)
+        for name in types.keys() - values.keys() - {"tensors", "activation_sparsity"}:
+            values[name] = _field(Path(NAME), self.info, name, types[name])
+        sparsity = _field(Path(NAME), self.info, "activation_sparsity", list)
+        values["activation_sparsity"] = tuple(-math.inf if scale is None else float(scale) for scale in sparsity)
+        values["tensors"] = tuple(_tensor(entry) for entry in _field(Path(NAME), self.info, "tensors", list))
+        return ModelInfo(**values)
+
+    def open(self, folder: Path, context: int, threads: int) -> Runner:
+        """The model in its runtime.
+
+        Raises:
+            UnsupportedError: the runtime is not installed, or older than what was tested; says what to install.
+            FormatError: the runtime does not take the file.
+        """
+        require_runtime(self.format)
+        backend: ModuleType = importlib.import_module(BACKENDS[self.format])
+        runner: Runner = backend.open_runner(folder, context, threads)
+        return runner
+
+    def _check_files(self, folder: Path) -> None:
+        for name, size in self.files.items():
+            if Path(name).name != name or type(size) is not int:
+                raise FormatError(f"{folder / NAME}: files: expected names and sizes, found {name!r}: {size!r}")
+            try:
+                actual = (folder / name).stat().st_size
+            except OSError as error:
+                raise FileError(f"{folder / name}: {error.strerror}") from error
+            if actual != size:
+                raise FormatError(f"{folder / name}: has {actual:,} bytes, expected {size:,}")
+
+
+def info_of(info: ModelInfo) -> dict[str, Any]:
+    """What a manifest keeps of a model's description."""
+    kept = {name: value for name, value in vars(info).items() if name not in _OF_THE_RUN}
+    kept["activation_sparsity"] = [None if math.isinf(scale) else scale for scale in info.activation_sparsity]
+    kept["tensors"] = [vars(tensor) for tensor in info.tensors]
+    return kept
+
+
+def require_runtime(format: str) -> None:
+    """Raises UnsupportedError, with what to install, unless the package that runs a format is there and new enough."""
+    package, oldest = REQUIRES[format]
+    wanted = ".".join(map(str, oldest))
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UnsupportedError(
+            f"running a model in {format} needs {package} {wanted} or newer: pip install 'gemlet[{format}]'"
+        ) from None
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if numbers < oldest:
+        raise UnsupportedError(
+            f"{package} is {version}, gemlet needs {wanted} or newer: pip install -U 'gemlet[{format}]'"
+        )
+
+
+def _field(path: Path, found: dict[str, Any], name: str, type: Any) -> Any:
+    if name not in found:
+        raise FormatError(f"{path}: {name} is missing")
+    value = found[name]
+    origin = getattr(type, "__origin__", type)
+    if origin is tuple:
+        kind = get_args(type)[0]
+        if not isinstance(value, (list, tuple)) or not all(_is(entry, kind) for entry in value):
+            raise FormatError(f"{path}: {name} is {value!r:.80}, expected a list of {kind.__name__}")
+        return tuple(value)
+    if not _is(value, origin):
+        raise FormatError(f"{path}: {name} is {value!r:.80}, expected {origin.__name__}")
+    return value
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _tensor(entry: Any) -> TensorInfo:
+    try:
+        return TensorInfo(**{**entry, "shape": tuple(map(int, entry["shape"]))})
+    except (TypeError, KeyError, ValueError) as error:
+        raise FormatError(f"{NAME}: tensors: {entry!r:.80} is not a tensor") from error

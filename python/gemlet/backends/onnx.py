@@ -1,0 +1,111 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gemlet.errors import FormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MODEL: Final = "model.onnx"
+
+_PAST: Final = "past_key_values."
+_ERRORS_ONLY: Final = 3  # log level
+
+
+class OnnxCache:
+    """Keys and values, each float32 [1, kv_heads, length, head_dim], by the names of the graph's inputs."""
+
+    def __init__(self, values: Mapping[str, Any], length: int) -> None:
+        """`values` are OrtValues, which nobody writes to."""
+        self.values = values
+        self._length = length
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return self._length
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` positions."""
+        import onnxruntime
+
+        if length < self._length:
+            self.values = {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :length]))
+                for name, value in self.values.items()
+            }
+            self._length = length
+
+    def extend(self, values: Mapping[str, Any], count: int) -> None:
+        """Take over what the graph gave after `count` more tokens."""
+        self.values = values
+        self._length += count
+
+    def copy(self) -> OnnxCache:
+        """Shares the values: the graph makes new ones at every step."""
+        return OnnxCache(self.values, self._length)
+
+
+class OnnxRunner:
+    """A graph that gemlet.export wrote, in ONNX Runtime on the CPU. Used by any number of threads."""
+
+    def __init__(self, model: Path, context: int, threads: int) -> None:
+        """Raises FormatError for a file that ONNX Runtime does not take, or another graph than an exported one."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own types differ from version to version
+            raise FormatError(f"{model}: ONNX Runtime does not load it: {error}") from error
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        expected = {"input_ids", "position_ids", "num_logits_to_keep"}
+        if not expected <= inputs.keys():
+            raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
+        self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
+        self._outputs = [value.name for value in self._session.get_outputs()]
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self.context = context
+        self.threads = threads
+
+    def empty(self) -> OnnxCache:
+        """No positions."""
+        import onnxruntime
+
+        shapes = {name: (1, shape[1], 0, shape[3]) for name, shape in self._past.items()}
+        return OnnxCache(
+            {
+                name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                for name, shape in shapes.items()
+            },
+            0,
+        )
+
+    def run(self, cache: OnnxCache, tokens: Sequence[int], all: bool) -> NDArray[np.float32]:
+        """Append tokens; the logits of the last, or of all of them."""
+        import onnxruntime
+
+        ids = np.array([tokens], np.int64)
+        positions = np.arange(cache.length, cache.length + len(tokens), dtype=np.int64)[None]
+        wanted = np.array(0 if all else 1, np.int64)
+        feed = dict(cache.values)
+        for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
+            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(values)
+        found = dict(zip(self._outputs, self._session.run_with_ort_values(self._outputs, feed), strict=True))
+        logits: NDArray[np.float32] = found["logits"].numpy()[0]
+        cache.extend({name: found[name.replace(_PAST, "present.")] for name in self._past}, len(tokens))
+        return logits
+
+
+def open_runner(folder: Path, context: int, threads: int) -> OnnxRunner:
+    """The model in an exported folder, whose timelines hold `context` tokens."""
+    return OnnxRunner(folder / MODEL, context, threads)

@@ -1,0 +1,104 @@
+"""``gemlet export``: to files that other runtimes run."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gemlet.cli import common
+from gemlet.errors import ArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from gemlet.export import Export
+    from gemlet.export.check import Comparison
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Write a model for other runtimes, and check the result by running it.",
+)
+
+_Source = Annotated[Path, typer.Argument(help="A GGUF file, `nano`, or the folder of a Hugging Face checkpoint.")]
+_Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; an earlier export there is replaced.")]
+_Quant = Annotated[
+    Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="How weights are stored.")
+]
+
+
+@app.command()
+def onnx(
+    source: _Source,
+    out: _Out,
+    quant: _Quant = "int4",
+    context: common.Context = None,
+    threads: common.Threads = None,
+    as_json: common.Json = False,
+) -> None:
+    """Write a folder with model.onnx for ONNX Runtime.
+
+    The folder appears once the file has been run beside the source and answers as it does; `gemlet run` runs it.
+
+    Examples:
+
+    `gemlet export onnx gemma-3n-E2B-it -o e2b-onnx`
+
+    `gemlet export onnx model.gguf -o model-onnx --quant int8`
+    """
+    _export(source, out, "onnx", quant, context, (), threads, as_json)
+
+
+def _export(
+    source: Path,
+    out: Path,
+    format: str,
+    quant: str,
+    context: int | None,
+    prefill: tuple[int, ...],
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    try:
+        from gemlet.export import export
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(f"exporting needs {error.name}: pip install 'gemlet[export]'") from error
+    with common.progress("Exporting") as advance:
+        done = export(source, out, format, quant, advance, context=context, prefill=prefill, threads=threads)
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
+    else:
+        _print(done)
+
+
+def _print(done: "Export") -> None:
+    print(f"{done.path}: {common.size(done.bytes)}, {done.format} {done.quant}, checked in {done.runtime}")
+    print(common.table(("file", "size"), [(name, common.size(size)) for name, size in done.files.items()]))
+    compared = [("the same weights", done.same_weights)]
+    if done.source is not None:
+        compared.append(("the source", done.source))
+    head = ("beside the core on", "places", "max", "mean", "of the spread", "same most likely token")
+    print(common.table(head, [(name, *_cells(comparison)) for name, comparison in compared]))
+    seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in done.seconds.items())
+    print(f"{seconds}; peak memory {common.size(done.peak_memory)}")
+
+
+def _cells(comparison: "Comparison") -> tuple[str, ...]:
+    return (
+        str(comparison.positions),
+        f"{comparison.max_difference:.2g}",
+        f"{comparison.mean_difference:.2g}",
+        f"{comparison.relative_difference:.2g}",
+        f"{comparison.greedy_agreement:.1%}",
+    )
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Those of a list as in 32,256."""
+    try:
+        found = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1 or len(set(found)) < len(found):
+        raise ArgumentError(f"{option}: expected a number or several as in 32,256, found {text}")
+    return found

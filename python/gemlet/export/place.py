@@ -1,0 +1,92 @@
+"""Putting a folder in its place: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import ExportError
+
+
+@contextlib.contextmanager
+def replacing(out: Path, marker: str) -> Iterator[Path]:
+    """A new folder beside `out` that takes its place when the block ends well, and vanishes otherwise.
+
+    An old folder is replaced if it is empty or holds a file named `marker`: an earlier export. Files of it that are in
+    use stay readable for those who have them open. Raises ExportError for anything else that stands there, for another
+    export to the same place that has not ended, and for a disk that fills up.
+    """
+    out = out.parent.resolve() / out.name
+    _check(out, marker)
+    with _locked(out):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                file.chmod(0o777 & ~_umask() if file.is_dir() else 0o666 & ~_umask())
+            temporary.chmod(0o777 & ~_umask())
+            _swap(temporary, out)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise ExportError(f"{out}: {os.strerror(error.errno)}; nothing was kept") from error
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_space(folder: Path, needed: int, out: Path) -> None:
+    """Raises ExportError if the disk has less than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ExportError(f"{out}: needs {needed:,} bytes while it is made, the disk has {free:,} free")
+
+
+def _check(out: Path, marker: str) -> None:
+    if not out.parent.is_dir():
+        raise ExportError(f"{out}: there is no directory {out.parent}")
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ExportError(f"{out}: is a file, expected a folder to write or replace")
+    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise ExportError(f"{out}: holds other files; expected a new or empty folder, or one of an earlier export")
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Held by the process, so that a killed export leaves no lock behind, only an empty file."""
+    path = out.parent / f".{out.name}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ExportError(f"{out}: another export is writing it") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _swap(new: Path, out: Path) -> None:
+    if not out.exists():
+        new.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent)) / out.name
+    out.rename(old)
+    try:
+        new.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
