@@ -57,20 +57,6 @@ void translate_error(std::exception_ptr pointer) {
   }
 }
 
-const char* name_of(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::stop:
-      return "stop";
-    case FinishReason::length:
-      return "length";
-    case FinishReason::context:
-      return "context";
-    case FinishReason::cancelled:
-      return "cancelled";
-  }
-  return "";
-}
-
 const char* name_of(Speculate speculate) {
   switch (speculate) {
     case Speculate::none:
@@ -88,12 +74,6 @@ Speculate parse_speculate(const std::string& name) {
     if (name == name_of(each)) return each;
   }
   throw Error(Error::Kind::argument, "speculate: expected \"lookup\", \"slice\" or \"none\", found \"" + name + "\"");
-}
-
-py::str to_str(std::string_view text) {
-  PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
-  if (decoded == nullptr) throw py::error_already_set();
-  return py::reinterpret_steal<py::str>(decoded);
 }
 
 py::dict to_dict(const ModelInfo& info) {
@@ -140,27 +120,6 @@ py::dict to_dict(const Work& work) {
   out["weight_bytes"] = work.weight_bytes;
   out["multiply_adds"] = work.multiply_adds;
   out["barriers"] = work.barriers;
-  return out;
-}
-
-py::dict to_dict(const GenerateResult& result) {
-  py::list logprobs;
-  for (const SampledToken& sampled : result.logprobs) logprobs.append(to_tuple(sampled));
-  py::dict stats;
-  stats["prompt_tokens"] = result.stats.prompt_tokens;
-  stats["reused_tokens"] = result.stats.reused_tokens;
-  stats["generated_tokens"] = result.stats.generated_tokens;
-  stats["drafted_tokens"] = result.stats.drafted_tokens;
-  stats["accepted_tokens"] = result.stats.accepted_tokens;
-  stats["prefill_seconds"] = result.stats.prefill_seconds;
-  stats["decode_seconds"] = result.stats.decode_seconds;
-  stats["first_token_seconds"] = result.stats.first_token_seconds;
-  py::dict out;
-  out["text"] = to_str(result.text);
-  out["tokens"] = result.tokens;
-  out["logprobs"] = std::move(logprobs);
-  out["finish_reason"] = name_of(result.finish_reason);
-  out["stats"] = std::move(stats);
   return out;
 }
 
@@ -361,22 +320,31 @@ void bind_engine(py::module_& m) {
            [](const PyEngine& self, const py::bytes& piece) { return self->find_token(std::string_view(piece)); })
       .def("is_end", [](const PyEngine& self, Token token) { return self->is_end(token); })
       .def_property_readonly("bos", [](const PyEngine& self) { return self->bos(); })
-      .def("special_tokens", [](const PyEngine& self) {
-        std::vector<Token> out;
-        for (Token token = 0; token < self->info().vocabulary; ++token) {
-          const TokenKind kind = self->kind(token);
-          if (kind == TokenKind::control || kind == TokenKind::unknown) out.push_back(token);
-        }
-        return out;
-      });
+      .def(
+          "session",
+          [](const PyEngine& self, int context) { return std::make_shared<PySession>(Session(self.engine, context)); },
+          py::arg("context") = 0)
+      .def(
+          "restore",
+          [](const PyEngine& self, const std::filesystem::path& path, int context) {
+            py::gil_scoped_release release;
+            return std::make_shared<PySession>(Session::restore(self.engine, path, context));
+          },
+          py::arg("path"), py::arg("context") = 0)
+      .def("generate_batch", &Generation::batch, py::arg("prompts"), py::arg("options"))
+      .def(
+          "scheduler",
+          [](const PyEngine& self, int sequences, int prompt_rows) {
+            return std::make_unique<Scheduler>(self.engine, SchedulerOptions{sequences, prompt_rows});
+          },
+          py::kw_only(), py::arg("sequences") = SchedulerOptions().sequences,
+          py::arg("prompt_rows") = SchedulerOptions().prompt_rows)
+      .def("special_tokens",
+           [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); });
 }
 
 void bind_session(py::module_& m) {
   py::class_<PySession, std::shared_ptr<PySession>>(m, "Session")
-      .def(py::init([](const PyEngine& engine, int context) {
-             return std::make_shared<PySession>(Session(engine.engine, context));
-           }),
-           py::arg("engine"), py::arg("context") = 0)
       .def("prefill", &prefill, py::arg("tokens"), py::arg("all") = false)
       .def("prefill_layers", &prefill_layers, py::arg("tokens"))
       .def("logits",
@@ -415,13 +383,8 @@ void bind_session(py::module_& m) {
             self.session.save(path);
           },
           py::arg("path"))
-      .def_static(
-          "restore",
-          [](const PyEngine& engine, const std::filesystem::path& path, int context) {
-            py::gil_scoped_release release;
-            return std::make_shared<PySession>(Session::restore(engine.engine, path, context));
-          },
-          py::arg("engine"), py::arg("path"), py::arg("context") = 0)
+      .def_static("step_all", &step, py::arg("sessions"), py::arg("tokens"))
+      .def("generate", &Generation::one, py::arg("prompt"), py::arg("options"))
       .def_property_readonly("context", [](const PySession& self) { return self.session.context(); })
       .def_property_readonly("position",
                              [](PySession& self) {
@@ -433,7 +396,6 @@ void bind_session(py::module_& m) {
         const std::span<const Token> tokens = self.session.tokens();
         return std::vector<Token>(tokens.begin(), tokens.end());
       });
-  m.def("step", &step, py::arg("sessions"), py::arg("tokens"));
 }
 
 /// What a Python function is called with later, from a thread without the GIL.
@@ -491,11 +453,6 @@ Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions
 
 void bind_scheduler(py::module_& m) {
   py::class_<Scheduler>(m, "Scheduler")
-      .def(py::init([](const PyEngine& engine, int sequences, int prompt_rows) {
-             return std::make_unique<Scheduler>(engine.engine, SchedulerOptions{sequences, prompt_rows});
-           }),
-           py::arg("engine"), py::kw_only(), py::arg("sequences") = SchedulerOptions().sequences,
-           py::arg("prompt_rows") = SchedulerOptions().prompt_rows)
       .def("submit", &submit, py::arg("prompt"), py::arg("options"), py::arg("on_text"), py::arg("on_end"),
            py::arg("session") = nullptr)
       .def("cancel", &Scheduler::cancel, py::arg("id"))
@@ -519,8 +476,6 @@ void bind_generation(py::module_& m) {
       .def("cancel", &Generation::cancel)
       .def("close", &Generation::close)
       .def("results", &Generation::results);
-  m.def("generate", &Generation::one, py::arg("session"), py::arg("prompt"), py::arg("options"));
-  m.def("generate_batch", &Generation::batch, py::arg("engine"), py::arg("prompts"), py::arg("options"));
 }
 
 }  // namespace
@@ -532,10 +487,11 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_slice(m);
   gemlet::bind_engine(m);
   gemlet::bind_session(m);
+  gemlet::bind_tokenizer(m);
   gemlet::bind_sampler(m);
   gemlet::bind_generation(m);
+  gemlet::bind_answer(m);
   gemlet::bind_scheduler(m);
-  gemlet::bind_tokenizer(m);
   gemlet::bind_quantize(m);
   gemlet::bind_bench(m);
   gemlet::bind_gguf(m);

@@ -6,6 +6,7 @@
 
 #include "bindings/python_module.hpp"
 #include "engine/ceiling.hpp"
+#include "engine/cpu.hpp"
 #include "gemlet/gemlet.hpp"
 
 namespace py = pybind11;
@@ -24,6 +25,7 @@ DType parse_type(const std::string& name) {
 }  // namespace
 
 void bind_bench(py::module_& m) {
+  m.def("usable_cores", [] { return usable_cores(); });
   using Unlocked = py::call_guard<py::gil_scoped_release>;
   const auto of_type = [](double (Ceiling::*measure)(DType)) {
     return [measure](Ceiling& self, const std::string& type) { return (self.*measure)(parse_type(type)); };

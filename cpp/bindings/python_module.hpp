@@ -2,6 +2,9 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string_view>
+#include <vector>
+
 #include "gemlet/gemlet.hpp"
 
 // What the files of the Python module share.
@@ -12,8 +15,27 @@ void bind_sampler(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 void bind_gguf(pybind11::module_& m);
+void bind_answer(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
+const char* name_of(FinishReason reason);
+
+/// The control tokens of an engine or a tokenizer, and the one for what is unknown.
+template <typename Vocabulary>
+std::vector<Token> special_tokens(const Vocabulary& of, int size) {
+  std::vector<Token> out;
+  for (Token token = 0; token < size; ++token) {
+    const TokenKind kind = of.kind(token);
+    if (kind == TokenKind::control || kind == TokenKind::unknown) out.push_back(token);
+  }
+  return out;
+}
+
+/// Malformed UTF-8 becomes U+FFFD.
+pybind11::str to_str(std::string_view text);
+
+/// As _Result in _core.pyi.
+pybind11::dict to_dict(const GenerateResult& result);
 
 /// (token, logprob, [(token, logprob), ...])
 pybind11::tuple to_tuple(const SampledToken& sampled);

@@ -65,6 +65,7 @@ void bind_tokenizer(py::module_& m) {
           "find", [](const Tokenizer& self, const py::bytes& piece) { return self.find(std::string_view(piece)); },
           py::arg("piece"), "The token of a piece, or None.")
       .def("is_end", &Tokenizer::is_end, py::arg("token"), "Whether the token ends a turn or the text.")
+      .def("special_tokens", [](const Tokenizer& self) { return special_tokens(self, self.vocabulary()); })
       .def_property_readonly("bos", &Tokenizer::bos)
       .def_property_readonly("vocabulary", &Tokenizer::vocabulary);
 }

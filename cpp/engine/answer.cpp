@@ -18,13 +18,13 @@ std::span<const Token> checked(std::span<const Token> prompt, std::size_t contex
 
 }  // namespace
 
-Answer::Answer(const Engine& engine, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
-               OnText on_text)
-    : engine_(engine),
+Answer::Answer(const Tokenizer& tokenizer, std::size_t context, std::span<const Token> prompt,
+               const GenerateOptions& options, OnText on_text)
+    : tokenizer_(tokenizer),
       most_tokens_(context - checked(prompt, context).size() + 1),
       options_(options),
       on_text_(std::move(on_text)),
-      sampler_(options.sampling, engine.info().vocabulary, prompt),
+      sampler_(options.sampling, tokenizer.vocabulary(), prompt),
       stream_(options.stop) {
   if (options.max_tokens < 0) {
     throw Error(Error::Kind::argument, "max_tokens is " + std::to_string(options.max_tokens) + ", expected 0 or more");
@@ -39,14 +39,14 @@ void Answer::sample(std::span<const float> logits) {
   }
   SampledToken sampled = sampler_.sample(logits);
   const Token token = sampled.token;
-  if (engine_.is_end(token)) {
+  if (tokenizer_.is_end(token)) {
     finish(FinishReason::stop);
     return;
   }
   result_.tokens.push_back(token);
   if (options_.sampling.top_logprobs > 0) result_.logprobs.push_back(std::move(sampled));
   std::string bytes;
-  engine_.impl().tokenizer.append_bytes(token, false, bytes);
+  tokenizer_.append_bytes(token, false, bytes);
   if (!emit(stream_.push(bytes))) {
     running_ = false;
     result_.finish_reason = FinishReason::cancelled;

@@ -5,9 +5,9 @@
 #include <span>
 #include <string_view>
 
-#include "engine/engine.hpp"
 #include "engine/sampler.hpp"
 #include "engine/text_stream.hpp"
+#include "engine/tokenizer.hpp"
 #include "gemlet/gemlet.hpp"
 
 namespace gemlet {
@@ -21,9 +21,9 @@ inline double seconds_since(Clock::time_point start) {
 /// One answer while it grows, token by token; where the logits come from is its owner's business.
 class Answer {
  public:
-  /// `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be, Error(context) for a
-  /// prompt longer than `context`.
-  Answer(const Engine& engine, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
+  /// `tokenizer` and `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be,
+  /// Error(context) for a prompt longer than `context`.
+  Answer(const Tokenizer& tokenizer, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
          OnText on_text);
 
   bool running() const { return running_; }
@@ -41,7 +41,7 @@ class Answer {
  private:
   bool emit(std::string_view text);
 
-  const Engine& engine_;
+  const Tokenizer& tokenizer_;
   std::size_t most_tokens_;  // that the context has room for; the last one need not be computed
   const GenerateOptions& options_;
   OnText on_text_;

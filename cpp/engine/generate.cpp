@@ -34,7 +34,8 @@ void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
 GenerateResult generate(Session& session, std::span<const Token> prompt, const GenerateOptions& options,
                         const OnText& on_text, const Cancel* cancel) {
   const Clock::time_point called = Clock::now();
-  Answer answer(session.engine(), static_cast<std::size_t>(session.context()), prompt, options, on_text);
+  Answer answer(session.engine().impl().tokenizer, static_cast<std::size_t>(session.context()), prompt, options,
+                on_text);
   std::optional<Speculator> speculator;
   if (options.speculate != Speculate::none) speculator.emplace(session, options);
   GenerateStats& stats = answer.stats();

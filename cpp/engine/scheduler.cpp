@@ -20,8 +20,8 @@ struct Sequence {
       : id(number),
         request(std::move(what)),
         session(std::move(*request.session)),
-        answer(session.engine(), static_cast<std::size_t>(session.context()), request.prompt, request.options,
-               std::move(request.on_text)) {
+        answer(session.engine().impl().tokenizer, static_cast<std::size_t>(session.context()), request.prompt,
+               request.options, std::move(request.on_text)) {
     session.impl().check_ids(request.prompt);
   }
 

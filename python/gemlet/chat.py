@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack, cast
 
-from gemlet import _core
 from gemlet.errors import ArgumentError, FileError, FormatError
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
@@ -42,7 +41,7 @@ class Chat:
         self._model = model
         self._template = ChatTemplate(model._engine, template)
         self._tools = tools
-        self._session = _core.Session(model._engine, context or 0)
+        self._session = model._engine.session(context or 0)
         self._options = options
         self._messages: list[Message] = []
         self._active: weakref.ref[Stream] | None = None
@@ -77,7 +76,7 @@ class Chat:
         def keep(result: GenerateResult) -> None:
             self._messages += [question, self._as_message(result)]
 
-        stream = Stream(_core.generate(self._session, prompt, core), core.sampling.seed, keep)
+        stream = Stream(self._session.generate(prompt, core), core.sampling.seed, keep)
         self._active = weakref.ref(stream)
         return stream
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gemlet import _core
+from gemlet.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ModelInfo:
         return max(sizes, key=lambda name: sizes[name], default="")
 
     @classmethod
-    def of(cls, engine: _core.Engine) -> "ModelInfo":
+    def of(cls, engine: Engine) -> "ModelInfo":
         """Read it from a loaded engine."""
         fields = dict(engine.info())
         tensors = tuple(TensorInfo(**tensor) for tensor in engine.info()["tensors"])

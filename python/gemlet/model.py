@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
 from gemlet.bundled import find_model
+from gemlet.engine import Engine
 from gemlet.errors import ArgumentError, ContextError
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
@@ -34,8 +35,8 @@ _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vo
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
-    def __init__(self, engine: _core.Engine, path: Path) -> None:
-        """Wrap a loaded engine."""
+    def __init__(self, engine: Engine, path: Path) -> None:
+        """Wrap a loaded engine: the core's, or an exported model."""
         self._engine = engine
         self.path = path
         self.info = ModelInfo.of(engine)
@@ -62,7 +63,7 @@ class Model:
         return self._engine.bos
 
     def special_tokens(self) -> list[int]:
-        """Control tokens and those that a user may write, like ``<start_of_turn>``."""
+        """The control tokens, and the one for what is unknown."""
         return self._engine.special_tokens()
 
     def is_end(self, token: int) -> bool:
@@ -149,7 +150,7 @@ class Model:
         """
         core = to_core(options, self.context)
         tokens = [self._prompt_tokens(prompt) for prompt in prompts]
-        generation = _core.generate_batch(self._engine, tokens, [core] * len(tokens))
+        generation = self._engine.generate_batch(tokens, [core] * len(tokens))
         try:
             while (piece := generation.next()) is not None:
                 if on_text is not None:
@@ -179,14 +180,20 @@ class Model:
         return await asyncio.wrap_future(self._scheduler.submit(self._prompt_tokens(prompt), on_text=show, **options))
 
     def scheduler(self, *, sequences: int = 16, prompt_rows: int = 32) -> "Scheduler":
-        """Answers requests together, as a server wants it. See Scheduler."""
+        """Answers requests together, as a server wants it; an exported model one after the other. See Scheduler.
+
+        Args:
+            sequences: answers that are written at the same time; other requests wait for their turn.
+            prompt_rows: tokens of prompts that a pass computes while answers are being written: more begins new answers
+                sooner, fewer keeps the others flowing.
+        """
         from gemlet.scheduler import Scheduler
 
-        return Scheduler(self._engine, self.context, sequences=sequences, prompt_rows=prompt_rows)
+        return Scheduler(self._engine.scheduler(sequences=sequences, prompt_rows=prompt_rows), self.context)
 
     def session(self, context: int | None = None) -> Session:
         """A new timeline that holds ``context`` tokens."""
-        return Session(_core.Session(self._engine, context or 0))
+        return Session(self._engine.session(context or 0))
 
     def restore(self, path: str | os.PathLike[str], context: int | None = None) -> Session:
         """A timeline that ``Session.save`` wrote.
@@ -195,7 +202,7 @@ class Model:
             FormatError: a damaged file.
             UnsupportedError: a file of another model.
         """
-        return Session(_core.Session.restore(self._engine, path, context or 0))
+        return Session(self._engine.restore(path, context or 0))
 
     def chat(
         self,
@@ -241,8 +248,10 @@ def load(
     chunk: int | None = None,
     slice: SliceLike | None = None,
     isa: str | None = None,
+    backend: Literal["core", "onnx", "tflite"] | None = None,
 ) -> Model:
-    """Load a GGUF file, or the sample model that comes with gemlet: ``gemlet.load("nano")``.
+    """Load a GGUF file, a folder that ``gemlet.export`` wrote, or the sample model that comes with gemlet:
+    ``gemlet.load("nano")``.
 
     Args:
         path: the file; it is mapped, not read, and has to stay as it is while the model is in use.
@@ -255,6 +264,8 @@ def load(
         slice: the part of a MatFormer model to use: 0.5 for the first half of every feed-forward layer, "e2b" for the
             E2B inside an E4B file, or a Slice. The weights stay mapped as they are; less of them is read.
         isa: a kernel table by name ("scalar", "avx2", ...); by default the best that this CPU runs.
+        backend: what computes: gemlet's own core for a GGUF file, "onnx" or "tflite" for an exported folder. By default
+            what the path is for. Exported models take threads and a context only.
 
     Raises:
         FileError: the file cannot be opened or mapped.
@@ -263,6 +274,36 @@ def load(
         ArgumentError: a setting out of range, or a slice that the model does not have.
     """
     file = find_model(path)
+    if file.is_dir():
+        own: dict[str, object] = {
+            "cache": cache if cache != "f16" else None,
+            "chunk": chunk,
+            "slice": slice,
+            "isa": isa,
+        }
+        return _load_folder(file, backend, threads, context, own)
+    if backend not in (None, "core"):
+        raise ArgumentError(
+            f"backend is {backend!r}, but {file} is for gemlet's core: export it first, with gemlet export"
+        )
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
     return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), isa=isa or "", **given), file)
+
+
+def _load_folder(
+    folder: Path, backend: str | None, threads: int | None, context: int | None, own: dict[str, object]
+) -> Model:
+    """``own``: settings that only the core knows."""
+    from gemlet.backends import engine
+    from gemlet.backends.manifest import NAME
+
+    if not (folder / NAME).exists():
+        if (folder / "config.json").exists():
+            raise ArgumentError(
+                f"{folder} is a checkpoint: make a model file of it first, with gemlet convert or gemlet export"
+            )
+        raise ArgumentError(f"{folder} is a folder without {NAME}: expected a GGUF file or an exported model")
+    if given := [name for name, value in own.items() if value is not None]:
+        raise ArgumentError(f"{', '.join(given)}: only for GGUF files, and {folder} is an exported model")
+    return Model(engine.load(folder, backend=backend, threads=threads, context=context), folder)

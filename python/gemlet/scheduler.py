@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Unpack
 
 from gemlet import _core
+from gemlet.engine import EngineScheduler
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
@@ -19,17 +20,8 @@ class Scheduler:
     one from ``Model.scheduler()``.
     """
 
-    def __init__(self, engine: _core.Engine, context: int, *, sequences: int = 16, prompt_rows: int = 32) -> None:
-        """Start the thread, which ends with this object.
-
-        Args:
-            engine: of a model.
-            context: of a session.
-            sequences: answers that are written at the same time; other requests wait for their turn.
-            prompt_rows: tokens of prompts that a pass computes while answers are being written: more begins new answers
-                sooner, fewer keeps the others flowing.
-        """
-        core = _core.Scheduler(engine, sequences=sequences, prompt_rows=prompt_rows)
+    def __init__(self, core: EngineScheduler, context: int) -> None:
+        """Start the thread, which ends with this object. ``context``: of a session."""
         thread = threading.Thread(target=core.run, name="gemlet-scheduler", daemon=True)
         self._core = core
         self._context = context
@@ -59,11 +51,11 @@ class Scheduler:
         core = to_core(options, self._context)
         future: Future[GenerateResult] = Future()
 
-        def end(raw: "_core._Result", error: BaseException | None) -> None:
+        def end(raw: "_core._Result | None", error: BaseException | None) -> None:
             with suppress(InvalidStateError):  # it was cancelled
                 if error is not None:
                     future.set_exception(error)
-                else:
+                elif raw is not None:
                     future.set_result(GenerateResult.of(raw, core.sampling.seed))
 
         number = self._core.submit(prompt, core, on_text, end, session._core if session is not None else None)
@@ -75,7 +67,7 @@ class Scheduler:
         self._close()
 
 
-def _stop(core: _core.Scheduler, thread: threading.Thread) -> None:
+def _stop(core: EngineScheduler, thread: threading.Thread) -> None:
     core.stop()
     if thread is not threading.current_thread():  # a callback may let go of the last reference
         thread.join()

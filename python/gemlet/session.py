@@ -4,7 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from gemlet import _core
+from gemlet.engine import EngineSession
+from gemlet.errors import ArgumentError
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
@@ -19,7 +20,7 @@ class Session:
     raises ArgumentError. Memory is taken as the timeline grows. Get one from ``Model.session()``.
     """
 
-    def __init__(self, core: _core.Session) -> None:
+    def __init__(self, core: EngineSession) -> None:
         """Wrap a core session."""
         self._core = core
 
@@ -56,7 +57,7 @@ class Session:
 
     def step(self, token: int) -> "NDArray[np.float32]":
         """Append one token; return the logits after it, shape (vocabulary,)."""
-        _core.step([self._core], [token])
+        self._core.step_all([self._core], [token])
         return self._core.logits()
 
     def logits(self) -> "NDArray[np.float32]":
@@ -86,7 +87,7 @@ class Session:
     def stream(self, prompt: Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """Bring the timeline to ``prompt``, computing only what is new, and answer in pieces."""
         core = to_core(options, self.context)
-        return Stream(_core.generate(self._core, prompt, core), core.sampling.seed)
+        return Stream(self._core.generate(prompt, core), core.sampling.seed)
 
     def generate(
         self,
@@ -101,4 +102,6 @@ class Session:
 
 def step_batch(sessions: Sequence[Session], tokens: Sequence[int]) -> None:
     """Append one token to each of several distinct sessions of one model, computed together."""
-    _core.step([session._core for session in sessions], tokens)
+    if not sessions:
+        raise ArgumentError("step_batch: expected at least one session, found none")
+    sessions[0]._core.step_all([session._core for session in sessions], tokens)

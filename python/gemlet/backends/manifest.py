@@ -10,12 +10,15 @@ import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
 from gemlet.info import ModelInfo, TensorInfo
 
 from .runner import Runner
+
+if TYPE_CHECKING:
+    from gemlet import _core
 
 NAME: Final = "gemlet.json"
 TOKENIZER: Final = "tokenizer.gguf"
@@ -80,7 +83,7 @@ class Manifest:
         text = json.dumps({"version": VERSION, **vars(self)}, ensure_ascii=False, indent=1, allow_nan=False)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
-    def model_info(self, runtime: str, threads: int, context: int) -> ModelInfo:
+    def model_info(self, runtime: str, threads: int, context: int) -> _core._Info:
         """What a model says about itself in this runtime. Raises FormatError for a field that is missing or wrong."""
         values: dict[str, Any] = {
             "kernels": runtime,
@@ -93,8 +96,8 @@ class Manifest:
             values[name] = _field(Path(NAME), self.info, name, types[name])
         sparsity = _field(Path(NAME), self.info, "activation_sparsity", list)
         values["activation_sparsity"] = tuple(-math.inf if scale is None else float(scale) for scale in sparsity)
-        values["tensors"] = tuple(_tensor(entry) for entry in _field(Path(NAME), self.info, "tensors", list))
-        return ModelInfo(**values)
+        values["tensors"] = [_tensor(entry) for entry in _field(Path(NAME), self.info, "tensors", list)]
+        return cast("_core._Info", values)
 
     def open(self, folder: Path, context: int, threads: int) -> Runner:
         """The model in its runtime.
@@ -164,8 +167,8 @@ def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _tensor(entry: Any) -> TensorInfo:
+def _tensor(entry: Any) -> dict[str, Any]:
     try:
-        return TensorInfo(**{**entry, "shape": tuple(map(int, entry["shape"]))})
+        return vars(TensorInfo(**{**entry, "shape": tuple(map(int, entry["shape"]))}))
     except (TypeError, KeyError, ValueError) as error:
         raise FormatError(f"{NAME}: tensors: {entry!r:.80} is not a tensor") from error

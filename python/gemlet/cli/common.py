@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from gemlet.model import Model
 
 CacheType = Literal["f16", "f32", "int8"]
-ModelArgument = Annotated[str, typer.Argument(help="A GGUF file, or `nano` for the model that comes with gemlet.")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A GGUF file, an exported folder, or `nano`, which comes with gemlet.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads. Default: one for each physical core.")]
 Context = Annotated[
     int | None, typer.Option("--context", "-c", help="Tokens to hold. Default: 8192, or less if the model has less.")

@@ -17,6 +17,7 @@ def run(
     *,
     model: common.ModelArgument,
     prompt: Annotated[str | None, typer.Argument(help="What to say. Without it, or with `-`, stdin is read.")] = None,
+    given: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say, as an option.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
     raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat format.")] = False,
     answering: common.Answering,
@@ -37,7 +38,9 @@ def run(
 
     `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
     """
-    text = _prompt(prompt, file)
+    if given is not None and prompt is not None:
+        raise ArgumentError("give the prompt or --prompt, not both")
+    text = _prompt(given if prompt is None else prompt, file)
     if raw and answering.system:
         raise ArgumentError("--system needs the chat format, which --raw leaves out")
     options = answering.generate_options()
