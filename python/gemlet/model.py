@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from gemlet import _core
 from gemlet.bundled import find_model
 from gemlet.engine import Engine
-from gemlet.errors import ArgumentError, ContextError
+from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
@@ -303,7 +303,7 @@ def _load_folder(
             raise ArgumentError(
                 f"{folder} is a checkpoint: make a model file of it first, with gemlet convert or gemlet export"
             )
-        raise ArgumentError(f"{folder} is a folder without {NAME}: expected a GGUF file or an exported model")
+        raise FileError(f"{folder}: a directory without {NAME}, expected a GGUF file or an exported model")
     if given := [name for name, value in own.items() if value is not None]:
         raise ArgumentError(f"{', '.join(given)}: only for GGUF files, and {folder} is an exported model")
     return Model(engine.load(folder, backend=backend, threads=threads, context=context), folder)

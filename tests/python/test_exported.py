@@ -282,7 +282,7 @@ def test_what_load_refuses(folder: Path, tiny_gguf: Path, tmp_path: Path) -> Non
         gemlet.load(tiny_gguf, backend="onnx")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(gemlet.ArgumentError, match=r"is a folder without gemlet\.json"):
+    with pytest.raises(gemlet.FileError, match=r"a directory without gemlet\.json"):
         gemlet.load(empty)
     (empty / "config.json").write_text("{}")
     with pytest.raises(gemlet.ArgumentError, match="is a checkpoint"):

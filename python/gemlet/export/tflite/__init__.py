@@ -1,0 +1,61 @@
+"""TFLite: a signature for prompts of each length, and one for single tokens, on the same weights.
+
+prefill_N and decode take tokens int32 [1, N], input_pos int32 [N] (consecutive), and kv_cache_k_I and kv_cache_v_I
+float32 [1, kv_heads, context, head_dim] for each layer I that owns keys and values, which they give back with the new
+ones in their places. Only decode, whose N is 1, has logits: float32 [1, 1, vocabulary]. A prefill leaves out what only
+logits need: the layers that share keys and values, and most of the last one that owns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from gemlet.export import gemma3n
+from gemlet.export.progress import Progress
+from gemlet.export.source import Source
+
+from .builder import TfliteBuilder
+from .file import TfliteFile
+
+MODEL: Final = "model.tflite"
+
+
+def build(source: Source, context: int, prefill: Sequence[int], metadata: Mapping[str, str]) -> TfliteFile:
+    """The file, but for the weights."""
+    file = TfliteFile()
+    for length in prefill:
+        _signature(source, file, context, length, f"prefill_{length}")
+    _signature(source, file, context, 1, "decode")
+    for name, text in metadata.items():
+        file.metadata(name, text)
+    return file
+
+
+def write(file: TfliteFile, folder: Path, progress: Progress) -> None:
+    """Writes model.tflite. Raises OSError."""
+    file.write(folder / MODEL, progress)
+
+
+def _signature(source: Source, file: TfliteFile, context: int, length: int, name: str) -> None:
+    b = TfliteBuilder(source, file, context)
+    config = source.config
+    tokens = b.reshape(b.input("tokens", (1, length), "int32"), (length,))
+    queries = b.positions(b.input("input_pos", (length,), "int32"))
+    keys = b.constant(f"positions_{context}", np.arange(context, dtype=np.float32))
+    embedding = gemma3n.embed(b, tokens)
+    inputs = gemma3n.per_layer_inputs(b, embedding, gemma3n.embed_per_layer(b, tokens))
+    streams = gemma3n.altup_expand(b, embedding)
+    positions = gemma3n.Positions.of(b, queries, keys)
+    decode = name == "decode"
+    last_owner = config.kv_layers[-1]
+    for index in range(len(config.layers) if decode else last_owner):
+        streams = gemma3n.Layer(b, index)(streams, inputs, positions)
+    if decode:
+        b.output("logits", b.reshape(gemma3n.logits(b, streams), (1, 1, config.vocab_size)))
+    else:
+        gemma3n.Layer(b, last_owner).only_keys_and_values(streams, positions)
+    b.finish(name)
