@@ -49,6 +49,31 @@ def onnx(
     _export(source, out, "onnx", quant, context, (), threads, as_json)
 
 
+@app.command()
+def tflite(
+    source: _Source,
+    out: _Out,
+    quant: _Quant = "int4",
+    context: Annotated[
+        int | None, typer.Option("--context", "-c", help="Tokens to hold, with memory for all. Default: 1024.")
+    ] = None,
+    prefill: Annotated[str, typer.Option(help="Lengths of the prompt signatures.")] = "32,256",
+    threads: common.Threads = None,
+    as_json: common.Json = False,
+) -> None:
+    """Write a folder with model.tflite for LiteRT.
+
+    The folder appears once the file has been run beside the source and answers as it does; `gemlet run` runs it.
+
+    Examples:
+
+    `gemlet export tflite gemma-3n-E2B-it -o e2b-tflite --context 2048`
+
+    `gemlet export tflite model.gguf -o model-tflite --quant int8 --prefill 16,64,256`
+    """
+    _export(source, out, "tflite", quant, context, _numbers("--prefill", prefill), threads, as_json)
+
+
 def _export(
     source: Path,
     out: Path,
@@ -74,7 +99,7 @@ def _export(
 def _print(done: "Export") -> None:
     print(f"{done.path}: {common.size(done.bytes)}, {done.format} {done.quant}, checked in {done.runtime}")
     print(common.table(("file", "size"), [(name, common.size(size)) for name, size in done.files.items()]))
-    compared = [("the same weights", done.same_weights)]
+    compared = [("the same weights", done.same_weights), ("(core with itself, f16 cache)", done.rounding)]
     if done.source is not None:
         compared.append(("the source", done.source))
     head = ("beside the core on", "places", "max", "mean", "of the spread", "same most likely token")
@@ -93,7 +118,7 @@ def _cells(comparison: "Comparison") -> tuple[str, ...]:
     )
 
 
-def numbers(option: str, text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str) -> tuple[int, ...]:
     """Those of a list as in 32,256."""
     try:
         found = tuple(int(word) for word in text.split(","))

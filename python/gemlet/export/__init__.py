@@ -22,12 +22,12 @@ from gemlet.convert import convert
 from gemlet.errors import ArgumentError
 from gemlet.memory import peak_memory
 
-from . import onnx
-from .check import Comparison, compare, length, load_core
+from . import onnx, tflite
+from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .errors import ExportError
 from .place import check_space, replacing
 from .progress import Progress
-from .quants import QUANTS, Quant, find_quant
+from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
 from .source import Source
 
@@ -58,6 +58,8 @@ class Export:
     """Their sizes in bytes."""
     same_weights: Comparison
     """With the core on exactly the weights that the file holds: what it must pass."""
+    rounding: Comparison
+    """Of the core with itself, its keys and values in half precision: what little differences grow to in this model."""
     source: Comparison | None
     """With the core on the file that was given, where its weights are stored otherwise: what the rounding costs."""
     seconds: dict[str, float]
@@ -109,33 +111,56 @@ def export(
     seconds: dict[str, float] = {}
     with replacing(target, manifest.NAME) as folder, _scratch(target) as scratch:
         with _timed(seconds, "prepare"):
-            given = _as_gguf(origin, chosen, scratch, steps, threads)
-            weights = _with_types(given, chosen, scratch, steps)
+            given = _as_gguf(origin, chosen, format, scratch, steps, threads)
+            weights = _with_types(given, chosen, format, scratch, steps)
         held = _context(context, weights.config.max_position_embeddings, format)
         core = load_core(weights.path, _check_context(held, weights), threads)
         with _timed(seconds, "write"):
-            if format == "onnx":
-                check_space(folder, onnx.weight_bytes(weights), target)
-                steps.expect(onnx.weight_bytes(weights))
-                onnx.write(weights, folder, _metadata(core, chosen), steps)
+            _write(weights, folder, format, held, _lengths(prefill, held), _metadata(core, chosen), target, steps)
             _add_companions(origin, weights, folder)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         described = Manifest(format, quant, held, manifest.info_of(core.info), files)
         with _timed(seconds, "check"):
             runner = described.open(folder, held, core.info.threads)
-            same = compare(core, runner)
-            same.require(quant, str(target))
+            exported = begin_exported(runner)
+            reference = Reference(core, core.context)
+            same = reference.compare(exported)
+            rounding = reference.compare(begin_core(load_core(weights.path, core.context, threads, exact_cache=False)))
+            require(same, rounding, format, quant, str(target))
             other = None
             if given.path != weights.path:
-                other = compare(load_core(given.path, core.context, threads), runner)
-        done = Export(target, format, quant, runner.runtime, files, same, other, seconds, peak_memory())
+                other = Reference(load_core(given.path, core.context, threads), core.context).compare(exported)
+        done = Export(target, format, quant, runner.runtime, files, same, rounding, other, seconds, peak_memory())
         described.write(folder)
         report = {**dataclasses.asdict(done), "path": target.name}
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return done
 
 
-def _as_gguf(origin: Path, quant: Quant, scratch: Path, steps: Progress, threads: int | None) -> Source:
+def _write(
+    weights: Source,
+    folder: Path,
+    format: str,
+    context: int,
+    prefill: Sequence[int],
+    metadata: dict[str, str],
+    target: Path,
+    steps: Progress,
+) -> None:
+    file = onnx.build(weights) if format == "onnx" else tflite.build(weights, context, prefill)
+    check_space(folder, file.weight_bytes, target)
+    steps.expect(file.weight_bytes)
+    file.write(folder, metadata, steps)
+
+
+def _lengths(prefill: Sequence[int], context: int) -> tuple[int, ...]:
+    """Of the prompt signatures that fit into the context."""
+    if any(length < 1 for length in prefill):
+        raise ArgumentError(f"prefill: expected lengths of 1 or more, found {list(prefill)}")
+    return tuple(sorted({min(length, context) for length in prefill}))
+
+
+def _as_gguf(origin: Path, quant: Quant, format: str, scratch: Path, steps: Progress, threads: int | None) -> Source:
     """The file that was given, or what the converter makes of a checkpoint."""
     if not origin.is_dir():
         return Source(find_model(origin))
@@ -149,16 +174,20 @@ def _as_gguf(origin: Path, quant: Quant, scratch: Path, steps: Progress, threads
         before = done
 
     path = scratch / "weights.gguf"
-    convert(origin, path, quant.recipe_name, advance, head=quant.head, threads=threads)
+    if positive_scales(quant, format):  # quantised once, by _with_types
+        convert(origin, path, "bf16", advance, threads=threads)
+    else:
+        convert(origin, path, quant.recipe_name, advance, head=quant.head, threads=threads)
     return Source(path)
 
 
-def _with_types(given: Source, quant: Quant, scratch: Path, steps: Progress) -> Source:
+def _with_types(given: Source, quant: Quant, format: str, scratch: Path, steps: Progress) -> Source:
     """The same model with its weights in the types of `quant`."""
-    if matches(given, quant.recipe):
+    positive = positive_scales(quant, format)
+    if matches(given, quant.recipe) and not positive:
         return given
     path = scratch / "requantised.gguf"
-    requantise(given, quant.recipe, path, steps)
+    requantise(given, quant.recipe, path, steps, positive=positive)
     return Source(path)
 
 

@@ -49,3 +49,8 @@ def find_quant(name: str) -> Quant:
     if name not in QUANTS:
         raise ExportError(f"quant is {name!r}, expected one of {', '.join(QUANTS)}")
     return QUANTS[name]
+
+
+def positive_scales(quant: Quant, format: str) -> bool:
+    """Whether blocks of 4-bit weights need scales above zero: LiteRT takes no others, where Q4_0's are signed."""
+    return format == "tflite" and quant.name == "int4"

@@ -8,36 +8,24 @@ logits need: the layers that share keys and values, and most of the last one tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
 
 import numpy as np
 
 from gemlet.export import gemma3n
-from gemlet.export.progress import Progress
 from gemlet.export.source import Source
 
 from .builder import TfliteBuilder
 from .file import TfliteFile
 
-MODEL: Final = "model.tflite"
 
-
-def build(source: Source, context: int, prefill: Sequence[int], metadata: Mapping[str, str]) -> TfliteFile:
+def build(source: Source, context: int, prefill: Sequence[int]) -> TfliteFile:
     """The file, but for the weights."""
     file = TfliteFile()
     for length in prefill:
         _signature(source, file, context, length, f"prefill_{length}")
     _signature(source, file, context, 1, "decode")
-    for name, text in metadata.items():
-        file.metadata(name, text)
     return file
-
-
-def write(file: TfliteFile, folder: Path, progress: Progress) -> None:
-    """Writes model.tflite. Raises OSError."""
-    file.write(folder / MODEL, progress)
 
 
 def _signature(source: Source, file: TfliteFile, context: int, length: int, name: str) -> None:

@@ -7,7 +7,7 @@ follow it in the same file, where `Buffer.offset` points to them; a reader maps 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,6 +18,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from gemlet.export.progress import Progress
+
+MODEL: Final = "model.tflite"
 
 _IDENTIFIER: Final = b"TFL3"
 _SCHEMA_VERSION: Final = 3
@@ -109,21 +111,22 @@ class TfliteFile:
         self._model.subgraphs.append(graph)
         self._model.signatureDefs.append(entry)
 
-    def metadata(self, name: str, text: str) -> None:
-        """A text that goes with the model."""
+    def _metadata(self, name: str, text: str) -> None:
         entry = schema.MetadataT()
         entry.name = name
         entry.buffer = self.constant(f"metadata {name}", np.frombuffer(text.encode() or b"\0", np.uint8))
         self._model.metadata.append(entry)
 
-    def write(self, path: Path, progress: Progress) -> None:
-        """Raises OSError."""
+    def write(self, folder: Path, metadata: Mapping[str, str], progress: Progress) -> None:
+        """Writes model.tflite, with `metadata` in it as it is. Raises OSError."""
+        for name, text in metadata.items():
+            self._metadata(name, text)
         end = len(self._packed())
         for weights in self._weights:
             weights.buffer.offset = end + -end % _ALIGNMENT
             end = weights.buffer.offset + weights.size
         head = self._packed()
-        with path.open("wb") as file:
+        with (folder / MODEL).open("wb") as file:
             file.write(head)
             for weights in self._weights:
                 file.write(bytes(weights.buffer.offset - file.tell()))

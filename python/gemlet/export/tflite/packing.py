@@ -44,8 +44,10 @@ def signed_nibbles(source: Source, matrix: Matrix) -> Iterator[NDArray[np.uint8]
     """The codes of Q4_0 as int4 in two's complement, neighbours in a byte, the first one low."""
     for blocks in _blocks(source, matrix):
         codes = blocks[:, :, 2:]
-        weights = np.concatenate([codes & 0x0F, codes >> 4], axis=2) ^ 8
-        yield weights[:, :, 0::2] | (weights[:, :, 1::2] << 4)
+        weights = np.concatenate([codes & 0x0F, codes >> 4], axis=2)
+        weights ^= 8
+        pairs: NDArray[np.uint8] = weights[:, :, 0::2] | (weights[:, :, 1::2] << 4)
+        yield pairs
 
 
 def stored_codes(source: Source, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
