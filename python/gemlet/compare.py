@@ -144,6 +144,8 @@ class LiteRtLm:
 
 Runtime = Gemlet | LlamaCpp | LiteRtLm
 OTHERS: dict[str, type[LlamaCpp] | type[LiteRtLm]] = {"llama.cpp": LlamaCpp, "litert-lm": LiteRtLm}
+EXPORTED = "exported"
+"""In place of another runtime: folders that gemlet exported, which gemlet runs."""
 
 
 @dataclass
@@ -161,7 +163,8 @@ class Contender:
 
     def measure(self, settings: Settings, deep: bool) -> None:
         """One round; the deep decode only if asked, as it takes long."""
-        evict(self.file)
+        for part in _parts(self.file):
+            evict(part)
         self.samples["cold"].append(self.runtime.first_token(self.file, settings.threads))
         self.samples["warm"].append(self.runtime.first_token(self.file, settings.threads))
         speeds, peak = self.runtime.speeds(self.file, settings.prompt, settings.generate, 0, settings.threads)
@@ -179,15 +182,32 @@ def contenders(model: Path, other: str, files: Sequence[Path], programs: Path | 
     Raises:
         ArgumentError: an unknown runtime, or one that cannot read the model's file.
     """
+    mine = Contender(f"gemlet, {model.name}", Gemlet(), model)
+    if other == EXPORTED:
+        if not files:
+            raise ArgumentError("--compare exported: expected --other-file with a folder of gemlet export")
+        return [mine, *(Contender(_describe(folder), Gemlet(), folder) for folder in files)]
     if other not in OTHERS:
-        raise ArgumentError(f"--compare: expected {' or '.join(OTHERS)}, found {other}")
+        raise ArgumentError(f"--compare: expected {', '.join(OTHERS)} or {EXPORTED}, found {other}")
     if other == "litert-lm" and not files:
         raise ArgumentError("--compare litert-lm: expected --other-file, as it reads no GGUF")
     runtime = OTHERS[other]()
     if programs is not None:
         runtime = OTHERS[other](programs / runtime.program)
     others = [Contender(f"{other}, {file.name}", runtime, file) for file in files or [model]]
-    return [Contender(f"gemlet, {model.name}", Gemlet(), model), *others]
+    return [mine, *others]
+
+
+def _describe(folder: Path) -> str:
+    from gemlet.backends.manifest import Manifest
+
+    manifest = Manifest.read(folder)
+    return f"{manifest.format} {manifest.quant}, {folder.name}"
+
+
+def _parts(file: Path) -> list[Path]:
+    """A file, or those of a folder."""
+    return [part for part in file.iterdir() if part.stat().st_size] if file.is_dir() else [file]
 
 
 def run(
@@ -249,7 +269,7 @@ def record(found: Sequence[Contender], settings: Settings) -> dict[str, Any]:
         "contenders": [
             {
                 "name": contender.name,
-                "file_bytes": contender.file.stat().st_size,
+                "file_bytes": sum(part.stat().st_size for part in _parts(contender.file)),
                 "medians": contender.medians(),
                 "gemlet_over_it": ratios(found[0], contender),
                 "samples": contender.samples,

@@ -1,6 +1,6 @@
 """Exact match of greedy answers on the held-out dialogues, by task.
 
-MODEL is a .gguf file (run by gemlet) or a Hugging Face checkpoint folder (run by torch).
+MODEL is a .gguf file or an exported folder (run by gemlet), or a Hugging Face checkpoint folder (run by torch).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def score_torch(
     return scores
 
 
-def score_gguf(path: Path, examples: list[Example], batch: int = 32) -> Scores:
+def score_gemlet(path: Path, examples: list[Example], batch: int = 32) -> Scores:
     import gemlet
 
     model = gemlet.load(path)
@@ -135,14 +135,14 @@ def main() -> None:
     examples = read_examples(args.heldout)
     if args.limit:
         examples = examples[:: max(1, len(examples) // args.limit)]
-    if args.model.is_dir():
+    if (args.model / "config.json").exists() and not (args.model / "gemlet.json").exists():
         from transformers import Gemma3nForCausalLM
 
         scores = score_torch(args.model, Gemma3nForCausalLM.from_pretrained(args.model), examples, args.slice == "half")
     elif args.slice == "half":
         parser.error("--slice half needs a checkpoint folder")
     else:
-        scores = score_gguf(args.model, examples)
+        scores = score_gemlet(args.model, examples)
     if args.json:
         record = {"model": args.model.name, "slice": args.slice, "count": scores.all.total(), **scores.rates()}
         print(json.dumps(record))

@@ -54,7 +54,7 @@ def test_litert_lm(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared(tiny_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(gemlet.ArgumentError, match=r"llama\.cpp or litert-lm, found ollama"):
+    with pytest.raises(gemlet.ArgumentError, match=r"llama\.cpp, litert-lm or exported, found ollama"):
         compare.contenders(tiny_gguf, "ollama", [], None)
     with pytest.raises(gemlet.ArgumentError, match="--other-file"):
         compare.contenders(tiny_gguf, "litert-lm", [], None)

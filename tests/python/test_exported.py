@@ -16,6 +16,7 @@ import pytest
 from gemlet import _core
 from gemlet.backends.engine import ExportedEngine
 from gemlet.backends.manifest import NAME, TOKENIZER, Manifest, info_of
+from gemlet.backends.runner import Want
 from gemlet.export.source import Source
 
 from conftest import Cli
@@ -55,11 +56,11 @@ class CoreRunner:
     def empty(self) -> CoreCache:
         return CoreCache(self.model._engine.session())
 
-    def run(self, cache: CoreCache, tokens: Sequence[int], all: bool) -> Any:
+    def run(self, cache: CoreCache, tokens: Sequence[int], want: Want) -> Any:
         self.before_run()
         self.computed += len(tokens)
-        logits = cache.session.prefill(tokens, all=all)
-        return logits if all else logits[None]
+        logits = cache.session.prefill(tokens, all=want == "all")
+        return logits if want == "all" else logits[None]
 
 
 @pytest.fixture

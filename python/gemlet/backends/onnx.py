@@ -13,6 +13,8 @@ from gemlet.errors import FormatError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .runner import Want
+
 MODEL: Final = "model.onnx"
 
 _PAST: Final = "past_key_values."
@@ -90,13 +92,13 @@ class OnnxRunner:
             0,
         )
 
-    def run(self, cache: OnnxCache, tokens: Sequence[int], all: bool) -> NDArray[np.float32]:
-        """Append tokens; the logits of the last, or of all of them."""
+    def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
+        """Append tokens; the logits of all of them, or of the last, which the graph always computes."""
         import onnxruntime
 
         ids = np.array([tokens], np.int64)
         positions = np.arange(cache.length, cache.length + len(tokens), dtype=np.int64)[None]
-        wanted = np.array(0 if all else 1, np.int64)
+        wanted = np.array(0 if want == "all" else 1, np.int64)
         feed = dict(cache.values)
         for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(values)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+Want = Literal["all", "last", "none"]
 
 
 class Cache(Protocol):
@@ -42,11 +45,12 @@ class Runner(Protocol):
     def empty(self) -> Any:
         """A cache of this runner without positions."""
 
-    def run(self, cache: Any, tokens: Sequence[int], all: bool) -> NDArray[np.float32]:
+    def run(self, cache: Any, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         """Append tokens to a cache that `empty` made.
 
         Args:
             cache: has room for them.
             tokens: at least one, all in the vocabulary.
-            all: the logits after each of them, shape (len(tokens), vocabulary); otherwise after the last, (1, ...).
+            want: the logits after all of them, shape (len(tokens), vocabulary); after the last, shape (1, vocabulary);
+                or none, and then what is returned is of no use to anyone.
         """

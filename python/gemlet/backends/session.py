@@ -14,12 +14,12 @@ from gemlet import _core
 from gemlet.errors import ArgumentError, CancelledError, ContextError, FormatError, UnsupportedError
 
 from .generation import ExportedGeneration
-from .runner import Runner
+from .runner import Runner, Want
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PIECE: Final = 128
+_PIECE: Final = 512
 """Tokens of a prompt that are computed at a time: between pieces a computation can be cancelled."""
 
 _never = threading.Event()
@@ -168,8 +168,10 @@ class ExportedSession:
         missing = self._tokens[self._cache.length :]
         try:
             for piece in _pieces(missing):
-                self._run(piece, False, cancelled)
-            found = [self._run(piece, all, cancelled) for piece in _pieces(tokens)]
+                self._run(piece, "none", cancelled)
+            *most, last = _pieces(tokens)
+            found = [self._run(piece, "all" if all else "none", cancelled) for piece in most]
+            found.append(self._run(last, "all" if all else "last", cancelled))
         except BaseException:
             self._cache.truncate(min(length, self._cache.length))
             raise
@@ -178,11 +180,11 @@ class ExportedSession:
         self._logits = logits[-1]
         return logits
 
-    def _run(self, tokens: Sequence[int], all: bool, cancelled: threading.Event) -> NDArray[np.float32]:
+    def _run(self, tokens: Sequence[int], want: Want, cancelled: threading.Event) -> NDArray[np.float32]:
         if cancelled.is_set():
             raise CancelledError("the computation was cancelled")
-        logits = self._runner.run(self._cache, tokens, all)
-        if np.isnan(logits).any():
+        logits = self._runner.run(self._cache, tokens, want)
+        if want != "none" and np.isnan(logits).any():
             raise FormatError("the model computes values that are not numbers; its weights are damaged")
         return logits
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +18,8 @@ from gemlet.errors import FormatError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .runner import Want
 
 MODEL: Final = "model.tflite"
 
@@ -66,12 +73,13 @@ class _Signature:
         self._tokens = model.create_input_buffer_by_name(name, "tokens")
         self._positions = model.create_input_buffer_by_name(name, "input_pos")
         logits = model.get_output_tensor_details(name).get("logits")
-        self._vocabulary: int = 0 if logits is None else logits["shape"][2]
+        self.vocabulary: int = 0 if logits is None else logits["shape"][2]
         self._logits = None if logits is None else model.create_output_buffer_by_name(name, "logits")
 
-    def run(self, cache: TfliteCache, tokens: Sequence[int]) -> NDArray[np.float32] | None:
-        """Write the tokens' keys and values behind what the cache holds, in place. Tokens that are missing count as 0,
-        and what is written for them lies behind the end."""
+    def run(self, cache: TfliteCache, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Write the tokens' keys and values behind what the cache holds, in place; the logits after the last one, (1,
+        vocabulary), or (0, 0) from a prompt signature. Tokens that are missing count as 0, and what is written for them
+        lies behind the end."""
         padded = np.zeros((1, self.length), np.int32)
         padded[0, : len(tokens)] = tokens
         self._tokens.write(padded)
@@ -82,7 +90,10 @@ class _Signature:
         inputs = {"tokens": self._tokens, "input_pos": self._positions, **cache.buffers}
         self._model.run_by_name(self._name, inputs, outputs)
         cache.extend(len(tokens))
-        return None if self._logits is None else self._logits.read(self._vocabulary, np.float32).reshape(1, -1)
+        if self._logits is None:
+            return np.zeros((0, 0), np.float32)
+        logits: NDArray[np.float32] = self._logits.read(self.vocabulary, np.float32).reshape(1, -1)
+        return logits
 
 
 class TfliteRunner:
@@ -97,10 +108,11 @@ class TfliteRunner:
 
         options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads))
         try:
-            self._model = CompiledModel.from_file(str(model), options=options)
-            names = list(self._model.get_signature_list())
-            prompts = [_Signature(self._model, name) for name in names if name.startswith(_PREFILL)]
-            self._decode = _Signature(self._model, "decode")
+            with _quiet():
+                self._model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
+                names = list(self._model.get_signature_list())
+                prompts = [_Signature(self._model, name) for name in names if name.startswith(_PREFILL)]
+                self._decode = _Signature(self._model, "decode")
         except Exception as error:  # LiteRT has no types of its own
             raise FormatError(f"{model}: LiteRT does not load it: {error}") from error
         self._prompts = sorted(prompts, key=lambda signature: -signature.length)
@@ -113,12 +125,14 @@ class TfliteRunner:
         """No positions; memory for the whole context."""
         return TfliteCache(self._model, self._decode.caches)
 
-    def run(self, cache: TfliteCache, tokens: Sequence[int], all: bool) -> NDArray[np.float32]:
-        """Append tokens; the logits of the last, or of all of them, which takes a step for each."""
-        begin = 0 if all else self._prefill(cache, tokens[:-1])
+    def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
+        """Append tokens; the logits of all of them, which takes a step for each, of the last, or of none."""
+        prompt = {"all": tokens[:0], "last": tokens[:-1], "none": tokens}[want]
+        begin = self._prefill(cache, prompt)
         found = [self._decode.run(cache, [token]) for token in tokens[begin:]]
-        kept = [logits for logits in found if logits is not None]
-        return np.concatenate(kept if all else kept[-1:])
+        return np.concatenate(
+            found if want == "all" else [np.zeros((0, self._decode.vocabulary), np.float32), *found[-1:]]
+        )
 
     def _prefill(self, cache: TfliteCache, tokens: Sequence[int]) -> int:
         """Append as many as prompt signatures are worth running for; how many that were."""
@@ -135,6 +149,33 @@ class TfliteRunner:
             worth[0].run(cache, tokens[done : done + count])
             done += count
         return done
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """LiteRT tells the error stream what accelerators it looks for and does not find, and has no setting for that.
+
+    What else the process writes there meanwhile is lost too.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@functools.cache
+def _environment() -> Any:
+    """One for the process, never taken down: LiteRT would tell the error stream of every accelerator that goes."""
+    from ai_edge_litert.environment import Environment
+
+    environment = Environment.create()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment))
+    return environment
 
 
 def open_runner(folder: Path, context: int, threads: int) -> TfliteRunner:

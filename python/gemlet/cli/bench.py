@@ -75,10 +75,15 @@ def bench(
     ] = False,
     kernels: Annotated[str, typer.Option(help="A kernel table: scalar, avx2, ... Default: the best one.")] = "",
     other: Annotated[
-        str | None, typer.Option("--compare", help="Another runtime to measure in turn: llama.cpp or litert-lm.")
+        str | None,
+        typer.Option(
+            "--compare",
+            help="Another runtime to measure in turn: llama.cpp, litert-lm, or `exported` for folders of `gemlet export`.",
+        ),
     ] = None,
     other_file: Annotated[
-        list[Path] | None, typer.Option(help="A file for the other runtime; several times: several. Default: the same.")
+        list[Path] | None,
+        typer.Option(help="A file or folder for the other runtime; several times: several. Default: the same."),
     ] = None,
     other_bin: Annotated[Path | None, typer.Option(help="Folder of its programs. Default: those on the PATH.")] = None,
     plot: Annotated[
@@ -106,6 +111,8 @@ def bench(
     `gemlet bench --ceiling --kernels avx2`
 
     `gemlet bench model.gguf --compare llama.cpp --other-bin llama.cpp/build/bin --depth 4096`
+
+    `gemlet bench model.gguf -t 2 --compare exported --other-file model-onnx --other-file model-tflite`
     """
     if min(prompt, generate, depth) < 0 or prompt + generate == 0:
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
@@ -318,4 +325,6 @@ def _print_ceiling(machines: list[Machine], products: list[Product]) -> None:
 
 def _rate(per_second: float, share: float | None = None) -> str:
     """In thousand millions, and its share of the ceiling where that is known."""
+    if not per_second:  # another runtime, which does not tell
+        return "-"
     return f"{per_second / 1e9:.1f}" + (f" ({share:.0%})" if share is not None else "")

@@ -136,7 +136,7 @@ def begin_exported(runner: Runner) -> Begin:
 
     def begin() -> Append:
         cache: Any = runner.empty()
-        return lambda tokens: runner.run(cache, tokens, False)[-1]
+        return lambda tokens: runner.run(cache, tokens, "last")[-1]
 
     return begin
 
