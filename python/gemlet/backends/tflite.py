@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -113,6 +114,7 @@ class TfliteRunner:
                 names = list(self._model.get_signature_list())
                 prompts = [_Signature(self._model, name) for name in names if name.startswith(_PREFILL)]
                 self._decode = _Signature(self._model, "decode")
+                self.empty()  # the first write to a buffer makes LiteRT look for accelerators again
         except Exception as error:  # LiteRT has no types of its own
             raise FormatError(f"{model}: LiteRT does not load it: {error}") from error
         self._prompts = sorted(prompts, key=lambda signature: -signature.length)
@@ -130,9 +132,9 @@ class TfliteRunner:
         prompt = {"all": tokens[:0], "last": tokens[:-1], "none": tokens}[want]
         begin = self._prefill(cache, prompt)
         found = [self._decode.run(cache, [token]) for token in tokens[begin:]]
-        return np.concatenate(
-            found if want == "all" else [np.zeros((0, self._decode.vocabulary), np.float32), *found[-1:]]
-        )
+        if want != "all":
+            found = found[-1:]
+        return np.concatenate(found) if found else np.zeros((0, self._decode.vocabulary), np.float32)
 
     def _prefill(self, cache: TfliteCache, tokens: Sequence[int]) -> int:
         """Append as many as prompt signatures are worth running for; how many that were."""
@@ -175,7 +177,15 @@ def _environment() -> Any:
 
     environment = Environment.create()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment))
+    atexit.register(_end_quietly)
     return environment
+
+
+def _end_quietly() -> None:
+    """LiteRT takes another environment, of its own, down after Python has ended."""
+    sys.stderr.flush()
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 def open_runner(folder: Path, context: int, threads: int) -> TfliteRunner:

@@ -78,7 +78,7 @@ def bench(
         str | None,
         typer.Option(
             "--compare",
-            help="Another runtime to measure in turn: llama.cpp, litert-lm, or `exported` for folders of `gemlet export`.",
+            help="Another runtime to measure in turn: llama.cpp or litert-lm; `exported`: folders of gemlet export.",
         ),
     ] = None,
     other_file: Annotated[

@@ -104,8 +104,8 @@ def _print(done: "Export") -> None:
         compared.append(("the source", done.source))
     head = ("beside the core on", "places", "max", "mean", "of the spread", "same most likely token")
     print(common.table(head, [(name, *_cells(comparison)) for name, comparison in compared]))
-    seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in done.seconds.items())
-    print(f"{seconds}; peak memory {common.size(done.peak_memory)}")
+    steps = (f"{step} {taken:.1f} s, {common.size(done.peak_memory[step])}" for step, taken in done.seconds.items())
+    print(f"time and peak memory: {'; '.join(steps)}")
 
 
 def _cells(comparison: "Comparison") -> tuple[str, ...]:

@@ -64,8 +64,9 @@ class Export:
     """With the core on the file that was given, where its weights are stored otherwise: what the rounding costs."""
     seconds: dict[str, float]
     """prepare, write, check."""
-    peak_memory: int
-    """Of the process, in bytes."""
+    peak_memory: dict[str, int]
+    """Resident bytes of the process at the end of each step, pages of mapped files included: the check maps the source
+    and the result."""
 
     @property
     def bytes(self) -> int:
@@ -109,18 +110,19 @@ def export(
     origin, target = Path(source), Path(out)
     steps = Progress(progress)
     seconds: dict[str, float] = {}
+    peak: dict[str, int] = {}
     with replacing(target, manifest.NAME) as folder, _scratch(target) as scratch:
-        with _timed(seconds, "prepare"):
+        with _measured(seconds, peak, "prepare"):
             given = _as_gguf(origin, chosen, format, scratch, steps, threads)
             weights = _with_types(given, chosen, format, scratch, steps)
         held = _context(context, weights.config.max_position_embeddings, format)
         core = load_core(weights.path, _check_context(held, weights), threads)
-        with _timed(seconds, "write"):
+        with _measured(seconds, peak, "write"):
             _write(weights, folder, format, held, _lengths(prefill, held), _metadata(core, chosen), target, steps)
             _add_companions(origin, weights, folder)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         described = Manifest(format, quant, held, manifest.info_of(core.info), files)
-        with _timed(seconds, "check"):
+        with _measured(seconds, peak, "check"):
             runner = described.open(folder, held, core.info.threads)
             exported = begin_exported(runner)
             reference = Reference(core, core.context)
@@ -130,7 +132,7 @@ def export(
             other = None
             if given.path != weights.path:
                 other = Reference(load_core(given.path, core.context, threads), core.context).compare(exported)
-        done = Export(target, format, quant, runner.runtime, files, same, rounding, other, seconds, peak_memory())
+        done = Export(target, format, quant, runner.runtime, files, same, rounding, other, seconds, peak)
         described.write(folder)
         report = {**dataclasses.asdict(done), "path": target.name}
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -231,7 +233,8 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+def _measured(seconds: dict[str, float], peak: dict[str, int], step: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[step] = round(time.perf_counter() - start, 2)
+    peak[step] = peak_memory()

@@ -16,10 +16,10 @@ from gemlet import _core
 from gemlet.convert.mapping import role_of
 from gemlet.convert.recipes import Recipe
 
+from .packing import BLOCK
 from .progress import Progress
 from .source import Source
 
-_BLOCK = 32
 _TRANSPOSED = ".ffn_down_t."
 
 
@@ -74,11 +74,11 @@ def _encoded(source: Source, name: str, type: str, positive: bool) -> Iterator[N
 
 def positive_q4_0(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Rows of Q4_0 whose scales are not negative: the least that clips no weight of the block."""
-    blocks = rows.reshape(len(rows), -1, _BLOCK)
+    blocks = rows.reshape(len(rows), -1, BLOCK)
     scales = np.maximum(blocks.min(axis=2) / -8, blocks.max(axis=2) / 7).astype(np.float16)
     divisors = np.where(scales > 0, scales, np.float16(1)).astype(np.float32)[:, :, None]
     codes = np.clip(np.rint(blocks / divisors) + 8, 0, 15).astype(np.uint8)
-    packed = codes[:, :, : _BLOCK // 2] | (codes[:, :, _BLOCK // 2 :] << 4)
+    packed = codes[:, :, : BLOCK // 2] | (codes[:, :, BLOCK // 2 :] << 4)
     return np.concatenate([scales[:, :, None].view(np.uint8), packed], axis=2).reshape(len(rows), -1)
 
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from gemlet.export.graph import Builder, Shape, Value, broadcast, reshaped
+from gemlet.export.packing import BLOCK
 from gemlet.export.source import EMBEDDING, Matrix, Source
 
-from .packing import BLOCK, CODE_BITS, Part, parts
+from .packing import CODE_BITS, Part, parts
 
 #: The newest that onnxruntime 1.20 (November 2024) takes.
 OPSET: Final = 21

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from gemlet.export.packing import BLOCK, block_scales, paired_nibbles, stored_blocks
 from gemlet.export.source import Matrix, Source
-
-BLOCK: Final = 32
-"""Weights that share a scale in Q4_0 and Q8_0."""
 
 CODE_BITS: Final = {"Q4_0": 4, "Q8_0": 8}
 
@@ -54,16 +52,8 @@ def slabs(source: Source, matrix: Matrix, *, half_scales: bool) -> Iterator[list
         if matrix.type not in CODE_BITS:
             yield [encoded]
             continue
-        blocks = encoded.reshape(len(encoded), matrix.cols // BLOCK, -1)
-        scales = np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
-        codes = blocks[:, :, 2:]
-        packed = _nibbles(codes) if matrix.type == "Q4_0" else codes ^ 0x80  # int8 to uint8 around 128
-        yield [np.ascontiguousarray(packed), scales if half_scales else scales.astype(np.float32)]
-
-
-def _nibbles(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """GGUF has weights 0..15 of a block in the low halves of its bytes and 16..31 in the high ones; ONNX has
-    neighbours together."""
-    weights = np.concatenate([codes & 0x0F, codes >> 4], axis=2)
-    pairs: NDArray[np.uint8] = weights[:, :, 0::2] | (weights[:, :, 1::2] << 4)
-    return pairs
+        blocks = stored_blocks(encoded, matrix.cols)
+        scales = block_scales(blocks)
+        # int8 to uint8 around 128, or two weights a byte
+        codes = paired_nibbles(blocks) if matrix.type == "Q4_0" else np.ascontiguousarray(blocks[:, :, 2:] ^ 0x80)
+        yield [codes, scales if half_scales else scales.astype(np.float32)]

@@ -11,11 +11,11 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from gemlet.export.graph import Builder, Shape, Value, broadcast, known, reshaped
+from gemlet.export.packing import BLOCK
 from gemlet.export.source import EMBEDDING, Matrix, Source
 
 from . import packing
 from .file import TfliteFile
-from .packing import BLOCK
 
 _Op = schema.BuiltinOperator
 _Type = schema.TensorType
@@ -195,7 +195,7 @@ class TfliteBuilder(Builder):
         shape = (matrix.rows, matrix.cols // BLOCK)
 
         def slabs() -> Any:
-            return (slab.astype(dtype) for slab in packing.block_scales(self.source, matrix))
+            return (slab.astype(dtype) for slab in packing.half_scales(self.source, matrix))
 
         size = np.dtype(dtype).itemsize * shape[0] * shape[1]
         return self._large(f"{matrix.name} scales {dtype}", shape, dtype, size, slabs)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gemlet.export.packing import block_scales, paired_nibbles, stored_blocks
 from gemlet.export.source import Matrix, Source
-
-BLOCK: Final = 32
-"""Weights that share a scale in Q4_0 and Q8_0."""
 
 
 def plain(source: Source, matrix: Matrix) -> Iterator[NDArray[Any]]:
@@ -34,29 +32,20 @@ def row_codes(source: Source, matrix: Matrix, scales: NDArray[np.float32]) -> It
         begin += len(slab)
 
 
-def block_scales(source: Source, matrix: Matrix) -> Iterator[NDArray[np.float16]]:
+def half_scales(source: Source, matrix: Matrix) -> Iterator[NDArray[np.float16]]:
     """float16 [rows, blocks] as the source has them."""
-    for blocks in _blocks(source, matrix):
-        yield np.ascontiguousarray(blocks[:, :, :2]).view(np.float16)[:, :, 0]
+    for encoded in source.encoded(matrix):
+        yield block_scales(stored_blocks(encoded, matrix.cols))
 
 
 def signed_nibbles(source: Source, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
     """The codes of Q4_0 as int4 in two's complement, neighbours in a byte, the first one low."""
-    for blocks in _blocks(source, matrix):
-        codes = blocks[:, :, 2:]
-        weights = np.concatenate([codes & 0x0F, codes >> 4], axis=2)
-        weights ^= 8
-        pairs: NDArray[np.uint8] = weights[:, :, 0::2] | (weights[:, :, 1::2] << 4)
-        yield pairs
+    for encoded in source.encoded(matrix):
+        yield paired_nibbles(stored_blocks(encoded, matrix.cols)) ^ np.uint8(0x88)
 
 
 def stored_codes(source: Source, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
     """The codes as the source has them. Q4_0: weights 0 to 15 of a block are the low halves of its bytes, 16 to 31 the
     high ones."""
-    for blocks in _blocks(source, matrix):
-        yield blocks[:, :, 2:]
-
-
-def _blocks(source: Source, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
-    for slab in source.encoded(matrix):
-        yield slab.reshape(len(slab), matrix.cols // BLOCK, -1)
+    for encoded in source.encoded(matrix):
+        yield stored_blocks(encoded, matrix.cols)[:, :, 2:]
