@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +79,7 @@ class Matrix:
 
 
 class Source:
-    """A GGUF file of Gemma 3n, every shape checked by the core. Its pages are read as they are asked for."""
+    """A GGUF file of Gemma 3n, every shape checked by the core. Weights are read as they are asked for."""
 
     def __init__(self, path: Path) -> None:
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
@@ -93,7 +92,6 @@ class Source:
         self._per_layer_rows = found["per_layer_rows"]
         self._metadata_end = found["metadata_end"]
         self.alignment = found["alignment"]
-        self._bytes = np.memmap(path, np.uint8, "r")
 
     @property
     def tied(self) -> bool:
@@ -117,21 +115,18 @@ class Source:
 
     def vector(self, name: str) -> NDArray[np.float32]:
         """A small tensor in its shape: a norm, or one of AltUp's matrices."""
-        stored = self.tensors[name]
-        cols = stored["shape"][-1]
-        raw = self._raw(name)
-        return _core.dequantize(np.ascontiguousarray(raw), stored["type"].lower(), cols).reshape(stored["shape"])
+        whole = self.whole(name)
+        floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
+        return floats.reshape(self.tensors[name]["shape"])
 
     def encoded(self, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
         """Its rows as they are stored, a slab at a time."""
-        raw = self._raw(matrix.tensor)
         at_once = max(1, SLAB_WEIGHTS // matrix.cols)
         for begin in range(0, matrix.rows, at_once):
-            first = matrix.begin + begin
-            slab = np.array(raw[first : first + min(at_once, matrix.rows - begin)])
+            slab = self._read(matrix.tensor, matrix.begin + begin, min(at_once, matrix.rows - begin))
             if matrix.tensor == TABLE and begin + len(slab) > self._per_layer_rows:
                 # Ids beyond the table use its row 0, so that no graph has to tell them apart.
-                slab[max(0, self._per_layer_rows - begin) :] = raw[0]
+                slab[max(0, self._per_layer_rows - begin) :] = self._read(TABLE, 0, 1)
             yield slab
 
     def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:
@@ -141,12 +136,12 @@ class Source:
 
     def header(self, tensors: int) -> bytes:
         """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
-        head = bytearray(self._bytes[: self._metadata_end].tobytes())
-        head[8:16] = tensors.to_bytes(8, "little")
-        return bytes(head)
+        head = np.fromfile(self.path, np.uint8, self._metadata_end).tobytes()
+        return head[:8] + tensors.to_bytes(8, "little") + head[16:]
 
-    def _raw(self, name: str) -> NDArray[Any]:
+    def _read(self, name: str, begin: int, rows: int) -> NDArray[np.uint8]:
+        """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
         stored = self.tensors[name]
-        rows = math.prod(stored["shape"][:-1])
-        raw = self._bytes[stored["offset"] : stored["offset"] + stored["bytes"]]
-        return raw.reshape(rows, stored["bytes"] // rows)
+        row_bytes = stored["bytes"] // math.prod(stored["shape"][:-1])
+        read = np.fromfile(self.path, np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
+        return read.reshape(rows, row_bytes)
