@@ -52,8 +52,8 @@ _VERSIONS: Final = {
     _Op.TRANSPOSE: 1,
 }
 _NO_BIAS: Final = 6
-_HYBRID_PER_CHANNEL: Final = 9
-_BLOCKWISE: Final = 12
+_HYBRID_PER_CHANNEL: Final = 12
+_BLOCKWISE: Final = 13
 _GATHER_INT8: Final = 2
 
 
