@@ -102,11 +102,14 @@ def _export(
     context: int | None = None,
     prefill: Sequence[int] = (32, 256),
     threads: int | None = None,
+    runtime: str = "litert",
 ) -> "Export":
-    """Export to ONNX or TFLite; see gemlet.export.export. Needs ``pip install 'gemlet[export]'``."""
+    """Export to ONNX, TFLite or LiteRT-LM; see gemlet.export.export. Needs ``pip install 'gemlet[export]'``."""
     from gemlet.export import export
 
-    return export(source, out, format, quant, progress, context=context, prefill=prefill, threads=threads)
+    return export(
+        source, out, format, quant, progress, context=context, prefill=prefill, threads=threads, runtime=runtime
+    )
 
 
 class _Package(ModuleType):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import json
 import os
 import shutil
@@ -18,15 +19,16 @@ from typing import Any
 import gemlet
 import numpy as np
 import pytest
-from gemlet.backends.manifest import NAME
+from gemlet.backends.manifest import NAME, TOKENIZER
 from gemlet.convert import convert
-from gemlet.export import ExportError, export
+from gemlet.export import ExportError, export, litertlm
 from gemlet.export.check import Comparison, require
 from gemlet.export.onnx.file import OnnxFile
 from gemlet.export.packing import BLOCK, stored_blocks
 from gemlet.export.progress import Progress
 from gemlet.export.requantise import positive_q4_0
 from gemlet.export.source import Source
+from gemlet.export.tflite import require_old_runtime
 
 from conftest import Cli, cli_environment
 from tiny import Tiny, write_checkpoint
@@ -404,3 +406,47 @@ def test_bench_beside_the_core(cli: Cli, nano_gguf: Path, tmp_path: Path) -> Non
     assert other["name"] == "onnx int8, out" and other["medians"]["decode"] > 0
     assert other["file_bytes"] > mine["file_bytes"]
     assert "expected --other-file" in cli("bench", own, *tests).stderr
+
+
+def test_what_the_old_runtime_runs(nano_gguf: Path, tmp_path: Path) -> None:
+    done = export(nano_gguf, tmp_path / "out", "tflite", "fp32", runtime="tflite-runtime", context=64)
+    assert done.files["model.tflite"] > 10_000_000
+    for quant, reason in (("fp16", "no float16"), ("int8", "answers zeros"), ("int4", "no 4-bit weights")):
+        with pytest.raises(ExportError, match=rf"tflite-runtime does not run {quant}: .*{reason}"):
+            export(nano_gguf, tmp_path / "other", "tflite", quant, runtime="tflite-runtime")
+    with pytest.raises(ExportError, match=r"files over 2 GB, and this one would have 2,000,000,001 bytes"):
+        require_old_runtime("fp32", 2_000_000_001)
+    with pytest.raises(gemlet.ArgumentError, match="runtime is 'exe'"):
+        export(nano_gguf, tmp_path / "other", "tflite", "fp32", runtime="exe")
+
+
+def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    """That LiteRT-LM runs them is tested where it is installed (test_litert_lm.py)."""
+    from litert_lm_builder import litertlm_peek
+
+    path = tmp_path / "nano.litertlm"
+    done = export(nano_gguf, path, "litertlm", "int8", context=128, prefill=(32,))
+    assert done.path == path and done.files == {path.name: path.stat().st_size}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [path.name, f"{path.name}.report.json"]
+    shown = io.StringIO()
+    litertlm_peek.peek_litertlm_file(str(path), None, shown)
+    for what in ("start_of_turn", "SP_Tokenizer", "tf_lite_prefill_decode", "gemma3n"):
+        assert what in shown.getvalue()
+    with pytest.raises(ExportError, match="is a folder, expected a file name"):
+        export(nano_gguf, tmp_path, "litertlm", "int8")
+    with pytest.raises(ExportError, match="there is no directory"):
+        export(nano_gguf, tmp_path / "none" / "x.litertlm", "litertlm", "int8")
+    with pytest.raises(ExportError, match=r"LiteRT-LM answers 'no' to .*, expected 'yes'"):
+        litertlm.compare(path, ["yes", "no"], ["yes", "yes"])
+
+
+def test_tokenizers_for_bundles(nano_gguf: Path, tmp_path: Path) -> None:
+    """The SentencePiece model made of a GGUF vocabulary, in the real library."""
+    import sentencepiece
+
+    (tmp_path / TOKENIZER).write_bytes(Source(nano_gguf).header(0))
+    model = litertlm._sentencepiece(tmp_path / TOKENIZER)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.serialize())
+    core = gemlet.load(nano_gguf)
+    for text in ("<start_of_turn>user\nWhat is the capital of Peru?<end_of_turn>\n", "Grüße,  \U0001f600 a\n\n b"):
+        assert processor.encode(text) == core.tokenize(text)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -46,7 +46,13 @@ def onnx(
 
     `gemlet export onnx model.gguf -o model-onnx --quant int8`
     """
-    _export(source, out, "onnx", quant, context, (), threads, as_json)
+    _export(source, out, "onnx", quant, as_json, context=context, threads=threads)
+
+
+_Held = Annotated[
+    int | None, typer.Option("--context", "-c", help="Tokens to hold, with memory for all. Default: 1024.")
+]
+_Prefill = Annotated[str, typer.Option(help="Lengths of the prompt signatures.")]
 
 
 @app.command()
@@ -54,10 +60,12 @@ def tflite(
     source: _Source,
     out: _Out,
     quant: _Quant = "int4",
-    context: Annotated[
-        int | None, typer.Option("--context", "-c", help="Tokens to hold, with memory for all. Default: 1024.")
-    ] = None,
-    prefill: Annotated[str, typer.Option(help="Lengths of the prompt signatures.")] = "32,256",
+    context: _Held = None,
+    prefill: _Prefill = "32,256",
+    runtime: Annotated[
+        Literal["litert", "tflite-runtime"],
+        typer.Option(help="What will run it; tflite-runtime (2.14) runs fp32 only, and files of at most 2 GB."),
+    ] = "litert",
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -71,25 +79,37 @@ def tflite(
 
     `gemlet export tflite model.gguf -o model-tflite --quant int8 --prefill 16,64,256`
     """
-    _export(source, out, "tflite", quant, context, _numbers("--prefill", prefill), threads, as_json)
+    lengths = _numbers("--prefill", prefill)
+    _export(source, out, "tflite", quant, as_json, context=context, prefill=lengths, threads=threads, runtime=runtime)
 
 
-def _export(
-    source: Path,
-    out: Path,
-    format: str,
-    quant: str,
-    context: int | None,
-    prefill: tuple[int, ...],
-    threads: int | None,
-    as_json: bool,
+@app.command()
+def litertlm(
+    source: _Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    quant: _Quant = "int4",
+    context: _Held = None,
+    prefill: _Prefill = "32,256",
+    threads: common.Threads = None,
+    as_json: common.Json = False,
 ) -> None:
+    """Write one file for LiteRT-LM, checked in LiteRT, and in LiteRT-LM if it is installed.
+
+    Examples:
+
+    `gemlet export litertlm gemma-3n-E2B-it -o e2b.litertlm`
+    """
+    lengths = _numbers("--prefill", prefill)
+    _export(source, out, "litertlm", quant, as_json, context=context, prefill=lengths, threads=threads)
+
+
+def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **settings: Any) -> None:
     try:
         from gemlet.export import export
     except ModuleNotFoundError as error:
         raise UnsupportedError(f"exporting needs {error.name}: pip install 'gemlet[export]'") from error
     with common.progress("Exporting") as advance:
-        done = export(source, out, format, quant, advance, context=context, prefill=prefill, threads=threads)
+        done = export(source, out, format, quant, advance, **settings)
     if as_json:
         print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
     else:

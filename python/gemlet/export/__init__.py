@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import gemlet
+from gemlet._core import usable_cores
 from gemlet.backends import manifest
 from gemlet.backends.manifest import TOKENIZER, Manifest
 from gemlet.bundled import find_model
@@ -22,7 +24,7 @@ from gemlet.convert import convert
 from gemlet.errors import ArgumentError
 from gemlet.memory import peak_memory
 
-from . import onnx, tflite
+from . import litertlm, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .errors import ExportError
 from .place import check_space, replacing
@@ -31,9 +33,10 @@ from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
 from .source import Source
 
-__all__ = ["FORMATS", "QUANTS", "Export", "ExportError", "export"]
+__all__ = ["FORMATS", "QUANTS", "RUNTIMES", "Export", "ExportError", "export"]
 
-FORMATS: Final = ("onnx", "tflite")
+FORMATS: Final = ("onnx", "tflite", "litertlm")
+RUNTIMES: Final = ("litert", "tflite-runtime")
 
 REPORT: Final = "report.json"
 
@@ -83,20 +86,23 @@ def export(
     context: int | None = None,
     prefill: Sequence[int] = (32, 256),
     threads: int | None = None,
+    runtime: str = "litert",
 ) -> Export:
     """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
 
     Args:
         source: a GGUF file, or the folder of a Hugging Face checkpoint.
-        out: a new or empty folder, or one of an earlier export. It appears whole, once its check has passed, or not at
-            all; an earlier export stays until then.
-        format: "onnx" or "tflite".
+        out: a new or empty folder, or one of an earlier export; for a bundle, a file. It appears whole, once its check
+            has passed, or not at all; what an earlier export left stays until then.
+        format: "onnx", "tflite", or "litertlm": one file for LiteRT-LM, which is run in it too if it is installed.
         quant: "int4", "int8", "fp16" or "fp32". Weights that the source stores in the same type keep their codes.
         progress: called with the bytes written so far, and in all.
         context: most tokens of a timeline; by default the smaller of 8192 (TFLite: 1024) and what the model was
             trained for. TFLite reserves room for all of them.
         prefill: lengths of the TFLite file's prompt signatures.
         threads: of the quantiser and of the check.
+        runtime: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14, 2023), which runs
+            fp32 only, and files of at most 2 GB.
 
     Raises:
         ExportError: the place is taken, the disk is full, or the file does not pass its check.
@@ -105,9 +111,15 @@ def export(
     """
     if format not in FORMATS:
         raise ArgumentError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    if runtime not in RUNTIMES:
+        raise ArgumentError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     chosen = find_quant(quant)
-    manifest.require_runtime(format)
     origin, target = Path(source), Path(out)
+    if format == "litertlm":
+        return _bundle(origin, target, quant, progress, context, prefill, threads)
+    manifest.require_runtime(format)
+    if runtime == "tflite-runtime":
+        tflite.require_old_runtime(quant)
     steps = Progress(progress)
     seconds: dict[str, float] = {}
     peak: dict[str, int] = {}
@@ -118,7 +130,12 @@ def export(
         held = _context(context, weights.config.max_position_embeddings, format)
         core = load_core(weights.path, _check_context(held, weights), threads)
         with _measured(seconds, peak, "write"):
-            _write(weights, folder, format, held, _lengths(prefill, held), _metadata(core, chosen), target, steps)
+            file = onnx.build(weights) if format == "onnx" else tflite.build(weights, held, _lengths(prefill, held))
+            if runtime == "tflite-runtime":
+                tflite.require_old_runtime(quant, file.weight_bytes)
+            check_space(folder, file.weight_bytes, target)
+            steps.expect(file.weight_bytes)
+            file.write(folder, _metadata(core, chosen), steps)
             _add_companions(origin, weights, folder)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         described = Manifest(format, quant, held, manifest.info_of(core.info), files)
@@ -134,25 +151,51 @@ def export(
                 other = Reference(load_core(given.path, core.context, threads), core.context).compare(exported)
         done = Export(target, format, quant, runner.runtime, files, same, rounding, other, seconds, peak)
         described.write(folder)
-        report = {**dataclasses.asdict(done), "path": target.name}
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        _write_report(done, folder / REPORT)
     return done
 
 
-def _write(
-    weights: Source,
-    folder: Path,
-    format: str,
-    context: int,
-    prefill: Sequence[int],
-    metadata: dict[str, str],
+def _bundle(
+    origin: Path,
     target: Path,
-    steps: Progress,
-) -> None:
-    file = onnx.build(weights) if format == "onnx" else tflite.build(weights, context, prefill)
-    check_space(folder, file.weight_bytes, target)
-    steps.expect(file.weight_bytes)
-    file.write(folder, metadata, steps)
+    quant: str,
+    progress: Callable[[int, int], None] | None,
+    context: int | None,
+    prefill: Sequence[int],
+    threads: int | None,
+) -> Export:
+    """A TFLite export in one file with its tokenizer. LiteRT-LM has to answer as LiteRT does."""
+    if not target.parent.is_dir():
+        raise ExportError(f"{target}: there is no directory {target.parent}")
+    if target.is_dir():
+        raise ExportError(f"{target}: is a folder, expected a file name")
+    with _scratch(target) as scratch:
+        done = export(origin, scratch / "model", "tflite", quant, progress, context=context, prefill=prefill)
+        path = scratch / target.name
+        with _measured(done.seconds, done.peak_memory, "bundle"):
+            check_space(scratch, done.bytes, target)
+            litertlm.write(done.path, path)
+        described = Manifest.read(done.path)
+        runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
+        with _measured(done.seconds, done.peak_memory, "LiteRT-LM"):
+            count = threads or usable_cores()
+            answers = litertlm.answers_in_litert_lm(path, described.context, count)
+            if answers is not None:
+                litertlm.compare(target, answers, litertlm.answers_in_litert(done.path, count))
+                runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
+        bundle = dataclasses.replace(
+            done, path=target, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size}
+        )
+        report = path.with_name(f"{target.name}.{REPORT}")
+        _write_report(bundle, report)
+        path.replace(target)
+        report.replace(target.with_name(report.name))
+    return bundle
+
+
+def _write_report(done: Export, path: Path) -> None:
+    report = {**dataclasses.asdict(done), "path": done.path.name}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _lengths(prefill: Sequence[int], context: int) -> tuple[int, ...]:

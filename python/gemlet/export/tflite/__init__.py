@@ -9,14 +9,32 @@ logits need: the layers that share keys and values, and most of the last one tha
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from gemlet.export import gemma3n
+from gemlet.export.errors import ExportError
 from gemlet.export.source import Source
 
 from .builder import TfliteBuilder
 from .file import TfliteFile
+
+_OLD_RUNTIME_REFUSES: Final = {
+    "fp16": "its gather knows no float16",
+    "int8": "it answers zeros where weights have a scale for each row",
+    "int4": "it knows no 4-bit weights in blocks",
+}
+"""What tflite-runtime 2.14.0 was seen to do with the other quantisations."""
+_OLD_RUNTIME_BYTES: Final = 2_000_000_000
+
+
+def require_old_runtime(quant: str, size: int = 0) -> None:
+    """Raises ExportError, with the reason, for what tflite-runtime does not run."""
+    if quant in _OLD_RUNTIME_REFUSES:
+        raise ExportError(f"tflite-runtime does not run {quant}: {_OLD_RUNTIME_REFUSES[quant]}; expected fp32")
+    if size > _OLD_RUNTIME_BYTES:
+        raise ExportError(f"tflite-runtime crashes on files over 2 GB, and this one would have {size:,} bytes")
 
 
 def build(source: Source, context: int, prefill: Sequence[int]) -> TfliteFile:
