@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,16 @@ def test_answers(exports: Any, format: str, quant: str, checkpoints: dict[str, P
         core = gemlet.load(convert(checkpoints["blocks"], tmp_path / "c.gguf", "f32").path, cache="f32")
         options: Any = {"temperature": 0.0, "max_tokens": 60}
         assert model.generate("abc", **options).tokens == core.generate("abc", **options).tokens
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_threads_do_not_meet(exports: Any, format: str) -> None:
+    model = gemlet.load(exports(format, "fp32", "blocks").path)
+    prompts = ["then the abc", "a", "nothing at all", "in an"]
+    alone = [model.generate(prompt, seed=1, max_tokens=20).tokens for prompt in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda prompt: model.generate(prompt, seed=1, max_tokens=20).tokens, prompts * 3))
+    assert together == alone * 3
 
 
 def test_onnx_holds_the_codes_of_the_gguf_file(exports: Any, checkpoints: dict[str, Path], tmp_path: Path) -> None:

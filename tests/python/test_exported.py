@@ -17,6 +17,7 @@ from gemlet import _core
 from gemlet.backends.engine import ExportedEngine
 from gemlet.backends.manifest import NAME, TOKENIZER, Manifest, info_of
 from gemlet.backends.runner import Want
+from gemlet.backends.weight_cache import weight_cache
 from gemlet.export.source import Source
 
 from conftest import Cli
@@ -354,3 +355,28 @@ def test_command_line(folder: Path, cli: Cli) -> None:
     done = cli("run", folder, "-p", "a")
     assert done.returncode == 1 and "ONNX Runtime does not load it" in done.stderr
     assert "not both" in cli("run", folder, "a", "-p", "a").stderr
+
+
+def test_packed_weights_take_their_place_when_they_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"weights")
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GEMLET_CACHE", str(folder))
+    with pytest.raises(RuntimeError), weight_cache(model, "litert 1") as packed:
+        Path(packed).write_bytes(b"half")
+        raise RuntimeError
+    assert list(folder.iterdir()) == []
+    with weight_cache(model, "litert 1") as packed:
+        Path(packed).write_bytes(b"whole")
+        assert packed.endswith(".tmp")
+    (kept,) = folder.iterdir()
+    with weight_cache(model, "litert 1") as packed:
+        assert packed == str(kept)
+    with weight_cache(model, "litert 2") as packed:
+        assert packed != str(kept)
+    monkeypatch.setenv("GEMLET_CACHE", "")
+    with weight_cache(model, "litert 1") as packed:
+        assert packed == ""
+    monkeypatch.setenv("GEMLET_CACHE", str(model / "impossible"))
+    with weight_cache(model, "litert 1") as packed:
+        assert packed == ""

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gemlet.errors import FormatError
+
+from .weight_cache import weight_cache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +101,7 @@ class _Signature:
 
 
 class TfliteRunner:
-    """A file that gemlet.export wrote, in LiteRT on the CPU. Used by one thread at a time."""
+    """A file that gemlet.export wrote, in LiteRT on the CPU. Used by any number of threads, which take turns."""
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
@@ -107,9 +110,11 @@ class TfliteRunner:
         from ai_edge_litert.hardware_accelerator import HardwareAccelerator
         from ai_edge_litert.options import CpuOptions, Options
 
-        options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=threads))
+        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
         try:
-            with _quiet():
+            with _quiet(), weight_cache(model, self.runtime) as packed:
+                cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
+                options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
                 self._model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
                 names = list(self._model.get_signature_list())
                 prompts = [_Signature(self._model, name) for name in names if name.startswith(_PREFILL)]
@@ -119,7 +124,7 @@ class TfliteRunner:
             raise FormatError(f"{model}: LiteRT does not load it: {error}") from error
         self._prompts = sorted(prompts, key=lambda signature: -signature.length)
         self._most = next(iter(self._decode.caches.values()))[2]
-        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
+        self._turn = threading.Lock()  # the signatures' inputs and outputs are the runner's
         self.context = context
         self.threads = threads
 
@@ -130,8 +135,9 @@ class TfliteRunner:
     def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, which takes a step for each, of the last, or of none."""
         prompt = {"all": tokens[:0], "last": tokens[:-1], "none": tokens}[want]
-        begin = self._prefill(cache, prompt)
-        found = [self._decode.run(cache, [token]) for token in tokens[begin:]]
+        with self._turn:
+            begin = self._prefill(cache, prompt)
+            found = [self._decode.run(cache, [token]) for token in tokens[begin:]]
         if want != "all":
             found = found[-1:]
         return np.concatenate(found) if found else np.zeros((0, self._decode.vocabulary), np.float32)
