@@ -8,7 +8,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from gemlet.memory import peak_memory
 from . import litertlm, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .errors import ExportError
-from .place import check_space, replacing
+from .place import check_space, replacing, scratch
 from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
@@ -123,10 +122,10 @@ def export(
     steps = Progress(progress)
     seconds: dict[str, float] = {}
     peak: dict[str, int] = {}
-    with replacing(target, manifest.NAME) as folder, _scratch(target) as scratch:
+    with replacing(target, manifest.NAME) as folder, scratch(target) as work:
         with _measured(seconds, peak, "prepare"):
-            given = _as_gguf(origin, chosen, format, scratch, steps, threads)
-            weights = _with_types(given, chosen, format, scratch, steps)
+            given = _as_gguf(origin, chosen, format, work, steps, threads)
+            weights = _with_types(given, chosen, format, work, steps)
         held = _context(context, weights.config.max_position_embeddings, format)
         core = load_core(weights.path, _check_context(held, weights), threads)
         with _measured(seconds, peak, "write"):
@@ -169,11 +168,13 @@ def _bundle(
         raise ExportError(f"{target}: there is no directory {target.parent}")
     if target.is_dir():
         raise ExportError(f"{target}: is a folder, expected a file name")
-    with _scratch(target) as scratch:
-        done = export(origin, scratch / "model", "tflite", quant, progress, context=context, prefill=prefill)
-        path = scratch / target.name
+    with scratch(target) as work:
+        done = export(
+            origin, work / "model", "tflite", quant, progress, context=context, prefill=prefill, threads=threads
+        )
+        path = work / target.name
         with _measured(done.seconds, done.peak_memory, "bundle"):
-            check_space(scratch, done.bytes, target)
+            check_space(work, done.bytes, target)
             litertlm.write(done.path, path)
         described = Manifest.read(done.path)
         runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
@@ -205,7 +206,7 @@ def _lengths(prefill: Sequence[int], context: int) -> tuple[int, ...]:
     return tuple(sorted({min(length, context) for length in prefill}))
 
 
-def _as_gguf(origin: Path, quant: Quant, format: str, scratch: Path, steps: Progress, threads: int | None) -> Source:
+def _as_gguf(origin: Path, quant: Quant, format: str, work: Path, steps: Progress, threads: int | None) -> Source:
     """The file that was given, or what the converter makes of a checkpoint."""
     if not origin.is_dir():
         return Source(find_model(origin))
@@ -218,7 +219,7 @@ def _as_gguf(origin: Path, quant: Quant, format: str, scratch: Path, steps: Prog
         steps.add(done - before)
         before = done
 
-    path = scratch / "weights.gguf"
+    path = work / "weights.gguf"
     if positive_scales(quant, format):  # quantised once, by _with_types
         convert(origin, path, "bf16", advance, threads=threads)
     else:
@@ -226,12 +227,12 @@ def _as_gguf(origin: Path, quant: Quant, format: str, scratch: Path, steps: Prog
     return Source(path)
 
 
-def _with_types(given: Source, quant: Quant, format: str, scratch: Path, steps: Progress) -> Source:
+def _with_types(given: Source, quant: Quant, format: str, work: Path, steps: Progress) -> Source:
     """The same model with its weights in the types of `quant`."""
     positive = positive_scales(quant, format)
     if matches(given, quant.recipe) and not positive:
         return given
-    path = scratch / "requantised.gguf"
+    path = work / "requantised.gguf"
     requantise(given, quant.recipe, path, steps, positive=positive)
     return Source(path)
 
@@ -266,13 +267,6 @@ def _add_companions(origin: Path, weights: Source, folder: Path) -> None:
     for name in _COPIED if origin.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(origin / name, folder / name)
-
-
-@contextlib.contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A folder for files that nobody keeps, on the disk that the result goes to."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as name:
-        yield Path(name)
 
 
 @contextlib.contextmanager

@@ -24,20 +24,26 @@ def replacing(out: Path, marker: str) -> Iterator[Path]:
     """
     out = out.parent.resolve() / out.name
     _check(out, marker)
-    with _locked(out):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                file.chmod(0o777 & ~_umask() if file.is_dir() else 0o666 & ~_umask())
-            temporary.chmod(0o777 & ~_umask())
-            _swap(temporary, out)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise ExportError(f"{out}: {os.strerror(error.errno)}; nothing was kept") from error
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with _locked(out), scratch(out) as temporary:
+        yield temporary
+        for file in temporary.rglob("*"):
+            file.chmod(0o777 & ~_umask() if file.is_dir() else 0o666 & ~_umask())
+        temporary.chmod(0o777 & ~_umask())
+        _swap(temporary, out)
+
+
+@contextlib.contextmanager
+def scratch(out: Path) -> Iterator[Path]:
+    """A folder that vanishes, on the disk that `out` goes to. Raises ExportError for a disk that fills up."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
+    try:
+        yield temporary
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ExportError(f"{out}: {os.strerror(error.errno)}; nothing was kept") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_space(folder: Path, needed: int, out: Path) -> None:
