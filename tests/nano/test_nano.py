@@ -112,3 +112,26 @@ def test_lean_forward_equals_transformers(half: bool) -> None:
         lean = Fast(model)(ids, order.expand(2, -1), full, sliding, torch.arange(200), half)
         whole = (half_width(model).eval() if half else model)(input_ids=ids).logits
     assert torch.allclose(lean.view_as(whole), whole, atol=1e-4)
+
+
+def test_exported_int4_says_what_the_core_says(tmp_path: Path) -> None:
+    """On the same codes. One answer in 630 turns out another way: two names that are as likely to within the rounding of
+    activations."""
+    import gemlet
+    from gemlet.export import export
+    from gemlet.export.progress import Progress
+    from gemlet.export.quants import find_quant
+    from gemlet.export.requantise import requantise
+    from gemlet.export.source import Source
+
+    nano = Path(gemlet.__file__).parent / "models" / "nano.gguf"
+    requantise(Source(nano), find_quant("int4").recipe, tmp_path / "q4_0.gguf", Progress())
+    exported = gemlet.load(export(tmp_path / "q4_0.gguf", tmp_path / "out", "onnx", "int4").path)
+    core = gemlet.load(tmp_path / "q4_0.gguf", cache="f32")
+    prompts = [data.chat_text(example.messages) for example in data.read_examples()[::9]]
+    texts = [
+        [result.text for result in model.generate_batch(prompts, max_tokens=64, temperature=0.0)]
+        for model in (core, exported)
+    ]
+    same = sum(ours == theirs for ours, theirs in zip(*texts, strict=True))
+    assert same >= len(prompts) - 1 > 60

@@ -23,37 +23,13 @@ _TYPES: Final = {"float32": _Type.FLOAT32, "float16": _Type.FLOAT16, "int32": _T
 _TYPES["uint8"] = _Type.UINT8
 _TYPES["int4"] = _Type.INT4
 
-# Versions as tensorflow/lite/tools/versioning/op_version.cc gives them to these operands.
-_VERSIONS: Final = {
-    _Op.ADD: 1,
-    _Op.BATCH_MATMUL: 1,
-    _Op.CAST: 1,
-    _Op.CONCATENATION: 1,
-    _Op.COS: 1,
-    _Op.DEQUANTIZE: 3,
-    _Op.DIV: 1,
-    _Op.DYNAMIC_UPDATE_SLICE: 1,
-    _Op.FLOOR: 1,
-    _Op.FULLY_CONNECTED: 1,
-    _Op.GATHER: 1,
-    _Op.GELU: 1,
-    _Op.MAXIMUM: 1,
-    _Op.MEAN: 1,
-    _Op.MUL: 1,
-    _Op.RELU: 1,
-    _Op.RESHAPE: 1,
-    _Op.SIN: 1,
-    _Op.SLICE: 1,
-    _Op.SOFTMAX: 1,
-    _Op.SQRT: 1,
-    _Op.SQUARE: 1,
-    _Op.SUB: 1,
-    _Op.TANH: 1,
-    _Op.TRANSPOSE: 1,
-}
+# Versions of operators other than 1, which say what a runtime has to know (tensorflow/lite/tools/versioning): version 12
+# of a fully connected layer is the first with a scale for each row of int8; tflite-runtime 2.14 refuses 12 and 13,
+# where it would take older numbers and answer zeros.
+_DEQUANTIZE_FLOAT16: Final = 3
 _NO_BIAS: Final = 6
-_HYBRID_PER_CHANNEL: Final = 12
-_BLOCKWISE: Final = 13
+_INT8_ROWS: Final = 12
+_INT4_BLOCKS: Final = 13
 _GATHER_INT8: Final = 2
 
 
@@ -105,7 +81,7 @@ class TfliteBuilder(Builder):
     ) -> Value:
         """`missing`: operands at the end that are left out."""
         operator = schema.OperatorT()
-        operator.opcodeIndex = self.file.operator(code, max(version, _VERSIONS[code]))
+        operator.opcodeIndex = self.file.operator(code, version)
         name = f"{len(self.graph.operators)}"
         operator.inputs = [*(self._tensors[value.name] for value in inputs), *[-1] * missing]
         operator.outputs = [self._tensor(name, shape, dtype, 0)]
@@ -128,7 +104,7 @@ class TfliteBuilder(Builder):
     def linear(self, x: Value, matrix: Matrix) -> Value:
         weights, version = self._weights(matrix)
         options = schema.FullyConnectedOptionsT()
-        options.asymmetricQuantizeInputs = version == _HYBRID_PER_CHANNEL
+        options.asymmetricQuantizeInputs = version == _INT8_ROWS
         shape = (x.shape[0], matrix.rows)
         return self._operator(_Op.FULLY_CONNECTED, [x, weights], shape, options=options, version=version, missing=1)
 
@@ -138,7 +114,7 @@ class TfliteBuilder(Builder):
             return self._gather(self._plain(matrix), ids)
         if matrix.type == "F16":
             found = self._gather(self._plain(matrix), ids)
-            return self._operator(_Op.DEQUANTIZE, [found], found.shape)
+            return self._operator(_Op.DEQUANTIZE, [found], found.shape, version=_DEQUANTIZE_FLOAT16)
         if matrix.type == "Q8_0" and matrix.tensor == EMBEDDING and self.source.tied:
             # The head's own weights, which have one scale a row.
             scales = self._array(f"{matrix.name} scales", self._row_scales(matrix)[:, None])
@@ -167,7 +143,9 @@ class TfliteBuilder(Builder):
         if matrix.type == "F16":
             name = f"{matrix.name} float32"
             if name not in self._tensors:
-                floats = self._operator(_Op.DEQUANTIZE, [self._plain(matrix)], (matrix.rows, matrix.cols))
+                floats = self._operator(
+                    _Op.DEQUANTIZE, [self._plain(matrix)], (matrix.rows, matrix.cols), version=_DEQUANTIZE_FLOAT16
+                )
                 self._tensors[name] = self._tensors[floats.name]
             return Value(name, (matrix.rows, matrix.cols)), _NO_BIAS
         if matrix.type == "Q8_0":
@@ -175,8 +153,8 @@ class TfliteBuilder(Builder):
             quantization.scale = self._row_scales(matrix)
             quantization.zeroPoint = np.zeros(matrix.rows, np.int64)
             quantization.quantizedDimension = 0
-            return self._row_codes(matrix, matrix.name, quantization), _HYBRID_PER_CHANNEL
-        return self._blockwise(matrix), _BLOCKWISE
+            return self._row_codes(matrix, matrix.name, quantization), _INT8_ROWS
+        return self._blockwise(matrix), _INT4_BLOCKS
 
     def _plain(self, matrix: Matrix) -> Value:
         dtype, size = ("float32", 4) if matrix.type == "F32" else ("float16", 2)
