@@ -115,8 +115,8 @@ def test_lean_forward_equals_transformers(half: bool) -> None:
 
 
 def test_exported_int4_says_what_the_core_says(tmp_path: Path) -> None:
-    """On the same codes. One answer in 630 turns out another way: two names that are as likely to within the rounding of
-    activations."""
+    """On the same codes. One answer in 630 turns out another way: two pieces of a name are as likely to within the
+    rounding of activations."""
     import gemlet
     from gemlet.export import export
     from gemlet.export.progress import Progress

@@ -29,14 +29,14 @@ class ExportedSession:
     """As gemlet._core.Session. What its cache holds may be less than its tokens: the rest is computed when it is
     needed."""
 
-    def __init__(self, runner: Runner, tokenizer: _core.Tokenizer, context: int) -> None:
-        """Holds `context` tokens; 0 for as many as the model can."""
+    def __init__(self, runner: Runner, tokenizer: _core.Tokenizer, context: int, cache: Any = None) -> None:
+        """Holds `context` tokens; 0 for as many as the model can. Without a cache it begins empty."""
         if not 0 <= context <= runner.context:
             raise ArgumentError(f"context is {context}, expected 1 to {runner.context}, or 0 for the engine's")
         self._runner = runner
         self._tokenizer = tokenizer
         self._context = context or runner.context
-        self._cache: Any = runner.empty()
+        self._cache = runner.empty() if cache is None else cache
         self._tokens: list[int] = []
         self._logits: NDArray[np.float32] | None = None
         self._busy = threading.Lock()
@@ -86,8 +86,7 @@ class ExportedSession:
     def fork(self) -> ExportedSession:
         """A copy that goes its own way."""
         with self.use():
-            copy = ExportedSession(self._runner, self._tokenizer, self._context)
-            copy._cache = self._cache.copy()
+            copy = ExportedSession(self._runner, self._tokenizer, self._context, self._cache.copy())
             copy._tokens = list(self._tokens)
             copy._logits = self._logits
             return copy

@@ -23,8 +23,8 @@ _TYPES: Final = {"float32": _Type.FLOAT32, "float16": _Type.FLOAT16, "int32": _T
 _TYPES["uint8"] = _Type.UINT8
 _TYPES["int4"] = _Type.INT4
 
-# Versions of operators other than 1, which say what a runtime has to know (tensorflow/lite/tools/versioning): version 12
-# of a fully connected layer is the first with a scale for each row of int8; tflite-runtime 2.14 refuses 12 and 13,
+# Versions of operators other than 1, which say what a runtime has to know (tensorflow/lite/tools/versioning). Version
+# 12 of a fully connected layer is the first with a scale for each row of int8; tflite-runtime 2.14 refuses 12 and 13,
 # where it would take older numbers and answer zeros.
 _DEQUANTIZE_FLOAT16: Final = 3
 _NO_BIAS: Final = 6
