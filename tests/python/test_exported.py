@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from gemlet import _core
 from gemlet.backends.engine import ExportedEngine
-from gemlet.backends.manifest import NAME, TOKENIZER, Manifest, info_of
+from gemlet.backends.manifest import NAME, REQUIRES, TOKENIZER, Manifest, info_of
 from gemlet.backends.runner import Want
 from gemlet.backends.weight_cache import weight_cache
 from gemlet.export.source import Source
@@ -300,11 +302,23 @@ def test_missing_runtimes_are_named(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    with pytest.raises(gemlet.UnsupportedError, match=r"needs onnxruntime .*pip install 'gemlet\[onnx\]'"):
+    with pytest.raises(
+        gemlet.UnsupportedError, match=r"needs onnxruntime from 1\.22 to below 2\.0: pip install 'gemlet\[onnx\]'"
+    ):
         gemlet.load(folder)
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.0")
-    with pytest.raises(gemlet.UnsupportedError, match=r"onnxruntime is 1\.2\.0.*pip install -U 'gemlet\[onnx\]'"):
-        gemlet.load(folder)
+    for version in ("1.21.1", "2.0.0"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        with pytest.raises(gemlet.UnsupportedError, match=rf"found {re.escape(version)}: pip install 'gemlet\[onnx\]'"):
+            gemlet.load(folder)
+
+
+def test_versions_are_those_of_the_extras() -> None:
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for format, (package, oldest, beyond) in REQUIRES.items():
+        numbers = [".".join(map(str, version)) for version in (oldest, beyond)]
+        assert extras[format] == [f"{package}>={numbers[0]},<{numbers[1].removesuffix('.0')}"]
 
 
 def test_the_core_imports_no_runtime(tiny_gguf: Path) -> None:

@@ -27,8 +27,9 @@ VERSION: Final = 1
 BACKENDS: Final = {"onnx": "gemlet.backends.onnx", "tflite": "gemlet.backends.tflite"}
 """The module of each format: it has `open_runner(folder, context, threads)`, and says what it needs."""
 
-REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22)), "tflite": ("ai-edge-litert", (2, 3))}
-"""The package that runs each format, and the oldest version that was tested with it."""
+REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge-litert", (2, 3), (2, 4))}
+"""The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
+in pyproject.toml."""
 
 _OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
 """Fields of ModelInfo that depend on who runs the model."""
@@ -132,20 +133,17 @@ def info_of(info: ModelInfo) -> dict[str, Any]:
 
 
 def require_runtime(format: str) -> None:
-    """Raises UnsupportedError, with what to install, unless the package that runs a format is there and new enough."""
-    package, oldest = REQUIRES[format]
-    wanted = ".".join(map(str, oldest))
+    """Raises UnsupportedError, with what to install, unless the package that runs a format is there in such a
+    version."""
+    package, oldest, beyond = REQUIRES[format]
+    wanted = f"{package} from {'.'.join(map(str, oldest))} to below {'.'.join(map(str, beyond))}"
+    install = f"pip install 'gemlet[{format}]'"
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise UnsupportedError(
-            f"running a model in {format} needs {package} {wanted} or newer: pip install 'gemlet[{format}]'"
-        ) from None
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    if numbers < oldest:
-        raise UnsupportedError(
-            f"{package} is {version}, gemlet needs {wanted} or newer: pip install -U 'gemlet[{format}]'"
-        )
+        raise UnsupportedError(f"running a model in {format} needs {wanted}: {install}") from None
+    if not oldest <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < beyond:
+        raise UnsupportedError(f"running a model in {format} needs {wanted}, found {version}: {install}")
 
 
 def _field(path: Path, found: dict[str, Any], name: str, type: Any) -> Any:

@@ -60,8 +60,8 @@ TOLERANCES: Final = {
     ("onnx", "int4"): Tolerance(0.03, 2.0),
     # LiteRT rounds a whole row of activations with one scale. In int8 its weights have a scale for each row too, where
     # the core's have one for each block; in int4 it keeps the blocks' scales in bfloat16.
-    ("tflite", "int8"): Tolerance(0.15, 5.0),
-    ("tflite", "int4"): Tolerance(0.15, 5.0),
+    ("tflite", "int8"): Tolerance(0.15, 3.0),
+    ("tflite", "int4"): Tolerance(0.15, 3.0),
 }
 
 

@@ -27,6 +27,7 @@ SENTENCEPIECE: Final = "tokenizer.model"
 
 _QUESTIONS: Final = ("What is the capital of Portugal?", "How do you say good night in French?")
 _ANSWER_TOKENS: Final = 16
+_MOST_SECONDS: Final = 900
 _RUN: Final = """
 import sys, litert_lm
 path, most, context, threads, *questions = sys.argv[1:]
@@ -68,7 +69,12 @@ def answers_in_litert_lm(path: Path, context: int, threads: int) -> list[str] | 
         return None
     numbers = map(str, (_ANSWER_TOKENS, context, threads))
     command = [sys.executable, "-c", _RUN, str(path), *numbers, *_QUESTIONS]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_MOST_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise ExportError(f"{path}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
     if done.returncode != 0:
         raise ExportError(f"{path}: LiteRT-LM does not run it: {done.stderr.decode(errors='replace')[-2000:]}")
     return done.stdout.decode(errors="replace").split("\0")[:-1]

@@ -17,6 +17,7 @@ from gemlet.convert.mapping import role_of
 from gemlet.convert.recipes import Recipe
 
 from .packing import BLOCK
+from .place import check_space
 from .progress import Progress
 from .source import Source
 
@@ -32,7 +33,8 @@ def matches(source: Source, recipe: Recipe) -> bool:
 
 
 def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *, positive: bool = False) -> None:
-    """Writes `path`; tensors that have their type already keep their codes. Raises OSError.
+    """Writes `path`; tensors that have their type already keep their codes. Raises OSError, and
+    ExportError for a disk without the room.
 
     positive: scales of Q4_0 are above zero. A block whose greatest weight is positive is then rounded anew, to seven
     steps on each side instead of eight on one.
@@ -40,6 +42,7 @@ def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *
     shapes = {_new_name(name): _new_shape(name, stored["shape"]) for name, stored in source.tensors.items()}
     types = {name: _type(name, shape, recipe) for name, shape in shapes.items()}
     sizes = {name: _bytes(shapes[name], types[name]) for name in shapes}
+    check_space(path.parent, sum(sizes.values()), path)
     progress.expect(sum(sizes.values()))
     with path.open("wb") as file:
         file.write(source.header(len(shapes)))
