@@ -70,9 +70,7 @@ def answers_in_litert_lm(path: Path, context: int, threads: int) -> list[str] | 
     numbers = map(str, (_ANSWER_TOKENS, context, threads))
     command = [sys.executable, "-c", _RUN, str(path), *numbers, *_QUESTIONS]
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_MOST_SECONDS
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_MOST_SECONDS)
     except subprocess.TimeoutExpired:
         raise ExportError(f"{path}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
     if done.returncode != 0:
