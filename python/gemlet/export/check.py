@@ -59,8 +59,8 @@ TOLERANCES: Final = {
     ("onnx", "int8"): Tolerance(0.03, 2.0),
     ("onnx", "int4"): Tolerance(0.03, 2.0),
     # LiteRT rounds a whole row of activations with one scale. In int8 its weights have a scale for each row too, where
-    # the core's have one for each block; in int4 it keeps the blocks' scales in bfloat16. Up to 3.3 times the core's own
-    # rounding was seen, in a random network of seven layers.
+    # the core's have one for each block; in int4 it keeps the blocks' scales in bfloat16. Up to 3.3 times the core's
+    # own rounding was seen, in a random network of seven layers.
     ("tflite", "int8"): Tolerance(0.15, 4.0),
     ("tflite", "int4"): Tolerance(0.15, 4.0),
 }
