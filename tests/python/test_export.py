@@ -316,6 +316,28 @@ def test_an_interrupted_export(checkpoints: dict[str, Path], tmp_path: Path) -> 
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_files(exports: Any, format: str, tmp_path: Path) -> None:
+    """A runtime may crash on these; gemlet does not hand them over."""
+    folder = tmp_path / "out"
+    shutil.copytree(exports(format, "fp32", "plain").path, folder)
+    name = {"onnx": "model.onnx", "tflite": "model.tflite"}[format]
+    data = bytearray((folder / name).read_bytes())
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        damaged = bytearray(data)
+        damaged[random.integers(4, 50_000)] ^= 1 + random.integers(255)
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(gemlet.FormatError, match=rf"{name}: is not what was exported"):
+            gemlet.load(folder)
+    (folder / name).write_bytes(data[:-1])
+    with pytest.raises(gemlet.FormatError, match="bytes, expected"):
+        gemlet.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(gemlet.FileError, match="No such file"):
+        gemlet.load(folder)
+
+
 def test_places_that_are_taken(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     plain = checkpoints["plain"]
     (tmp_path / "file").write_text("mine")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from gemlet import _core
 from gemlet.backends.engine import ExportedEngine
-from gemlet.backends.manifest import NAME, REQUIRES, TOKENIZER, Manifest, info_of
+from gemlet.backends.manifest import NAME, REQUIRES, TOKENIZER, Manifest
 from gemlet.backends.runner import Want
 from gemlet.backends.weight_cache import weight_cache
 from gemlet.export.source import Source
@@ -71,8 +71,7 @@ def folder(model: gemlet.Model, tmp_path: Path) -> Path:
     header = Source(model.path).header(0)
     (tmp_path / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
     (tmp_path / "model.onnx").write_bytes(b"nothing")
-    files = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
-    Manifest("onnx", "fp32", model.context, info_of(model.info), files).write(tmp_path)
+    Manifest.of_folder(tmp_path, "onnx", "fp32", model.context, model.info).write(tmp_path)
     return tmp_path
 
 
@@ -259,6 +258,8 @@ def test_damaged_manifests(folder: Path) -> None:
         ({"files": {"../x": 1}}, gemlet.FormatError, "files: expected names and sizes"),
         ({"files": {"absent": 1}}, gemlet.FileError, "absent"),
         ({"files": {"model.onnx": 3}}, gemlet.FormatError, "has 7 bytes, expected 3"),
+        ({"heads": {}}, gemlet.FormatError, "is not what was exported"),
+        ({"heads": []}, gemlet.FormatError, r"heads is \[\], expected dict"),
         ({"info": {}}, gemlet.FormatError, "is missing"),
         ({"info": good["info"] | {"layers": "x"}}, gemlet.FormatError, "layers is 'x', expected int"),
         ({"info": good["info"] | {"tensors": [3]}}, gemlet.FormatError, "is not a tensor"),
@@ -359,7 +360,7 @@ def test_a_tokenizer_of_another_model(folder: Path, nano_gguf: Path) -> None:
     with pytest.raises(gemlet.FormatError, match=r"tokenizer\.gguf has 2048 tokens"):
         (folder / TOKENIZER).write_bytes(header)
         ExportedEngine(
-            Manifest("onnx", "fp32", 9, json.loads((folder / NAME).read_text())["info"], {}),
+            Manifest("onnx", "fp32", 9, json.loads((folder / NAME).read_text())["info"], {}, {}),
             CoreRunner(gemlet.load(nano_gguf), 9),
             _core.Tokenizer(folder / TOKENIZER),
         )

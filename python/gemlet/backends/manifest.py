@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import json
@@ -31,6 +32,8 @@ REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge
 """The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
 in pyproject.toml."""
 
+_HEAD_BYTES: Final = 1 << 26
+
 _OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
 """Fields of ModelInfo that depend on who runs the model."""
 
@@ -47,6 +50,15 @@ class Manifest:
     """ModelInfo's fields, but for those of the run."""
     files: dict[str, int]
     """The other files of the folder, and their sizes in bytes."""
+    heads: dict[str, str]
+    """SHA-256 of the first 64 MiB of each: the graphs, at whose damage a runtime may crash, lie there."""
+
+    @classmethod
+    def of_folder(cls, folder: Path, format: str, quant: str, context: int, info: ModelInfo) -> Manifest:
+        """Of the files that are in the folder now."""
+        parts = sorted(folder.iterdir())
+        files = {part.name: part.stat().st_size for part in parts}
+        return cls(format, quant, context, info_of(info), files, {part.name: _head(part) for part in parts})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -122,6 +134,13 @@ class Manifest:
                 raise FileError(f"{folder / name}: {error.strerror}") from error
             if actual != size:
                 raise FormatError(f"{folder / name}: has {actual:,} bytes, expected {size:,}")
+            if self.heads.get(name) != _head(folder / name):
+                raise FormatError(f"{folder / name}: is not what was exported: its first bytes have changed")
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
 
 
 def info_of(info: ModelInfo) -> dict[str, Any]:

@@ -136,8 +136,7 @@ def export(
             steps.expect(file.weight_bytes)
             file.write(folder, _metadata(core, chosen), steps)
             _add_companions(origin, weights, folder)
-        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        described = Manifest(format, quant, held, manifest.info_of(core.info), files)
+        described = Manifest.of_folder(folder, format, quant, held, core.info)
         with _measured(seconds, peak, "check"):
             runner = described.open(folder, held, core.info.threads)
             exported = begin_exported(runner)
@@ -148,7 +147,7 @@ def export(
             other = None
             if given.path != weights.path:
                 other = Reference(load_core(given.path, core.context, threads), core.context).compare(exported)
-        done = Export(target, format, quant, runner.runtime, files, same, rounding, other, seconds, peak)
+        done = Export(target, format, quant, runner.runtime, described.files, same, rounding, other, seconds, peak)
         described.write(folder)
         _write_report(done, folder / REPORT)
     return done
