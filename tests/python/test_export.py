@@ -347,6 +347,7 @@ def test_places_that_are_taken(checkpoints: dict[str, Path], tmp_path: Path) -> 
         ("file", "is a file, expected a folder"),
         ("full", "holds other files"),
         ("none/out", "there is no directory"),
+        ("/proc/out", "/proc/out: cannot be written"),
     ):
         with pytest.raises(ExportError, match=message):
             export(plain, tmp_path / name, "onnx", "fp32")

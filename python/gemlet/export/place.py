@@ -66,7 +66,11 @@ def _check(out: Path, marker: str) -> None:
 def _locked(out: Path) -> Iterator[None]:
     """Held by the process, so that a killed export leaves no lock behind, only an empty file."""
     path = out.parent / f".{out.name}.lock"
-    with path.open("w") as file:
+    try:
+        opened = path.open("w")
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be written: {error.strerror}") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
