@@ -257,7 +257,7 @@ def test_what_a_check_refuses() -> None:
         require(found(0.21), found(0.1), "onnx", "int4", "x")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", (*FORMATS, "litertlm"))
 def test_a_wrong_file_does_not_land(
     format: str, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,7 +269,7 @@ def test_a_wrong_file_does_not_land(
         return np.ones_like(values) if "ffn_norm" in name else values
 
     monkeypatch.setattr(Source, "vector", without)
-    with pytest.raises(ExportError, match="does not answer as the source does"):
+    with pytest.raises(ExportError, match=f"^{tmp_path}/out: .* does not answer as the source does"):
         export(checkpoints["blocks"], tmp_path / "out", format, "fp32")
     assert not list(tmp_path.iterdir())
 
@@ -284,8 +284,10 @@ def test_a_full_disk(nano_gguf: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list(tmp_path.iterdir())
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    for format in FORMATS:
-        with pytest.raises(ExportError, match=r"needs .* bytes while it is made, the disk has 1,000 free"):
+    for format in (*FORMATS, "litertlm"):
+        with pytest.raises(
+            ExportError, match=rf"^{tmp_path}/out: needs .* bytes while it is made, the disk has 1,000 "
+        ):
             export(nano_gguf, tmp_path / "out", format, "int8")
 
 
@@ -452,6 +454,11 @@ def test_what_the_old_runtime_runs(nano_gguf: Path, tmp_path: Path) -> None:
         require_old_runtime("fp32", 2_000_000_001)
     with pytest.raises(gemlet.ArgumentError, match="runtime is 'exe'"):
         export(nano_gguf, tmp_path / "other", "tflite", "fp32", runtime="exe")
+    for format in ("onnx", "litertlm"):
+        with pytest.raises(
+            gemlet.ArgumentError, match=f"'tflite-runtime', which runs the format tflite, found {format}"
+        ):
+            export(nano_gguf, tmp_path / "other", format, "fp32", runtime="tflite-runtime")
 
 
 def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) -> None:
@@ -472,6 +479,10 @@ def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) 
         export(nano_gguf, tmp_path / "none" / "x.litertlm", "litertlm", "int8")
     with pytest.raises(ExportError, match=r"LiteRT-LM answers 'no' to .*, expected 'yes'"):
         litertlm.compare(path, ["yes", "no"], ["yes", "yes"])
+    # The tiny models' template knows texts only.
+    with pytest.raises(ExportError, match=r"x\.litertlm: LiteRT-LM gives contents .* as a list of parts"):
+        export(checkpoints["blocks"], tmp_path / "x.litertlm", "litertlm", "fp32", context=64)
+    assert not (tmp_path / "x.litertlm").exists()
 
 
 def test_tokenizers_for_bundles(nano_gguf: Path, tmp_path: Path) -> None:
@@ -484,3 +495,7 @@ def test_tokenizers_for_bundles(nano_gguf: Path, tmp_path: Path) -> None:
     core = gemlet.load(nano_gguf)
     for text in ("<start_of_turn>user\nWhat is the capital of Peru?<end_of_turn>\n", "Grüße,  \U0001f600 a\n\n b"):
         assert processor.encode(text) == core.tokenize(text)
+    assert not model.add_dummy_prefix
+    header = (tmp_path / TOKENIZER).read_bytes()
+    (tmp_path / TOKENIZER).write_bytes(header.replace(b".add_space_prefix", b".add_space_prefiy"))
+    assert litertlm._sentencepiece(tmp_path / TOKENIZER).add_dummy_prefix, "as in the core, which then adds one"

@@ -26,11 +26,13 @@ from gemlet.memory import peak_memory
 from . import litertlm, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .errors import ExportError
+from .onnx.file import OnnxFile
 from .place import check_space, replacing, scratch
 from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
 from .source import Source
+from .tflite.file import TfliteFile
 
 __all__ = ["FORMATS", "QUANTS", "RUNTIMES", "Export", "ExportError", "export"]
 
@@ -100,8 +102,8 @@ def export(
             trained for. TFLite reserves room for all of them.
         prefill: lengths of the TFLite file's prompt signatures.
         threads: of the quantiser and of the check.
-        runtime: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14, 2023), which runs
-            fp32 only, and files of at most 2 GB.
+        runtime: of TFLite files: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14,
+            2023), which runs fp32 only, and files of at most 2 GB.
 
     Raises:
         ExportError: the place is taken, the disk is full, or the file does not pass its check.
@@ -112,80 +114,100 @@ def export(
         raise ArgumentError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     if runtime not in RUNTIMES:
         raise ArgumentError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
-    chosen = find_quant(quant)
-    origin, target = Path(source), Path(out)
-    if format == "litertlm":
-        return _bundle(origin, target, quant, progress, context, prefill, threads)
-    manifest.require_runtime(format)
+    if runtime != "litert" and format != "tflite":
+        raise ArgumentError(f"runtime is {runtime!r}, which runs the format tflite, found {format}")
+    task = _Task(
+        Path(source), Path(out), format, find_quant(quant), context, prefill, threads, runtime, Progress(progress)
+    )
+    manifest.require_runtime("tflite" if format == "litertlm" else format)
     if runtime == "tflite-runtime":
         tflite.require_old_runtime(quant)
-    steps = Progress(progress)
-    seconds: dict[str, float] = {}
-    peak: dict[str, int] = {}
-    with replacing(target, manifest.NAME) as folder, scratch(target) as work:
-        with _measured(seconds, peak, "prepare"):
-            given = _as_gguf(origin, chosen, format, work, steps, threads)
-            weights = _with_types(given, chosen, format, work, steps)
-        held = _context(context, weights.config.max_position_embeddings, format)
-        core = load_core(weights.path, _check_context(held, weights), threads)
-        with _measured(seconds, peak, "write"):
-            file = onnx.build(weights) if format == "onnx" else tflite.build(weights, held, _lengths(prefill, held))
-            if runtime == "tflite-runtime":
-                tflite.require_old_runtime(quant, file.weight_bytes)
-            check_space(folder, file.weight_bytes, target)
-            steps.expect(file.weight_bytes)
-            file.write(folder, _metadata(core, chosen), steps)
-            _add_companions(origin, weights, folder)
-        described = Manifest.of_folder(folder, format, quant, held, core.info)
-        with _measured(seconds, peak, "check"):
-            runner = described.open(folder, held, core.info.threads)
-            exported = begin_exported(runner)
-            reference = Reference(core, core.context)
-            same = reference.compare(exported)
-            rounding = reference.compare(begin_core(load_core(weights.path, core.context, threads, exact_cache=False)))
-            require(same, rounding, format, quant, str(target))
-            other = None
-            if given.path != weights.path:
-                other = Reference(load_core(given.path, core.context, threads), core.context).compare(exported)
-        done = Export(target, format, quant, runner.runtime, described.files, same, rounding, other, seconds, peak)
-        described.write(folder)
+    if format == "litertlm":
+        return _bundle(task)
+    with replacing(task.target, manifest.NAME) as folder, scratch(task.target) as work:
+        done = _write(task, folder, work)
         _write_report(done, folder / REPORT)
     return done
 
 
-def _bundle(
-    origin: Path,
-    target: Path,
-    quant: str,
-    progress: Callable[[int, int], None] | None,
-    context: int | None,
-    prefill: Sequence[int],
-    threads: int | None,
-) -> Export:
+@dataclass(frozen=True)
+class _Task:
+    """What is asked for."""
+
+    origin: Path
+    target: Path
+    """What errors name; where it is made is another place."""
+    format: str
+    quant: Quant
+    context: int | None
+    prefill: Sequence[int]
+    threads: int | None
+    runtime: str
+    steps: Progress
+
+
+def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> Export:
+    """Fills the empty folder and checks it. `room_for_padding`: a prompt that ends with the context may be padded to
+    the length of a TFLite signature."""
+    format, quant, steps, target = task.format, task.quant, task.steps, task.target
+    seconds: dict[str, float] = {}
+    peak: dict[str, int] = {}
+    with _measured(seconds, peak, "prepare"):
+        given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
+        weights = _with_types(given, quant, format, work, steps)
+    held = _context(task.context, weights.config.max_position_embeddings, format)
+    core = load_core(weights.path, _check_context(held, weights), task.threads)
+    with _measured(seconds, peak, "write"):
+        if format == "onnx":
+            file: OnnxFile | TfliteFile = onnx.build(weights)
+        else:
+            lengths = _lengths(task.prefill, held)
+            file = tflite.build(weights, held + (lengths[0] - 1 if room_for_padding else 0), lengths)
+        if task.runtime == "tflite-runtime":
+            tflite.require_old_runtime(quant.name, file.weight_bytes)
+        check_space(folder, file.weight_bytes, target)
+        steps.expect(file.weight_bytes)
+        file.write(folder, _metadata(core, quant), steps)
+        _add_companions(task.origin, weights, folder)
+    described = Manifest.of_folder(folder, format, quant.name, held, core.info)
+    with _measured(seconds, peak, "check"):
+        runner = described.open(folder, held, core.info.threads)
+        exported = begin_exported(runner)
+        reference = Reference(core, core.context)
+        same = reference.compare(exported)
+        rounding = reference.compare(begin_core(load_core(weights.path, core.context, task.threads, exact_cache=False)))
+        require(same, rounding, format, quant.name, str(target))
+        other = None
+        if given.path != weights.path:
+            other = Reference(load_core(given.path, core.context, task.threads), core.context).compare(exported)
+    described.write(folder)
+    return Export(target, format, quant.name, runner.runtime, described.files, same, rounding, other, seconds, peak)
+
+
+def _bundle(task: _Task) -> Export:
     """A TFLite export in one file with its tokenizer. LiteRT-LM has to answer as LiteRT does."""
+    target = task.target
     if not target.parent.is_dir():
         raise ExportError(f"{target}: there is no directory {target.parent}")
     if target.is_dir():
         raise ExportError(f"{target}: is a folder, expected a file name")
     with scratch(target) as work:
-        done = export(
-            origin, work / "model", "tflite", quant, progress, context=context, prefill=prefill, threads=threads
-        )
+        folder = work / "model"
+        folder.mkdir()
+        # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
+        done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
         path = work / target.name
         with _measured(done.seconds, done.peak_memory, "bundle"):
             check_space(work, done.bytes, target)
-            litertlm.write(done.path, path)
-        described = Manifest.read(done.path)
+            litertlm.write(folder, path, target)
         runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
         with _measured(done.seconds, done.peak_memory, "LiteRT-LM"):
-            count = threads or usable_cores()
-            answers = litertlm.answers_in_litert_lm(path, described.context, count)
+            count = task.threads or usable_cores()
+            answers = litertlm.answers_in_litert_lm(path, Manifest.read(folder).context, count, target)
             if answers is not None:
-                litertlm.compare(target, answers, litertlm.answers_in_litert(done.path, count))
+                litertlm.compare(target, answers, litertlm.answers_in_litert(folder, count))
                 runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
-        bundle = dataclasses.replace(
-            done, path=target, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size}
-        )
+        bundle = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
         report = path.with_name(f"{target.name}.{REPORT}")
         _write_report(bundle, report)
         path.replace(target)

@@ -19,6 +19,8 @@ from litert_lm_builder.runtime.proto import llm_metadata_pb2, sampler_params_pb2
 import gemlet
 from gemlet.backends.manifest import TOKENIZER
 from gemlet.convert.sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
+from gemlet.errors import TemplateError
+from gemlet.sandbox import Renderer
 
 from .errors import ExportError
 from .tflite.file import MODEL
@@ -43,9 +45,14 @@ with litert_lm.Engine(path, backend, max_num_tokens=int(context), cache_dir=":no
 """
 
 
-def write(folder: Path, path: Path) -> None:
-    """Bundles an exported TFLite folder. Raises ExportError for a tokenizer that is not SentencePiece's, or OSError."""
+def write(folder: Path, path: Path, target: Path) -> None:
+    """Bundles an exported TFLite folder as `path`, which will be `target`.
+
+    Raises ExportError for a tokenizer that is not SentencePiece's, or a chat template that LiteRT-LM cannot use; or
+    OSError.
+    """
     model = gemlet.load(folder)
+    _require_parts(model.info.chat_template, target)
     tokenizer = folder / SENTENCEPIECE
     if not tokenizer.exists():
         tokenizer.write_bytes(_sentencepiece(folder / TOKENIZER).serialize())
@@ -62,9 +69,9 @@ def write(folder: Path, path: Path) -> None:
         builder.build(file)
 
 
-def answers_in_litert_lm(path: Path, context: int, threads: int) -> list[str] | None:
+def answers_in_litert_lm(path: Path, context: int, threads: int, target: Path) -> list[str] | None:
     """What LiteRT-LM answers on the CPU to the questions of the check; None if it is not installed. Raises ExportError
-    if it fails."""
+    naming `target` if it fails."""
     if importlib.util.find_spec("litert_lm") is None:
         return None
     numbers = map(str, (_ANSWER_TOKENS, context, threads))
@@ -74,7 +81,7 @@ def answers_in_litert_lm(path: Path, context: int, threads: int) -> list[str] | 
     except subprocess.TimeoutExpired:
         raise ExportError(f"{path}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
     if done.returncode != 0:
-        raise ExportError(f"{path}: LiteRT-LM does not run it: {done.stderr.decode(errors='replace')[-2000:]}")
+        raise ExportError(f"{target}: LiteRT-LM does not run it: {done.stderr.decode(errors='replace')[-2000:]}")
     return done.stdout.decode(errors="replace").split("\0")[:-1]
 
 
@@ -91,6 +98,29 @@ def compare(path: Path, found: Sequence[str], expected: Sequence[str]) -> None:
             raise ExportError(
                 f"{path}: LiteRT-LM answers {theirs!r} to {question!r}, expected {ours!r}; nothing was kept"
             )
+
+
+def _require_parts(template: str, target: Path) -> None:
+    """Raises ExportError for a template that writes other prompts where contents come as LiteRT-LM gives them: as a
+    list of parts, which Gemma's own takes like a text."""
+    if not template:
+        return
+    renderer = Renderer(template)
+
+    def rendered(content: object) -> str:
+        messages = [{"role": "user", "content": content}]
+        return renderer.render({"messages": messages, "add_generation_prompt": True, "bos_token": "", "eos_token": ""})
+
+    expected = rendered("Hello")
+    try:
+        found = rendered([{"type": "text", "text": "Hello"}])
+    except TemplateError as error:
+        found = str(error)
+    if found != expected:
+        raise ExportError(
+            f"{target}: LiteRT-LM gives contents to the chat template as a list of parts, which this one does not "
+            f"take: expected {expected!r}, found {found!r}"
+        )
 
 
 def _metadata(model: gemlet.Model) -> llm_metadata_pb2.LlmMetadata:
@@ -139,6 +169,6 @@ def _sentencepiece(path: Path) -> SentencePieceModel:
         pad_piece=texts[special.get("padding", 0)],
         unk_piece=texts[special.get("unknown", 0)],
         normalizer="identity",
-        add_dummy_prefix=prefix is not None and bool(prefix.contents()),
+        add_dummy_prefix=prefix is None or bool(prefix.contents()),
         remove_extra_whitespaces=False,
     )
