@@ -79,7 +79,7 @@ def answers_in_litert_lm(path: Path, context: int, threads: int, target: Path) -
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_MOST_SECONDS)
     except subprocess.TimeoutExpired:
-        raise ExportError(f"{path}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
+        raise ExportError(f"{target}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
     if done.returncode != 0:
         raise ExportError(f"{target}: LiteRT-LM does not run it: {done.stderr.decode(errors='replace')[-2000:]}")
     return done.stdout.decode(errors="replace").split("\0")[:-1]
