@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bindings/python_module.hpp"
-#include "engine/tokenizer.hpp"
+#include "text/tokenizer.hpp"
 #include "format/gguf.hpp"
 
 namespace py = pybind11;

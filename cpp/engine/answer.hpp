@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "engine/sampler.hpp"
-#include "engine/text_stream.hpp"
-#include "engine/tokenizer.hpp"
+#include "text/text_stream.hpp"
+#include "text/tokenizer.hpp"
 #include "gemlet/gemlet.hpp"
 
 namespace gemlet {

@@ -4,7 +4,7 @@
 #include <mutex>
 #include <vector>
 
-#include "engine/tokenizer.hpp"
+#include "text/tokenizer.hpp"
 #include "format/gguf.hpp"
 #include "gemlet/gemlet.hpp"
 #include "kernels/kernels.hpp"

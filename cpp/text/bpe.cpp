@@ -1,4 +1,4 @@
-#include "engine/bpe.hpp"
+#include "text/bpe.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "engine/utf8.hpp"
+#include "text/utf8.hpp"
 
 namespace gemlet {
 namespace {

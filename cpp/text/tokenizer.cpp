@@ -1,8 +1,8 @@
-#include "engine/tokenizer.hpp"
+#include "text/tokenizer.hpp"
 
-#include "engine/bpe.hpp"
-#include "engine/utf8.hpp"
-#include "engine/vocabulary.hpp"
+#include "text/bpe.hpp"
+#include "text/utf8.hpp"
+#include "text/vocabulary.hpp"
 
 namespace gemlet {
 namespace {

@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/vocabulary.hpp"
+#include "text/vocabulary.hpp"
 
 namespace gemlet {
 

@@ -3,9 +3,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "engine/piece_matcher.hpp"
-#include "engine/tokenizer.hpp"
-#include "engine/utf8.hpp"
+#include "text/piece_matcher.hpp"
+#include "text/tokenizer.hpp"
+#include "text/utf8.hpp"
 #include "format/gguf.hpp"
 #include "gguf_builder.hpp"
 #include "tiny_gemma3n.hpp"

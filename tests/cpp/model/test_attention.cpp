@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernel_inputs.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "model/compute.hpp"
 
 // Compute::attention against its formula, and against itself in other groupings; and the cache's pages.

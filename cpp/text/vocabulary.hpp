@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/piece_matcher.hpp"
+#include "text/piece_matcher.hpp"
 #include "format/gguf.hpp"
 #include "gemlet/gemlet.hpp"
 

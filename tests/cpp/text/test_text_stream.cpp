@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "engine/text_stream.hpp"
+#include "text/text_stream.hpp"
 #include "gemlet/error.hpp"
 #include "tiny_gemma3n.hpp"
 

@@ -1,9 +1,9 @@
-#include "engine/text_stream.hpp"
+#include "text/text_stream.hpp"
 
 #include <algorithm>
 #include <utility>
 
-#include "engine/utf8.hpp"
+#include "text/utf8.hpp"
 #include "gemlet/error.hpp"
 
 namespace gemlet {

@@ -1,4 +1,4 @@
-#include "engine/piece_matcher.hpp"
+#include "text/piece_matcher.hpp"
 
 #include <algorithm>
 

@@ -6,7 +6,7 @@
 #include "engine/speculate.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
-#include "tiny_answers.hpp"
+#include "engine/tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Cancel;

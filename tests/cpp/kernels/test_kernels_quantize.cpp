@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernel_inputs.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "kernels/half.hpp"
 #include "kernels/kernels.hpp"
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernel_inputs.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "kernels/blocks.hpp"
 #include "kernels/half.hpp"
 #include "kernels/kernels.hpp"

@@ -1,4 +1,4 @@
-#include "engine/utf8.hpp"
+#include "text/utf8.hpp"
 
 namespace gemlet {
 

@@ -1,4 +1,4 @@
-#include "engine/vocabulary.hpp"
+#include "text/vocabulary.hpp"
 
 #include <algorithm>
 #include <bit>
