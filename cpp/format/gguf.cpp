@@ -397,4 +397,6 @@ const Tensor* GgufFile::find_tensor(std::string_view name) const {
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
 }
 
+const MappedFile& GgufFile::file_of(const std::byte*) const { return file_; }
+
 }  // namespace gemlet

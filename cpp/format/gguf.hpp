@@ -52,6 +52,7 @@ class GgufFile {
   std::string_view find_string(std::string_view key, std::string_view fallback) const;
   const GgufStrings& get_strings(std::string_view key) const;
   bool contains(std::string_view key) const;
+  bool is_array(std::string_view key) const;  ///< false for a missing key
   /// A scalar counts as `count` equal values (GGUF writers store per-layer fields both ways); any other length throws.
   std::vector<std::uint32_t> get_u32s(std::string_view key, std::size_t count) const;
   std::vector<float> get_f32s(std::string_view key, std::size_t count) const;
@@ -61,6 +62,8 @@ class GgufFile {
   const std::vector<double>& get_numbers(std::string_view key) const;
 
   const Tensor* find_tensor(std::string_view name) const;
+  /// The mapped file that a tensor's bytes lie in.
+  const MappedFile& file_of(const std::byte* data) const;
 
  private:
   std::filesystem::path path_;

@@ -97,6 +97,16 @@ std::vector<T> get_values(const GgufFile& file, std::string_view key, std::size_
 
 bool GgufFile::contains(std::string_view key) const { return find(*this, key) != nullptr; }
 
+bool GgufFile::is_array(std::string_view key) const {
+  const GgufValue* value = find(*this, key);
+  return value != nullptr && std::visit(
+                                 [](const auto& v) {
+                                   using T = std::decay_t<decltype(v)>;
+                                   return !std::is_arithmetic_v<T> && !std::is_same_v<T, std::string_view>;
+                                 },
+                                 *value);
+}
+
 std::uint32_t GgufFile::get_u32(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const std::optional<std::uint32_t> number = as_u32(value);
