@@ -32,30 +32,13 @@ bool is_slice(const Gemma3n& model) {
              });
 }
 
-// Of everything up to the weights (configuration, vocabulary, tensor table) and of the first bytes of each tensor: two
-// models that differ only further in would have to share every tensor's beginning. Reading all weights would take as
-// long as reading the file.
+// A slice is another model, whose keys and values are not those of the whole.
 std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
-  constexpr std::size_t sample = 4096;
-  const MappedFile& mapped = file.file();
-  const std::span<const std::byte> bytes = mapped.bytes();
-  std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
-  const auto mix = [&](const std::byte* data, std::size_t size) {
-    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
-  };
-  const std::byte* weights = bytes.data() + bytes.size();
-  for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
-  mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
-  std::byte head[sample];
-  for (const Tensor& tensor : file.tensors()) {
-    const std::size_t size = std::min(sample, tensor.bytes());
-    mapped.read({tensor.data, size}, head);  // not through the map: a tensor on flash stays there
-    mix(head, size);
-  }
-  if (is_slice(model)) {  // another model, whose keys and values are not those of the whole
+  std::uint64_t hash = fingerprint(file);
+  if (is_slice(model)) {
     for (const LayerConfig& layer : model.config().layers) {
       const std::uint64_t kept[] = {layer.index, layer.intermediate_size};
-      mix(reinterpret_cast<const std::byte*>(kept), sizeof(kept));
+      hash = mix_fingerprint(hash, reinterpret_cast<const std::byte*>(kept), sizeof(kept));
     }
   }
   return hash;
@@ -110,7 +93,7 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
   info.kernels = engine.kernels.name;
   info.threads = engine.options.threads;
   info.context = engine.options.context;
-  info.file_bytes = file.file().bytes().size();
+  info.file_bytes = file.file_bytes();
   info.fingerprint = fingerprint(file, engine.model);
   for (const Tensor& stored : file.tensors()) {
     const std::optional<Tensor> tensor = used_part(stored, config);

@@ -146,7 +146,7 @@ std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const GgufFile& file,
   const Tensor* table = file.find_tensor("per_layer_token_embd.weight");
   if (table == nullptr) read.fail("tensor per_layer_token_embd.weight is missing");
   const std::size_t table_rows = table->rank == 2 ? static_cast<std::size_t>(table->shape[0]) : 0;
-  const FileRows stored(file.file(), read.matrix("per_layer_token_embd.weight", table_rows, per_layer));
+  const FileRows stored(file.part_of(*table).file, read.matrix("per_layer_token_embd.weight", table_rows, per_layer));
   w.embed_tokens_per_layer = stored.first_rows(per_layer_rows(stored));
 
   w.per_layer_model_projection = read.matrix("per_layer_model_proj.weight", per_layer, hidden);
