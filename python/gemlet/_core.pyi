@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -249,6 +250,8 @@ class _Config(TypedDict):
 class _StoredTensor(TypedDict):
     type: str
     shape: tuple[int, ...]
+    file: Path
+    """The model file, or the part of a split one that the tensor lies in."""
     offset: int
     bytes: int
 
@@ -256,8 +259,6 @@ class _ModelFile(TypedDict):
     config: _Config
     per_layer_rows: int
     """Of the per-layer table; ids beyond them use its row 0."""
-    metadata_end: int
-    """Bytes before the table of tensors."""
     alignment: int
     """Of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
@@ -265,4 +266,5 @@ class _ModelFile(TypedDict):
 def usable_cores() -> int:
     """That computing threads have work for."""
 
+def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...

@@ -90,7 +90,6 @@ class Source:
         self.config = Config(**{**fields, "layers": layers})  # type: ignore[arg-type]
         self.tensors = found["tensors"]
         self._per_layer_rows = found["per_layer_rows"]
-        self._metadata_end = found["metadata_end"]
         self.alignment = found["alignment"]
 
     @property
@@ -136,12 +135,11 @@ class Source:
 
     def header(self, tensors: int) -> bytes:
         """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
-        head = np.fromfile(self.path, np.uint8, self._metadata_end).tobytes()
-        return head[:8] + tensors.to_bytes(8, "little") + head[16:]
+        return _core.gguf_header(self.path, tensors)
 
     def _read(self, name: str, begin: int, rows: int) -> NDArray[np.uint8]:
         """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
         stored = self.tensors[name]
         row_bytes = stored["bytes"] // math.prod(stored["shape"][:-1])
-        read = np.fromfile(self.path, np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
+        read = np.fromfile(stored["file"], np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
         return read.reshape(rows, row_bytes)
