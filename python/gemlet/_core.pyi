@@ -200,7 +200,7 @@ def quantize(rows: NDArray[Any], type: str, threads: int = 1) -> NDArray[np.uint
 def dequantize(rows: NDArray[np.uint8], type: str, cols: int) -> NDArray[np.float32]: ...
 
 class Ceiling:
-    """What the machine can do at most; every figure is a rate per second."""
+    """The machine's ceilings; every figure is a rate per second."""
 
     def __init__(self, isa: str, threads: int, buffer_bytes: int) -> None: ...
     @property
@@ -258,13 +258,13 @@ class _StoredTensor(TypedDict):
 class _ModelFile(TypedDict):
     config: _Config
     per_layer_rows: int
-    """Of the per-layer table; ids beyond them use its row 0."""
+    """Rows of the per-layer table; ids beyond them use its row 0."""
     alignment: int
-    """Of the tensors, in bytes."""
+    """Alignment of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
 
 def usable_cores() -> int:
-    """That computing threads have work for."""
+    """Number of processor cores that this process can use."""
 
 def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...
