@@ -66,6 +66,7 @@ py::dict read_model_file(const std::filesystem::path& path) {
     tensors[py::str(std::string(tensor.name))] = std::move(entry);
   }
   py::dict out;
+  out["architecture"] = std::string(file.get_string("general.architecture"));
   out["config"] = to_dict(config);
   out["per_layer_rows"] = weights->embed_tokens_per_layer.rows();
   out["alignment"] = file.alignment();

@@ -253,6 +253,7 @@ class _StoredTensor(TypedDict):
     bytes: int
 
 class _ModelFile(TypedDict):
+    architecture: str
     config: _Config
     per_layer_rows: int
     """Rows of the per-layer table; ids beyond them use its row 0."""

@@ -87,6 +87,7 @@ class Source:
         fields = dict(found["config"])
         layers = tuple(LayerConfig(**layer) for layer in found["config"]["layers"])
         self.path = path
+        self.architecture = found["architecture"]
         self.config = Config(**{**fields, "layers": layers})  # type: ignore[arg-type]
         self.tensors = found["tensors"]
         self._per_layer_rows = found["per_layer_rows"]
