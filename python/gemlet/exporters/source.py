@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,37 +23,67 @@ EMBEDDING = "token_embd.weight"
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """See cpp/model/config.hpp."""
+    """One layer, as all architectures have it."""
 
-    intermediate_size: int
-    sliding: bool
-    sparsity_scale: float | None
-    """icdf(sparsity); None: dense."""
+    kv_heads: int
+    head_dim: int
+    window: int
+    """Tokens that a token sees, itself among them; 0: all before it."""
+    rope_base: float
+    rope_factor: float
+    """Positions are divided by it."""
     owns_kv: bool
     kv_layer: int
     """The layer whose keys and values this one reads."""
+    own: Mapping[str, Any]
+    """All fields, for those that only the architecture knows."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Gemma 3n's text model, in the names of `Gemma3nTextConfig` (transformers)."""
+    """A text model, as all architectures have it, in the names of transformers' configurations."""
 
     vocab_size: int
     hidden_size: int
-    hidden_size_per_layer_input: int
     num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    sliding_window: int
-    altup_num_inputs: int
-    altup_active_idx: int
-    laurel_rank: int
     max_position_embeddings: int
     rms_norm_eps: float
-    rope_theta: float
-    rope_local_base_freq: float
-    final_logit_softcapping: float
     layers: tuple[LayerConfig, ...]
+    own: Mapping[str, Any]
+    """All fields, for those that only the architecture knows."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Config:
+        """From what the core reads in a model file."""
+        layers = []
+        for layer in found["layers"]:
+            sliding = layer["sliding"]
+            layers.append(
+                LayerConfig(
+                    kv_heads=found["num_key_value_heads"],
+                    head_dim=found["head_dim"],
+                    window=found["sliding_window"] if sliding else 0,
+                    rope_base=found["rope_local_base_freq"] if sliding else found["rope_theta"],
+                    rope_factor=1.0,
+                    owns_kv=layer["owns_kv"],
+                    kv_layer=layer["kv_layer"],
+                    own=layer,
+                )
+            )
+        return cls(
+            vocab_size=found["vocab_size"],
+            hidden_size=found["hidden_size"],
+            num_attention_heads=found["num_attention_heads"],
+            max_position_embeddings=found["max_position_embeddings"],
+            rms_norm_eps=found["rms_norm_eps"],
+            layers=tuple(layers),
+            own=found,
+        )
+
+    @property
+    def window(self) -> int:
+        """The widest of the sliding windows; 0 if there are none."""
+        return max(layer.window for layer in self.layers)
 
     @property
     def kv_layers(self) -> tuple[int, ...]:
@@ -62,33 +93,37 @@ class Config:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix of weights: rows `begin` to `begin + rows` of a stored tensor."""
+    """A matrix of weights: a stored tensor, or one of several that are stored as one tensor."""
 
     tensor: str
     rows: int
     cols: int
     type: str
     """GGUF's name of the type: "Q4_0"."""
-    begin: int = 0
+    part: int | None = None
+    """The number of the matrix in its tensor, if that holds several."""
+
+    @property
+    def begin(self) -> int:
+        """The first of its rows in the stored tensor."""
+        return (self.part or 0) * self.rows
 
     @property
     def name(self) -> str:
         """Unique in the file."""
         stem = self.tensor.removesuffix(".weight")
-        return f"{stem}.{self.begin // self.rows}" if self.tensor.startswith("altup_") else stem
+        return stem if self.part is None else f"{stem}.{self.part}"
 
 
 class Source:
-    """A GGUF file of Gemma 3n, every shape checked by the core. Weights are read as they are asked for."""
+    """A GGUF file, every shape checked by the core. Weights are read as they are asked for."""
 
     def __init__(self, path: Path) -> None:
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
         found = _core.read_model_file(path)
-        fields = dict(found["config"])
-        layers = tuple(LayerConfig(**layer) for layer in found["config"]["layers"])
         self.path = path
         self.architecture = found["architecture"]
-        self.config = Config(**{**fields, "layers": layers})  # type: ignore[arg-type]
+        self.config = Config.of(found["config"])
         self.tensors = found["tensors"]
         self._per_layer_rows = found["per_layer_rows"]
         self._metadata_end = found["metadata_end"]
@@ -103,7 +138,7 @@ class Source:
         """A tensor as one matrix, or matrix `part` of a stack of them."""
         stored = self.tensors[tensor]
         *outer, rows, cols = stored["shape"]
-        return Matrix(tensor, rows, cols, stored["type"], 0 if part is None or not outer else part * rows)
+        return Matrix(tensor, rows, cols, stored["type"], part if outer else None)
 
     def whole(self, tensor: str) -> Matrix:
         """A tensor of any rank, all its rows below each other."""
@@ -115,7 +150,7 @@ class Source:
         return self.matrix(EMBEDDING if self.tied else HEAD)
 
     def vector(self, name: str) -> NDArray[np.float32]:
-        """A small tensor in its shape: a norm, or one of AltUp's matrices."""
+        """A small tensor in its shape: a norm, or the matrix of a router."""
         whole = self.whole(name)
         floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
         return floats.reshape(self.tensors[name]["shape"])
