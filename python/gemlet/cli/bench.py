@@ -13,7 +13,6 @@ import typer
 
 from gemlet import ceiling as ceilings
 from gemlet import compare, roofline
-from gemlet.bundled import find_model
 from gemlet.ceiling import Machine, Product
 from gemlet.cli import common
 from gemlet.errors import ArgumentError
@@ -124,7 +123,7 @@ def bench(
         if model is None or count is None or more or not (prompt and generate):
             raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
         settings = compare.Settings(prompt, generate, depth, count)
-        contenders = compare.contenders(find_model(model), other, other_file or [], other_bin)
+        contenders = compare.contenders(common.find_model(model), other, other_file or [], other_bin)
         _compare(contenders, settings, repetitions, plot, as_json)
         return
     rows: list[Row] = []

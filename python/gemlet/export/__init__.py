@@ -18,9 +18,9 @@ import gemlet
 from gemlet._core import usable_cores
 from gemlet.backends import manifest
 from gemlet.backends.manifest import TOKENIZER, Manifest
-from gemlet.bundled import find_model
 from gemlet.convert import convert
 from gemlet.errors import ArgumentError
+from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 
 from . import litertlm, onnx, tflite
