@@ -20,6 +20,7 @@ def list_models(as_json: common.Json = False) -> None:
     `gemlet list --json | jq -r '.[].name'`
     """
     from gemlet.hub.installed import list_models as find_models
+    from gemlet.hub.installed import unfinished_downloads
 
     models = find_models()
     if as_json:
@@ -46,6 +47,11 @@ def list_models(as_json: common.Json = False) -> None:
         for model in models
     ]
     print(common.table(("name", "size", "from", "last used", "where"), rows, left=5))
+    for repo, size in unfinished_downloads().items():
+        common.note(
+            f"{repo}: {common.size(size)} of an interrupted download: gemlet pull goes on with it, "
+            f"gemlet rm {repo} deletes it"
+        )
 
 
 def remove(

@@ -41,7 +41,7 @@ def pull(
         wanted = parse_or_raise(name)
         from gemlet.hub.download import pull as pull_model
 
-        with common.progress(f"Pulling {wanted}") as advance:
+        with common.progress(f"Pulling {wanted.repo}") as advance:
             pulled = pull_model(wanted, advance)
         path, size, downloaded, is_current = pulled.path, pulled.bytes, pulled.downloaded, pulled.is_current
     if as_json:

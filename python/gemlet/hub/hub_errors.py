@@ -32,7 +32,9 @@ def explained(repo: str) -> Iterator[None]:
             raise FileError(f"{repo}: no such repository at {_endpoint()}, or it is private: {_LOGIN}") from error
         if status < 500:
             raise FileError(f"{repo}: {_refused(repo, status)}") from error
-        raise UnreachableError(f"{repo}: the hub answers with an error ({status}); try again later") from error
+        raise UnreachableError(
+            f"{repo}: the hub answers with an error ({status}); what was downloaded so far is kept"
+        ) from error
     except errors.HTTPError as error:
         raise _unreachable(repo, error) from error
 

@@ -58,6 +58,16 @@ def list_models() -> list[Installed]:
     return [*_own(), *_hugging_face(), *_ollama()]
 
 
+def unfinished_downloads() -> dict[str, int]:
+    """The bytes of interrupted downloads, by repository."""
+    cache = hf_cache_folder()
+    found = {
+        repo: sum(_plain_size(file) for file in (folder / "blobs").glob(_PARTIAL))
+        for repo, folder in (repositories(cache) if cache else ())
+    }
+    return {repo: size for repo, size in found.items() if size > 0}
+
+
 def plan_removal(name: str) -> Removal:
     """What `gemlet rm` would delete.
 

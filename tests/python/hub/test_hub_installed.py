@@ -117,6 +117,16 @@ def test_a_model_is_removed_and_others_stay(cache: Path, cli: Cli) -> None:
     assert not (kept.parents[1] / OLD).exists()
 
 
+def test_an_interrupted_download_is_shown_and_removed(cache: Path, cli: Cli) -> None:
+    blobs = cache / "models--o--r" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / ("1" * 64 + ".gemlet.incomplete")).write_bytes(b"x" * 2048)
+    done = cli("list")
+    assert "o/r" not in done.stdout and "o/r: 2.00 KiB of an interrupted download" in done.stderr
+    assert cli("rm", "o/r", "--yes").returncode == 0
+    assert list(cache.iterdir()) == []
+
+
 def test_nothing_of_a_repository_is_left(cache: Path) -> None:
     first = add(cache, "o/r", "BF16/m-BF16-00001-of-00002.gguf", "1" * 64)
     add(cache, "o/r", "BF16/m-BF16-00002-of-00002.gguf", "2" * 64)

@@ -244,6 +244,7 @@ def run(parts: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(program.args, program.returncode, out, err)
 
 
+@pytest.mark.real_weights
 def test_the_real_package(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if not REAL:
         with capfd.disabled():
