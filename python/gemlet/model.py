@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
-from gemlet.engine import Engine
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gemlet.chat import Chat
+    from gemlet.chat.conversation import Chat
     from gemlet.scheduler import Scheduler
 
 Prompt = str | bytes | Sequence[int]
@@ -35,7 +34,7 @@ _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vo
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
-    def __init__(self, engine: Engine, path: Path) -> None:
+    def __init__(self, engine: _core.Engine, path: Path) -> None:
         """Wrap a loaded engine: the core's, or an exported model."""
         self._engine = engine
         self.path = path
@@ -222,7 +221,7 @@ class Model:
             context: tokens that the conversation may have.
             options: for every answer, unless a turn says otherwise.
         """
-        from gemlet.chat import Chat
+        from gemlet.chat.conversation import Chat
 
         return Chat(self, system, template=template, tools=tools, context=context, **options)
 
@@ -295,8 +294,8 @@ def _load_folder(
     folder: Path, backend: str | None, threads: int | None, context: int | None, own: dict[str, object]
 ) -> Model:
     """``own``: settings that only the core knows."""
-    from gemlet.backends import engine
-    from gemlet.backends.manifest import NAME
+    from gemlet.exported.engine import load as load_exported
+    from gemlet.exported.manifest import NAME
 
     if not (folder / NAME).exists():
         if (folder / "config.json").exists():
@@ -306,4 +305,4 @@ def _load_folder(
         raise FileError(f"{folder}: a directory without {NAME}, expected a GGUF file or an exported model")
     if given := [name for name, value in own.items() if value is not None]:
         raise ArgumentError(f"{', '.join(given)}: only for GGUF files, and {folder} is an exported model")
-    return Model(engine.load(folder, backend=backend, threads=threads, context=context), folder)
+    return Model(load_exported(folder, backend=backend, threads=threads, context=context), folder)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from gemlet.engine import EngineSession
+from gemlet import _core
 from gemlet.errors import ArgumentError
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
@@ -20,7 +20,7 @@ class Session:
     raises ArgumentError. Memory is taken as the timeline grows. Get one from ``Model.session()``.
     """
 
-    def __init__(self, core: EngineSession) -> None:
+    def __init__(self, core: _core.Session) -> None:
         """Wrap a core session."""
         self._core = core
 
@@ -61,7 +61,7 @@ class Session:
         return self._core.logits()
 
     def logits(self) -> "NDArray[np.float32]":
-        """Of the last token, shape (vocabulary,)."""
+        """The logits after the last token, shape (vocabulary,)."""
         return self._core.logits()
 
     def rewind(self, position: int) -> None:

@@ -1,7 +1,7 @@
 """Models in Ollama's local store, which keeps a GGUF file under the name of its SHA-256.
 
-manifests/registry.ollama.ai/library/gemma3/270m     JSON that lists the layers; one of them is the model
-blobs/sha256-0123...                                 their contents
+manifests/registry.ollama.ai/library/MODEL/TAG     JSON that lists the layers; one of them is the model
+blobs/sha256-0123...                               their contents
 """
 
 import json
@@ -35,7 +35,7 @@ class OllamaModel:
 
 
 def find_ollama(name: str) -> Path:
-    """The GGUF file of a name as in `gemma3:270m`, without the prefix.
+    """The GGUF file of a name as in MODEL:TAG, without the prefix.
 
     Raises:
         ArgumentError: a name of another form.
@@ -83,7 +83,7 @@ def _manifest_path(name: str) -> Path:
     parts = path.split("/")
     parts = [*[_HOST, _NAMESPACE][: max(0, 3 - len(parts))], *parts]
     if len(parts) != 3 or not all(_PART.fullmatch(part) for part in (*parts, tag)):
-        raise ArgumentError(f"{PREFIX}{name}: expected a name of Ollama's, as in {PREFIX}gemma3:270m")
+        raise ArgumentError(f"{PREFIX}{name}: expected a name of Ollama's, as in {PREFIX}MODEL:TAG")
     return Path(*parts, tag)
 
 

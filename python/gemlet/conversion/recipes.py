@@ -1,0 +1,89 @@
+"""Which type each tensor gets.
+
+| quant (preset)            | layer matrices | token embedding, head | per-layer table | glue |
+|---------------------------|----------------|-----------------------|-----------------|------|
+| f32                       | F32            | F32                   | F32             | F32  |
+| bf16 (performance)        | BF16           | BF16                  | BF16            | BF16 |
+| f16                       | F16            | F16                   | F16             | F16  |
+| q8_0 (balanced)           | Q8_0           | Q8_0                  | Q8_0            | Q8_0 |
+| q4_0 (maximum_efficiency) | Q4_0           | Q6_K                  | Q4_0            | Q8_0 |
+
+The columns are the roles of planned.py; each architecture says which of its tensors has which. Norms and routers are
+F32 in all of them. In q4_0:
+- the head takes Q6_K: its rounding reaches every logit directly, which Q4_0's would be seen in, and Q8_0 would add
+  130 MB to what E2B reads for each token;
+- the per-layer table takes Q4_0: it stays on flash, where a token costs one row, so its size is the download's and
+  not the memory's, and what is read from it meets a projection of the same size before it is used;
+- glue, the few small matrices of Gemma 3n whose outputs every later layer reads, takes Q8_0: 49 M weights of E2B's
+  1.9 G (24 MB more than in Q4_0). llama.cpp leaves them in 16 bits for the same reason.
+
+Q6_K comes in blocks of 256 weights, the others in blocks of 32: where a matrix's rows are not whole blocks, Q6_K falls
+back to Q8_0 and everything to F16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import gguf
+
+from .config import TextConfig
+from .errors import ConvertError
+from .planned import Role
+
+PRESETS: Final = {"performance": "bf16", "balanced": "q8_0", "maximum_efficiency": "q4_0"}
+
+_Q = gguf.GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The types of one choice of `quant`."""
+
+    file_type: gguf.LlamaFileType
+    types: dict[Role, gguf.GGMLQuantizationType]
+
+    def type_of(self, role: Role, cols: int) -> gguf.GGMLQuantizationType:
+        chosen = self.types.get(role, _Q.F32)
+        fallbacks = (chosen, _Q.Q8_0, _Q.F16) if chosen is _Q.Q6_K else (chosen, _Q.F16)
+        return next(kind for kind in fallbacks if cols % gguf.GGML_QUANT_SIZES[kind][0] == 0)
+
+    def ffn_block(self, config: TextConfig) -> int:
+        """Weights in a block of the feed-forward matrices; 1 where their rows are not whole blocks."""
+        block = int(gguf.GGML_QUANT_SIZES[self.types[Role.LAYER]][0])
+        return block if all(width % block == 0 for width in config.intermediate_size) else 1
+
+
+def _uniform(
+    file_type: gguf.LlamaFileType, kind: gguf.GGMLQuantizationType, **others: gguf.GGMLQuantizationType
+) -> Recipe:
+    types: dict[Role, gguf.GGMLQuantizationType] = {
+        role: others.get(role.name.lower(), kind) for role in Role if role is not Role.VECTOR
+    }
+    return Recipe(file_type, types)
+
+
+RECIPES: Final = {
+    "f32": _uniform(gguf.LlamaFileType.ALL_F32, _Q.F32),
+    "bf16": _uniform(gguf.LlamaFileType.MOSTLY_BF16, _Q.BF16),
+    "f16": _uniform(gguf.LlamaFileType.MOSTLY_F16, _Q.F16),
+    "q8_0": _uniform(gguf.LlamaFileType.MOSTLY_Q8_0, _Q.Q8_0),
+    "q4_0": _uniform(gguf.LlamaFileType.MOSTLY_Q4_0, _Q.Q4_0, head=_Q.Q6_K, glue=_Q.Q8_0),
+}
+
+
+HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
+
+
+def find_recipe(quant: str, head: str | None = None) -> Recipe:
+    """By type or preset name; with another type for the token embedding and head if one is given. Raises ConvertError
+    listing the names."""
+    name = PRESETS.get(quant.lower(), quant.lower())
+    if name not in RECIPES:
+        raise ConvertError(f"quant is {quant!r}, expected one of {', '.join((*RECIPES, *PRESETS))}")
+    if head is None:
+        return RECIPES[name]
+    if head.lower() not in HEADS:
+        raise ConvertError(f"head is {head!r}, expected one of {', '.join(HEADS)}")
+    return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head.lower()]})

@@ -1,0 +1,189 @@
+"""Writing the GGUF file: slab by slab, under a temporary name until it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from gemlet import _core
+
+from .checkpoint import StoredTensor
+from .errors import ConvertError
+from .planned import PlannedTensor
+
+#: Weights that are converted at a time: 64 MB in float32, whatever the size of a tensor.
+_SLAB_WEIGHTS = 1 << 24
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TypedTensor:
+    """A planned tensor and the type it is stored as."""
+
+    planned: PlannedTensor
+    type: gguf.GGMLQuantizationType
+
+    @property
+    def row_bytes(self) -> int:
+        block, size = gguf.GGML_QUANT_SIZES[self.type]
+        return int(self.planned.cols // block * size)
+
+    @property
+    def bytes(self) -> int:
+        return self.planned.rows * self.row_bytes
+
+
+def _encode(rows: NDArray[Any], tensor: TypedTensor, threads: int, origin: str) -> NDArray[np.uint8]:
+    try:
+        return _core.quantize(rows, tensor.type.name.lower(), threads)
+    except ValueError as error:
+        raise ConvertError(f"{origin}: {error}") from error
+
+
+def _parts(planned: PlannedTensor, origin: StoredTensor) -> Iterator[NDArray[Any]]:
+    """What a tensor takes from one of its sources, at most a slab at a time."""
+    cols = planned.source_shape[-1]
+    at_once = max(1, _SLAB_WEIGHTS // cols)
+    if planned.transposed:
+        (matrix,) = origin.slabs(planned.source_shape[0], cols, planned.source_shape[0], 0)
+        for begin in range(0, planned.rows, at_once):
+            yield np.ascontiguousarray(matrix[:, begin : min(begin + at_once, planned.rows)].T)
+        return
+    all_rows = min(math.prod(planned.source_shape[:-1]), planned.rows)
+    for begin, end in planned.row_parts or ((0, all_rows),):
+        for slab in origin.slabs(end - begin, cols, at_once, begin):
+            if planned.col_parts:
+                yield np.concatenate([slab[:, first:last] for first, last in planned.col_parts], axis=1)
+            else:
+                yield slab
+
+
+def _encoded_slabs(tensor: TypedTensor, stored: dict[str, StoredTensor], threads: int) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of a tensor, in pieces."""
+    planned = tensor.planned
+    at_once = max(1, _SLAB_WEIGHTS // planned.cols)
+    written = 0
+    padding = None
+    for source in planned.sources:
+        origin = stored[source]
+        for slab in _parts(planned, origin):
+            if planned.shift:
+                slab = origin.as_float32(slab) + np.float32(planned.shift)
+            encoded = _encode(slab, tensor, threads, f"{origin.path}: tensor {origin.name}")
+            padding = encoded[:1].copy() if padding is None else padding
+            written += len(encoded)
+            yield encoded
+    if padding is None:
+        padding = _encode(np.full((1, planned.cols), planned.constant, np.float32), tensor, threads, planned.name)
+    while written < planned.rows:
+        count = min(at_once, planned.rows - written)
+        written += count
+        yield np.broadcast_to(padding, (count, padding.shape[1]))
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """An empty file that takes the place of `path` when the block ends well, and vanishes otherwise. A process that is
+    killed leaves NAME.*.tmp behind and `path` as it was."""
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the rename itself survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _check_target(path: Path, needed: int) -> None:
+    if path.is_dir():
+        raise ConvertError(f"{path}: is a directory, expected a file name")
+    if not path.parent.is_dir():
+        raise ConvertError(f"{path}: there is no directory {path.parent}")
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise ConvertError(f"{path}: needs {needed:,} bytes, the disk has {free:,} free")
+
+
+def write_gguf(
+    path: Path,
+    architecture: str,
+    add_metadata: Callable[[gguf.GGUFWriter], None],
+    tensors: list[TypedTensor],
+    stored: dict[str, StoredTensor],
+    threads: int,
+    progress: Progress | None,
+) -> int:
+    """Writes the file and returns its size in bytes. Raises ConvertError, or OSError as the system gave it."""
+    header = gguf.GGUFWriter(None, architecture)
+    add_metadata(header)
+    for tensor in tensors:
+        header.add_tensor_info(
+            tensor.planned.name, tensor.planned.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type
+        )
+    total = sum(tensor.bytes for tensor in tensors)
+    _check_target(path, total)
+    done = 0
+    try:
+        with _replacing(path) as temporary:
+            # gguf's writer takes tensors whole, so it writes what comes before them only.
+            header.write_header_to_file(temporary)
+            header.write_kv_data_to_file()
+            header.write_ti_data_to_file()
+            header.close()
+            with temporary.open("ab") as file:
+                for tensor in tensors:
+                    _align(file)
+                    for slab in _encoded_slabs(tensor, stored, threads):
+                        file.write(np.ascontiguousarray(slab).data)
+                        done += slab.size
+                        if progress is not None:
+                            progress(done, total)
+                _align(file)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+        return size
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise ConvertError(
+                f"{path}: {os.strerror(error.errno)} after {done:,} of {total:,} bytes; nothing was kept"
+            ) from error
+        raise ConvertError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _align(file: BufferedWriter) -> None:
+    file.write(bytes(-file.tell() % gguf.GGUF_DEFAULT_ALIGNMENT))
