@@ -181,15 +181,15 @@ TEST("tensor types") {
   const auto type = [](std::uint64_t id, std::string_view name) {
     refuses(with("two.weight:type", id), Error::Kind::unsupported,
             {"tensor \"two.weight\"", "type is " + std::string(name) + ",",
-             "F32, F16, Q4_0, Q8_0, Q4_K, Q5_K, Q6_K, BF16"});
+             "expected one of F32, F16, Q4_0, Q4_1, Q5_0, ", "BF16, TQ1_0, TQ2_0, MXFP4, NVFP4, Q1_0"});
   };
-  type(3, "Q4_1");
-  type(7, "Q5_1");
-  type(10, "Q2_K");
-  type(20, "IQ4_NL");
-  type(23, "IQ4_XS");
+  type(9, "Q8_1");
+  type(15, "Q8_K");
+  type(24, "I8");
+  type(25, "I16");
   type(26, "I32");
-  type(39, "MXFP4");
+  type(27, "I64");
+  type(28, "F64");
   type(4, "number 4");
   type(31, "number 31");
   type(0xffffffff, "number 4294967295");
