@@ -149,13 +149,16 @@ TEST("a file without tensors, and one without metadata, are files") {
   CHECK(GgufFile(directory.write("b.gguf", builder.build().bytes)).get_u32("a") == 1);
 }
 
-TEST("the tiny model holds every type") {
+TEST("the tiny model holds the types of floats and the commonest quantised ones") {
+  using gemlet::DType;
   const gguf::TemporaryDirectory directory;
   const GgufFile file(directory.write("tiny.gguf", tiny::gemma3n().build().bytes));
   bool seen[gemlet::dtype_table_size] = {};
   for (const gemlet::Tensor& tensor : file.tensors()) seen[static_cast<std::size_t>(tensor.type)] = true;
-  for (std::uint32_t id = 0; id < gemlet::dtype_table_size; ++id)
-    CHECK(seen[id] == (gemlet::find_dtype(id) != nullptr));
+  for (const DType type :
+       {DType::f32, DType::f16, DType::bf16, DType::q4_0, DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k}) {
+    CHECK(seen[static_cast<std::size_t>(type)]);
+  }
 }
 
 TEST("a vocabulary of the published size is read in passing") {
