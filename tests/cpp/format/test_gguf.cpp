@@ -61,6 +61,26 @@ TEST("tensors come in file order with their shape outermost first") {
   CHECK(file.find_tensor("two.weight") == &two && file.find_tensor("three.weight") == nullptr);
 }
 
+TEST("tensors of every weight type are read") {
+  const gguf::TemporaryDirectory directory;
+  for (std::uint32_t id = 0; id < gemlet::dtype_table_size; ++id) {
+    const gemlet::DTypeTraits* stored = gemlet::find_dtype(id);
+    if (stored == nullptr) continue;
+    gguf::Builder builder;
+    builder.add_tensor("w", id, {2 * stored->elements, 3}, std::string(6 * stored->bytes, 'w'));
+    const GgufFile file(directory.write("w.gguf", builder.build().bytes));
+    const gemlet::Tensor* w = file.find_tensor("w");
+    CHECK(w != nullptr && static_cast<std::uint32_t>(w->type) == id);
+    CHECK(w->bytes() == 6 * stored->bytes && w->row_bytes() == 2 * stored->bytes);
+    builder = gguf::Builder();
+    builder.add_tensor("w", id, {2 * stored->elements + 1, 3}, std::string(9 * stored->bytes, 'w'));
+    if (stored->elements == 1) continue;
+    const std::string path = directory.write("part.gguf", builder.build().bytes);
+    const std::string said = message([&] { GgufFile{path}; });
+    CHECK(contains(said, "whole blocks of " + std::to_string(stored->elements)) && contains(said, stored->name));
+  }
+}
+
 TEST("typed getters return what the file says") {
   const gguf::TemporaryDirectory directory;
   const GgufFile file(directory.write("a.gguf", sample().build().bytes));
