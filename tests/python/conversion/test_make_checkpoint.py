@@ -25,7 +25,7 @@ MILLIONS = {
     "gemma3-1b": 1000,
     "gemma3-4b": 3880,
 }
-"""Text parameters. Those of Gemma 3 are the published 0.268, 1.00 and 3.88 billion.
+"""Text parameters. Those of Gemma 3 are the published 0.268, 1.00 and 3.88 billion."""
 
 
 @pytest.fixture(scope="module")
