@@ -18,13 +18,13 @@ std::span<const Token> checked(std::span<const Token> prompt, std::size_t contex
 
 }  // namespace
 
-Answer::Answer(const Tokenizer& tokenizer, std::size_t context, std::span<const Token> prompt,
+Answer::Answer(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt,
                const GenerateOptions& options, OnText on_text)
-    : tokenizer_(tokenizer),
-      most_tokens_(context - checked(prompt, context).size() + 1),
+    : tokenizer_(engine.tokenizer),
+      max_tokens_(context - checked(prompt, context).size() + 1),
       options_(options),
       on_text_(std::move(on_text)),
-      sampler_(options.sampling, tokenizer.vocabulary(), prompt),
+      sampler_(options.sampling, static_cast<int>(engine.vocabulary()), prompt, options.constraint.get()),
       stream_(options.stop) {
   if (options.max_tokens < 0) {
     throw Error(Error::Kind::argument, "max_tokens is " + std::to_string(options.max_tokens) + ", expected 0 or more");
@@ -54,7 +54,7 @@ void Answer::sample(std::span<const float> logits) {
     finish(FinishReason::stop);
   } else if (result_.tokens.size() == static_cast<std::size_t>(options_.max_tokens)) {
     finish(FinishReason::length);
-  } else if (result_.tokens.size() == most_tokens_) {
+  } else if (result_.tokens.size() == max_tokens_) {
     finish(FinishReason::context);
   }
 }

@@ -5,10 +5,11 @@
 #include <span>
 #include <string_view>
 
+#include "engine/engine.hpp"
 #include "engine/sampler.hpp"
+#include "gemlet/gemlet.hpp"
 #include "text/text_stream.hpp"
 #include "text/tokenizer.hpp"
-#include "gemlet/gemlet.hpp"
 
 namespace gemlet {
 
@@ -21,9 +22,9 @@ inline double seconds_since(Clock::time_point start) {
 /// One answer while it grows, token by token; where the logits come from is its owner's business.
 class Answer {
  public:
-  /// `tokenizer` and `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be,
+  /// `engine` and `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be,
   /// Error(context) for a prompt longer than `context`.
-  Answer(const Tokenizer& tokenizer, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
+  Answer(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
          OnText on_text);
 
   bool running() const { return running_; }
@@ -42,7 +43,7 @@ class Answer {
   bool emit(std::string_view text);
 
   const Tokenizer& tokenizer_;
-  std::size_t most_tokens_;  // that the context has room for; the last one need not be computed
+  std::size_t max_tokens_;  // that the context has room for; the last one need not be computed
   const GenerateOptions& options_;
   OnText on_text_;
   Sampler sampler_;

@@ -8,7 +8,7 @@
 
 #include "engine/cpu.hpp"
 #include "gemlet/error.hpp"
-#include "model/compute.hpp"
+#include "tensor/compute.hpp"
 
 namespace gemlet {
 namespace {

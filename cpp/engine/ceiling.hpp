@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/kernels.hpp"
-#include "tensor/arena.hpp"
+#include "tensor/buffer.hpp"
 #include "tensor/thread_pool.hpp"
 
 namespace gemlet {

@@ -1,18 +1,19 @@
 #include "engine/engine.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "engine/cpu.hpp"
+#include "model/registry.hpp"
 
 namespace gemlet {
 namespace {
 
 constexpr int default_context = 8192;
-constexpr int most_threads = 256;
-constexpr int most_chunk = 4096;
+constexpr int max_threads = 256;
+constexpr int max_chunk = 4096;
 
 int in_range(const char* name, int value, int low, int high) {
   if (value < low || value > high) {
@@ -22,104 +23,56 @@ int in_range(const char* name, int value, int low, int high) {
   return value;
 }
 
-bool is_slice(const Gemma3n& model) {
-  const std::vector<LayerConfig>& layers = model.config().layers;
-  return layers.size() < model.config().file_layers ||
-         std::any_of(
-             layers.begin(), layers.end(),
-             [&](const LayerConfig& layer) {
-               return layer.intermediate_size < model.weights().layers[layer.index].gate_proj.rows;
-             });
-}
-
-// Of everything up to the weights (configuration, vocabulary, tensor table) and of the first bytes of each tensor: two
-// models that differ only further in would have to share every tensor's beginning. Reading all weights would take as
-// long as reading the file.
-std::uint64_t fingerprint(const GgufFile& file, const Gemma3n& model) {
-  constexpr std::size_t sample = 4096;
-  const MappedFile& mapped = file.file();
-  const std::span<const std::byte> bytes = mapped.bytes();
-  std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
-  const auto mix = [&](const std::byte* data, std::size_t size) {
-    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
-  };
-  const std::byte* weights = bytes.data() + bytes.size();
-  for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
-  mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
-  std::byte head[sample];
-  for (const Tensor& tensor : file.tensors()) {
-    const std::size_t size = std::min(sample, tensor.bytes());
-    mapped.read({tensor.data, size}, head);  // not through the map: a tensor on flash stays there
-    mix(head, size);
-  }
-  if (is_slice(model)) {  // another model, whose keys and values are not those of the whole
-    for (const LayerConfig& layer : model.config().layers) {
-      const std::uint64_t kept[] = {layer.index, layer.intermediate_size};
-      mix(reinterpret_cast<const std::byte*>(kept), sizeof(kept));
+// A slice is another model, whose keys and values are not those of the whole.
+std::uint64_t fingerprint(const GgufFile& file, const ModelShape& shape, bool is_slice) {
+  std::uint64_t hash = fingerprint(file);
+  if (is_slice) {
+    for (const LayerShape& layer : shape.layers) {
+      const std::uint64_t kept[] = {layer.file_index, layer.intermediate_size};
+      hash = mix_fingerprint(hash, reinterpret_cast<const std::byte*>(kept), sizeof(kept));
     }
   }
   return hash;
 }
 
 EngineOptions with_defaults(EngineOptions options) {
-  if (options.threads == 0) options.threads = std::min(usable_cores(), most_threads);
-  in_range("threads", options.threads, 1, most_threads);
-  in_range("chunk", options.chunk, 1, most_chunk);
+  if (options.threads == 0) options.threads = std::min(usable_cores(), max_threads);
+  in_range("threads", options.threads, 1, max_threads);
+  in_range("chunk", options.chunk, 1, max_chunk);
   return options;
 }
 
-// What the model's slice uses of a tensor; nothing of one that belongs to a dropped layer.
-std::optional<Tensor> used_part(Tensor tensor, const Gemma3nConfig& config) {
-  constexpr std::string_view layers = "blk.";
-  if (!tensor.name.starts_with(layers)) return tensor;
-  const std::string_view rest = std::string_view(tensor.name).substr(layers.size());
-  const std::size_t dot = std::min(rest.find('.'), rest.size());
-  const std::string_view part = rest.substr(dot);
-  for (const LayerConfig& layer : config.layers) {
-    if (rest.substr(0, dot) != std::to_string(layer.index)) continue;
-    const auto width = static_cast<std::int64_t>(layer.intermediate_size);
-    if (part == ".ffn_gate.weight" || part == ".ffn_up.weight" || part == ".ffn_down_t.weight") tensor.shape[0] = width;
-    if (part == ".ffn_down.weight") tensor.shape[1] = width;
-    return tensor;
-  }
-  return std::nullopt;
-}
-
-ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma3nConfig& config) {
+ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
+  const ModelShape& shape = model.shape();
   ModelInfo info;
   info.architecture = file.get_string("general.architecture");
   info.name = file.find_string("general.name", "");
   info.chat_template = file.find_string("tokenizer.chat_template", "");
-  info.vocabulary = static_cast<int>(config.vocab_size);
-  info.hidden_size = static_cast<int>(config.hidden_size);
-  info.layers = static_cast<int>(config.layers.size());
-  info.file_layers = static_cast<int>(config.file_layers);
-  info.trained_context = static_cast<int>(config.max_position_embeddings);
-  info.heads = static_cast<int>(config.num_attention_heads);
-  info.kv_heads = static_cast<int>(config.num_key_value_heads);
-  info.head_dim = static_cast<int>(config.head_dim);
-  info.sliding_window = static_cast<int>(config.sliding_window);
-  info.kv_shared_layers = static_cast<int>(config.num_kv_shared_layers);
-  info.hidden_size_per_layer_input = static_cast<int>(config.hidden_size_per_layer_input);
-  for (const LayerConfig& layer : config.layers) {
-    info.layer_index.push_back(static_cast<int>(layer.index));
-    info.intermediate_size.push_back(static_cast<int>(layer.intermediate_size));
-    info.sliding.push_back(layer.sliding);
-    info.activation_sparsity.push_back(layer.sparse ? layer.sparsity_scale : -std::numeric_limits<float>::infinity());
+  info.vocabulary = static_cast<int>(shape.vocab_size);
+  info.hidden_size = static_cast<int>(shape.hidden_size);
+  info.layers = static_cast<int>(shape.layers.size());
+  info.file_layers = static_cast<int>(shape.file_layers);
+  info.trained_context = static_cast<int>(shape.max_position_embeddings);
+  for (const LayerShape& layer : shape.layers) {
+    const auto number = [](std::size_t n) { return static_cast<int>(n); };
+    info.layer_info.push_back({.index = number(layer.file_index),
+                               .kv_source = number(layer.kv_source),
+                               .kv_heads = number(layer.kv_heads),
+                               .head_dim = number(layer.head_dim),
+                               .window = number(layer.window),
+                               .intermediate_size = number(layer.intermediate_size)});
   }
-  info.kernels = engine.kernels.name;
-  info.threads = engine.options.threads;
-  info.context = engine.options.context;
-  info.file_bytes = file.file().bytes().size();
-  info.fingerprint = fingerprint(file, engine.model);
+  info.hyperparameters = model.hyperparameters();
+  info.file_bytes = file.file_bytes();
+  info.fingerprint = fingerprint(file, shape, is_slice);
   for (const Tensor& stored : file.tensors()) {
-    const std::optional<Tensor> tensor = used_part(stored, config);
+    const std::optional<Tensor> tensor = model.used_part(stored);
     if (!tensor) continue;
     info.tensors.push_back({.name = tensor->name,
                             .type = traits(tensor->type).name,
                             .shape = {tensor->shape.begin(), tensor->shape.begin() + tensor->rank},
                             .bytes = tensor->bytes(),
-                            .on_flash = engine.model.weights().embed_tokens_per_layer.is(*tensor)});
+                            .on_flash = model.on_flash(*tensor)});
   }
   return info;
 }
@@ -129,36 +82,59 @@ ModelInfo describe(const Engine::Impl& engine, const GgufFile& file, const Gemma
 Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& requested)
     : options(with_defaults(requested)),
       file(path),
-      model(Gemma3n(file).sliced(options.slice)),
       tokenizer(file),
+      model(load_model(file, static_cast<std::size_t>(tokenizer.vocabulary()))),
       kernels(choose_kernels(options.isa)),
       pool_(options.threads) {
-  const auto trained = static_cast<int>(model.config().max_position_embeddings);
-  if (options.context == 0) options.context = std::min(default_context, trained);
-  in_range("context", options.context, 1, trained);
-  if (tokenizer.vocabulary() != static_cast<int>(model.config().vocab_size)) {
-    throw Error(Error::Kind::format, path.string() + ": the tokenizer has " + std::to_string(tokenizer.vocabulary()) +
-                                         " tokens, token_embd.weight has " + std::to_string(model.config().vocab_size) +
-                                         " rows");
-  }
-  info = describe(*this, file, model.config());
+  const std::shared_ptr<const Model> whole = model;
+  if (options.slice != Slice()) model = whole->sliced(options.slice);
+  check_context();
+  info = describe(file, *model, model->shape().layers != whole->shape().layers);
+  info.kernels = kernels.name;
+  info.threads = options.threads;
+  info.context = options.context;
 }
 
-Engine::Impl::StateLease::StateLease(const Impl& engine) : engine_(engine) {
+Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<const Model> made,
+                   ModelInfo description, const EngineOptions& requested)
+    : options(with_defaults(requested)),
+      file(tokenizer_path),
+      tokenizer(file),
+      model(std::move(made)),
+      kernels(choose_kernels(options.isa)),
+      info(std::move(description)),
+      pool_(options.threads) {
+  check_context();
+  info.context = options.context;
+}
+
+void Engine::Impl::check_context() {
+  const auto trained = static_cast<int>(model->shape().max_position_embeddings);
+  if (options.context == 0) options.context = std::min(default_context, trained);
+  in_range("context", options.context, 1, trained);
+}
+
+std::shared_ptr<const Engine> Engine::Impl::wrap(std::unique_ptr<Impl> impl) {
+  std::shared_ptr<Engine> engine(new Engine);
+  engine->impl_ = std::move(impl);
+  return engine;
+}
+
+Engine::Impl::ActivationsLease::ActivationsLease(const Impl& engine) : engine_(engine) {
   {
     const std::lock_guard lock(engine.mutex_);
     if (!engine.idle_.empty()) {
-      state_ = std::move(engine.idle_.back());
+      activations_ = std::move(engine.idle_.back());
       engine.idle_.pop_back();
     }
   }
-  if (state_ == nullptr) state_ = std::make_unique<State>(engine.model.config(), engine.kernels, engine.pool_);
+  if (activations_ == nullptr) activations_ = engine.model->make_activations(engine.kernels, engine.pool_);
 }
 
-Engine::Impl::StateLease::~StateLease() {
+Engine::Impl::ActivationsLease::~ActivationsLease() {
   const std::lock_guard lock(engine_.mutex_);
-  engine_.work_ += state_->compute.take_work();
-  engine_.idle_.push_back(std::move(state_));
+  engine_.work_ += activations_->compute.take_work();
+  engine_.idle_.push_back(std::move(activations_));
 }
 
 CacheType parse_cache_type(std::string_view name) {
@@ -178,9 +154,11 @@ Engine::Engine() = default;
 Engine::~Engine() = default;
 
 std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, const EngineOptions& options) {
-  std::shared_ptr<Engine> engine(new Engine);
-  engine->impl_ = std::make_unique<Impl>(path, options);
-  return engine;
+  return Impl::wrap(std::make_unique<Impl>(path, options));
+}
+
+std::shared_ptr<const Adapter> Engine::make_adapter(std::span<const AdapterUpdate> updates) const {
+  return std::make_shared<const Adapter>(updates, [&](std::string_view name) { return impl_->file.find_tensor(name); });
 }
 
 const ModelInfo& Engine::info() const { return impl_->info; }

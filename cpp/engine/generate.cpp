@@ -31,10 +31,10 @@ void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
 
 }  // namespace
 
-GenerateResult generate(Session& session, std::span<const Token> prompt, const GenerateOptions& options,
-                        const OnText& on_text, const Cancel* cancel) {
+GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options, const OnText& on_text,
+                        const Cancel* cancel) {
   const Clock::time_point called = Clock::now();
-  Answer answer(session.engine().impl().tokenizer, static_cast<std::size_t>(session.context()), prompt, options,
+  Answer answer(Session::Impl::of(session).parts(), static_cast<std::size_t>(session.context()), prompt.tokens, options,
                 on_text);
   std::optional<Speculator> speculator;
   if (options.speculate != Speculate::none) speculator.emplace(session, options);

@@ -46,8 +46,11 @@ void check_fields(const Sampling& s, std::size_t vocabulary) {
 
 }  // namespace
 
-Sampler::Sampler(const Sampling& sampling, int vocabulary, std::span<const Token> prompt)
-    : sampling_(sampling), vocabulary_(static_cast<std::size_t>(vocabulary)), random_(sampling.seed) {
+Sampler::Sampler(const Sampling& sampling, int vocabulary, std::span<const Token> prompt, const Constraint* constraint)
+    : sampling_(sampling),
+      vocabulary_(static_cast<std::size_t>(vocabulary)),
+      random_(sampling.seed),
+      constraint_(constraint == nullptr ? nullptr : constraint->clone()) {
   check_fields(sampling, vocabulary_);
   for (const Token token : prompt) {
     expect(token >= 0 && token < vocabulary, "a token of the prompt", std::to_string(token),
@@ -56,13 +59,23 @@ Sampler::Sampler(const Sampling& sampling, int vocabulary, std::span<const Token
   seen_.insert(prompt.begin(), prompt.end());
 }
 
+Sampler::Sampler(const Sampler& other)
+    : sampling_(other.sampling_),
+      vocabulary_(other.vocabulary_),
+      random_(other.random_),
+      seen_(other.seen_),
+      answer_counts_(other.answer_counts_),
+      constraint_(other.constraint_ == nullptr ? nullptr : other.constraint_->clone()) {}
+
 SampledToken Sampler::sample(std::span<const float> logits) {
   check(logits);
   adjusted_.assign(logits.begin(), logits.end());
+  if (constraint_ != nullptr) constraint_->mask(adjusted_);
   add_bias_and_penalties();
   SampledToken sampled;
   sampled.token = draw();
   report(logits, sampled);
+  if (constraint_ != nullptr) constraint_->accept(sampled.token);
   seen_.insert(sampled.token);
   ++answer_counts_[sampled.token];
   return sampled;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <random>
 #include <span>
 #include <unordered_map>
@@ -14,8 +15,12 @@ namespace gemlet {
 /// that a seed gives the same text on any number of threads.
 class Sampler {
  public:
-  /// Throws Error(argument) naming the field that is out of range. `prompt` feeds the repetition penalty.
-  Sampler(const Sampling& sampling, int vocabulary, std::span<const Token> prompt);
+  /// Throws Error(argument) naming the field that is out of range. `prompt` feeds the repetition penalty. A clone of
+  /// `constraint`, where there is one, says what may be drawn.
+  Sampler(const Sampling& sampling, int vocabulary, std::span<const Token> prompt,
+          const Constraint* constraint = nullptr);
+  Sampler(const Sampler& other);
+  Sampler& operator=(const Sampler&) = delete;
 
   /// `logits`: one for each token. Throws Error(argument) if one of them is NaN or plus infinity, which no softmax
   /// survives, or if all of them (after the bias) are minus infinity; the Sampler has not changed then. `logprob` and
@@ -45,7 +50,8 @@ class Sampler {
   std::mt19937_64 random_;
   std::unordered_set<Token> seen_;  // in prompt and answer
   std::unordered_map<Token, int> answer_counts_;
-  std::vector<float> adjusted_;  // logits after bias and penalties
+  std::vector<float> adjusted_;  // logits after the constraint, bias and penalties
+  std::unique_ptr<Constraint> constraint_;
 };
 
 }  // namespace gemlet

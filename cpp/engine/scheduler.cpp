@@ -20,22 +20,22 @@ struct Sequence {
       : id(number),
         request(std::move(what)),
         session(std::move(*request.session)),
-        answer(session.engine().impl().tokenizer, static_cast<std::size_t>(session.context()), request.prompt,
-               request.options, std::move(request.on_text)) {
-    session.impl().check_ids(request.prompt);
+        answer(state().parts(), static_cast<std::size_t>(session.context()), request.prompt.tokens, request.options,
+               std::move(request.on_text)) {
+    state().check(request.prompt, 0);
   }
 
-  Session::Impl& state() { return session.impl(); }
-  std::size_t pending() { return state().tokens.size() - state().cache.length(); }
+  Session::Impl& state() { return Session::Impl::of(session); }
 
   void begin() {
-    std::vector<Token>& held = state().tokens;
-    const std::vector<Token>& prompt = request.prompt;
-    const auto differs = std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end()).second - prompt.begin();
-    state().truncate(std::min(static_cast<std::size_t>(differs), prompt.size() - 1));
-    answer.stats().reused_tokens = static_cast<int>(state().cache.length());
-    held = prompt;
-    state().all_logits.clear();
+    Session::Impl& s = state();
+    const Prompt& prompt = request.prompt;
+    const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
+    s.truncate(common);
+    s.timeline.take_rows(prompt);
+    answer.stats().reused_tokens = static_cast<int>(s.cache->length());
+    s.timeline.append(rest_of(prompt, common));
+    s.all_logits.clear();
     began = Clock::now();
   }
 
@@ -51,13 +51,13 @@ struct Sequence {
     } else {
       stats.decode_seconds += seconds_since(pass_began);
     }
-    if (answer.running()) state().tokens.push_back(answer.last_token());
+    if (answer.running()) state().timeline.push_back(answer.last_token());
   }
 
   /// The session then holds what was computed.
   void end(std::exception_ptr error) {
-    if (pending() > 0) {
-      state().truncate(state().cache.length());
+    if (state().pending() > 0) {
+      state().truncate(state().timeline.cut_before(state().cache->length()));
       state().logits.clear();
     }
     if (request.on_end) request.on_end({answer.take_result(), std::move(error), std::move(session)});
@@ -83,7 +83,7 @@ int at_least_one(const char* name, int value) {
 struct Scheduler::Impl {
   Impl(std::shared_ptr<const Engine> shared, const SchedulerOptions& requested)
       : engine(std::move(shared)),
-        most_sequences(static_cast<std::size_t>(at_least_one("sequences", requested.sequences))),
+        max_sequences(static_cast<std::size_t>(at_least_one("sequences", requested.sequences))),
         prompt_rows(static_cast<std::size_t>(at_least_one("prompt_rows", requested.prompt_rows))) {}
 
   struct Part {
@@ -108,7 +108,7 @@ struct Scheduler::Impl {
         drop(waiting);
         cancelled.clear();
       }
-      while (active.size() < most_sequences && !waiting.empty()) {
+      while (active.size() < max_sequences && !waiting.empty()) {
         waiting.front()->begin();
         active.push_back(std::move(waiting.front()));
         waiting.pop_front();
@@ -142,17 +142,17 @@ struct Scheduler::Impl {
   /// short prompt does not wait for a long one.
   std::vector<Part> plan() {
     std::size_t writing = 0;
-    for (const auto& sequence : active) writing += sequence->pending() == 1 ? 1 : 0;
-    const auto chunk = static_cast<std::size_t>(engine->impl().options.chunk);
+    for (const auto& sequence : active) writing += sequence->state().pending() == 1 ? 1 : 0;
+    const auto chunk = static_cast<std::size_t>(Engine::Impl::of(*engine).options.chunk);
     std::size_t rows = writing > 0 ? std::min(prompt_rows, chunk) : chunk;
     std::size_t reading = active.size() - writing;
     std::vector<Part> parts;
     for (const auto& sequence : active) {
-      if (sequence->pending() == 1) {
+      if (sequence->state().pending() == 1) {
         parts.push_back({sequence.get(), 1});
         continue;
       }
-      const std::size_t share = std::min({(rows + reading - 1) / reading, rows, sequence->pending()});
+      const std::size_t share = std::min({(rows + reading - 1) / reading, rows, sequence->state().pending()});
       --reading;
       rows -= share;
       if (share > 0) parts.push_back({sequence.get(), share});
@@ -166,22 +166,24 @@ struct Scheduler::Impl {
     std::vector<Part*> wanted;
     for (Part& part : parts) {
       Session::Impl& s = part.sequence->state();
+      Segment segment;
       try {
-        s.cache.prepare(part.tokens);  // what may fail for one sequence, memory, fails before the pass begins
+        part.tokens = s.next_piece(part.tokens);
+        s.cache->prepare(part.tokens);  // what may fail for one sequence, memory, fails before the pass begins
+        segment = s.segment(part.tokens, part.tokens == s.pending() ? Segment::Want::last : Segment::Want::none);
       } catch (...) {
         part.error = std::current_exception();
         continue;
       }
-      const bool last = part.tokens == part.sequence->pending();
-      segments.push_back({std::span(s.tokens).subspan(s.cache.length(), part.tokens), &s.cache,
-                          last ? Segment::Want::last : Segment::Want::none});
-      if (last) wanted.push_back(&part);
+      segments.push_back(segment);
+      if (segment.want == Segment::Want::last) wanted.push_back(&part);
     }
     if (segments.empty()) return;
-    const std::size_t vocabulary = engine->impl().model.config().vocab_size;
+    const Engine::Impl& loaded = Engine::Impl::of(*engine);
+    const std::size_t vocabulary = loaded.vocabulary();
     std::vector<float> logits(wanted.size() * vocabulary);
-    const Engine::Impl::StateLease state(engine->impl());
-    engine->impl().model.forward(segments, *state, logits.data(), cancel);
+    const Engine::Impl::ActivationsLease activations(loaded);
+    loaded.model->forward(segments, *activations, logits.data(), cancel);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       try {
         wanted[i]->sequence->sample(std::span(logits).subspan(i * vocabulary, vocabulary), start);
@@ -212,7 +214,7 @@ struct Scheduler::Impl {
   }
 
   std::shared_ptr<const Engine> engine;
-  std::size_t most_sequences;
+  std::size_t max_sequences;
   std::size_t prompt_rows;
 
   std::vector<std::unique_ptr<Sequence>> active;  // of the thread that steps

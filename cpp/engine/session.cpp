@@ -21,10 +21,10 @@ std::size_t session_context(const Engine& engine, int requested) {
 
 Session::Impl::Impl(std::shared_ptr<const Engine> shared, int context)
     : engine(std::move(shared)),
-      cache(engine->impl().model.config(), engine->impl().options.cache, session_context(*engine, context),
-            static_cast<std::size_t>(engine->impl().options.chunk)) {}
+      cache(model().make_cache(parts().options.cache, session_context(*engine, context),
+                               static_cast<std::size_t>(parts().options.chunk))) {}
 
-Session::Impl::Impl(std::shared_ptr<const Engine> shared, KvCache held)
+Session::Impl::Impl(std::shared_ptr<const Engine> shared, std::unique_ptr<Cache> held)
     : engine(std::move(shared)), cache(std::move(held)) {}
 
 void Session::Impl::check_ids(std::span<const Token> ids) const {
@@ -36,48 +36,70 @@ void Session::Impl::check_ids(std::span<const Token> ids) const {
   }
 }
 
-void Session::Impl::check(std::span<const Token> more) const {
-  if (more.empty()) throw Error(Error::Kind::argument, "there are no tokens: expected at least one");
-  check_ids(more);
-  if (more.size() > cache.context() - tokens.size()) {
-    throw Error(Error::Kind::context, "the context holds " + std::to_string(cache.context()) + " tokens, " +
-                                          std::to_string(tokens.size()) + " are taken: " + std::to_string(more.size()) +
-                                          " more do not fit");
+void Session::Impl::check(const Prompt& prompt, std::size_t taken) const {
+  if (prompt.tokens.empty()) throw Error(Error::Kind::argument, "there are no tokens: expected at least one");
+  check_ids(prompt.tokens);
+  Timeline::check(prompt, model().shape().hidden_size);
+  if (prompt.tokens.size() > cache->context() - taken) {
+    throw Error(Error::Kind::context, "the context holds " + std::to_string(cache->context()) + " tokens, " +
+                                          std::to_string(taken) +
+                                          " are taken: " + std::to_string(prompt.tokens.size()) + " more do not fit");
   }
 }
 
-void Session::Impl::catch_up(std::size_t end, const Cancel* cancel) {
-  const std::size_t held = cache.length();
-  if (held < end) compute(std::span(tokens).subspan(held, end - held), Segment::Want::none, nullptr, cancel);
+std::size_t Session::Impl::next_piece(std::size_t most) const {
+  const std::size_t begin = cache->length();
+  const std::size_t end = begin + std::min(most, pending());
+  if (!model().shape().media_attend_both_ways() || timeline.may_cut(end)) return end - begin;
+  if (const std::size_t before = timeline.cut_before(end); before > begin) return before - begin;
+  const std::size_t whole = timeline.cut_after(end) - begin;
+  if (whole > static_cast<std::size_t>(parts().options.chunk)) {
+    throw Error(Error::Kind::argument, "the picture at position " + std::to_string(begin) + " takes " +
+                                           std::to_string(whole) + " places, which are computed as one: the chunk of " +
+                                           std::to_string(parts().options.chunk) + " tokens is too small");
+  }
+  return whole;
 }
 
-void Session::Impl::compute(std::span<const Token> more, Segment::Want want, float* out, const Cancel* cancel) {
-  const Engine::Impl::StateLease state(model());
-  const auto chunk = static_cast<std::size_t>(model().options.chunk);
-  while (!more.empty()) {
-    const std::span<const Token> now = more.first(std::min(chunk, more.size()));
-    more = more.subspan(now.size());
-    const bool skip = want == Segment::Want::last && !more.empty();
-    const Segment segment{now, &cache, skip ? Segment::Want::none : want};
-    model().model.forward({&segment, 1}, *state, out, cancel, trace);
-    if (want == Segment::Want::all) out += now.size() * vocabulary();
+Segment Session::Impl::segment(std::size_t count, Segment::Want want) const {
+  const std::size_t begin = cache->length();
+  for (const Media& media : timeline.media()) {
+    if (media.rows == nullptr && media.end() > begin && media.begin < begin + count) {
+      throw Error(Error::Kind::argument, "the picture or sound at position " + std::to_string(media.begin) +
+                                             " must be computed again, but only its content hash was restored: give "
+                                             "the prompt again");
+    }
+  }
+  return {timeline.tokens().subspan(begin, count), cache.get(), want, timeline.media(), timeline.adapter().get()};
+}
+
+void Session::Impl::compute(Segment::Want want, float* out, const Cancel* cancel) {
+  if (pending() == 0) return;
+  const Engine::Impl::ActivationsLease activations(parts());
+  const auto chunk = static_cast<std::size_t>(parts().options.chunk);
+  while (pending() > 0) {
+    const std::size_t count = next_piece(chunk);
+    const bool skip = want == Segment::Want::last && count < pending();
+    const Segment now = segment(count, skip ? Segment::Want::none : want);
+    model().forward({&now, 1}, *activations, out, cancel, trace);
+    if (want == Segment::Want::all) out += count * vocabulary();
   }
 }
 
 void Session::Impl::check_logits(std::span<const float> values) const {
   if (std::any_of(values.begin(), values.end(), [](float v) { return std::isnan(v); })) {
-    throw Error(Error::Kind::format, model().file.path().string() +
+    throw Error(Error::Kind::format, parts().file.path().string() +
                                          ": the model computes values that are not numbers; its weights are damaged");
   }
 }
 
 void Session::Impl::truncate(std::size_t length) {
-  tokens.resize(length);
-  if (cache.length() > length && !cache.rewind(length)) cache.rewind(0);
+  timeline.truncate(length);
+  if (cache->length() > length && !cache->rewind(length)) cache->rewind(0);
 }
 
 void Session::Impl::keep(std::size_t length) {
-  const std::size_t dropped = (tokens.size() - length) * vocabulary();
+  const std::size_t dropped = (timeline.size() - length) * vocabulary();
   logits.assign(all_logits.end() - static_cast<std::ptrdiff_t>(dropped + vocabulary()),
                 all_logits.end() - static_cast<std::ptrdiff_t>(dropped));
   all_logits.clear();
@@ -94,21 +116,31 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 
 const Engine& Session::engine() const { return *impl_->engine; }
-int Session::context() const { return static_cast<int>(impl_->cache.context()); }
-int Session::position() const { return static_cast<int>(impl_->tokens.size()); }
-std::span<const Token> Session::tokens() const { return impl_->tokens; }
+int Session::context() const { return static_cast<int>(impl_->cache->context()); }
+int Session::position() const { return static_cast<int>(impl_->timeline.size()); }
+std::span<const Token> Session::tokens() const { return impl_->timeline.tokens(); }
+std::span<const Media> Session::media() const { return impl_->timeline.media(); }
 
-std::span<const float> Session::prefill(std::span<const Token> tokens, Logits logits, const Cancel* cancel) {
+void Session::set_adapter(std::shared_ptr<const Adapter> adapter) {
   Impl& s = *impl_;
-  s.check(tokens);
-  const std::size_t before = s.tokens.size();
-  const std::size_t rows = logits == Logits::all ? tokens.size() : 1;
+  if (adapter == s.timeline.adapter()) return;
+  s.timeline.set_adapter(std::move(adapter));
+  s.cache->rewind(0);
+  s.logits.clear();
+  s.all_logits.clear();
+}
+
+std::span<const float> Session::prefill(const Prompt& prompt, Logits logits, const Cancel* cancel) {
+  Impl& s = *impl_;
+  const std::size_t before = s.timeline.size();
+  s.check(prompt, before);
+  const std::size_t rows = logits == Logits::all ? prompt.tokens.size() : 1;
   try {
     std::vector<float> computed(rows * s.vocabulary());
-    s.catch_up(before, cancel);
-    s.compute(tokens, logits == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel);
+    s.catch_up(cancel);
+    s.timeline.append(prompt);
+    s.compute(logits == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel);
     s.check_logits(computed);
-    s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
     if (logits == Logits::last) {
       s.logits = std::move(computed);
       s.all_logits.clear();
@@ -131,31 +163,34 @@ void Session::step(std::span<Session* const> sessions, std::span<const Token> to
   if (std::set<Session*>(sessions.begin(), sessions.end()).size() != sessions.size()) {
     throw Error(Error::Kind::argument, "step takes each session once");
   }
-  std::vector<Segment> segments;
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     Impl& s = *sessions[i]->impl_;
     if (s.engine != sessions[0]->impl_->engine) {
       throw Error(Error::Kind::argument, "the sessions of a step must belong to one engine");
     }
-    s.check(tokens.subspan(i, 1));
-    segments.push_back({tokens.subspan(i, 1), &s.cache, Segment::Want::last});
+    s.check({tokens[i]}, s.timeline.size());
   }
-  for (Session* session : sessions) session->impl_->catch_up(session->impl_->tokens.size(), cancel);
+  for (Session* session : sessions) session->impl_->catch_up(cancel);
 
   const Impl& first = *sessions[0]->impl_;
   const std::size_t vocabulary = first.vocabulary();
   std::vector<float> computed(sessions.size() * vocabulary);
+  std::vector<Segment> segments;
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    Impl& s = *sessions[i]->impl_;
+    segments.push_back({.tokens = tokens.subspan(i, 1), .cache = s.cache.get(), .adapter = s.timeline.adapter().get()});
+  }
   try {
-    const Engine::Impl::StateLease state(first.model());
-    first.model().model.forward(segments, *state, computed.data(), cancel, first.trace);
+    const Engine::Impl::ActivationsLease activations(first.parts());
+    first.model().forward(segments, *activations, computed.data(), cancel, first.trace);
     first.check_logits(computed);
   } catch (...) {
-    for (Session* session : sessions) session->impl_->truncate(session->impl_->tokens.size());
+    for (Session* session : sessions) session->impl_->truncate(session->impl_->timeline.size());
     throw;
   }
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     Impl& s = *sessions[i]->impl_;
-    s.tokens.push_back(tokens[i]);
+    s.timeline.push_back(tokens[i]);
     s.logits.assign(computed.data() + i * vocabulary, computed.data() + (i + 1) * vocabulary);
     s.all_logits.clear();
   }
@@ -174,30 +209,33 @@ void Session::rewind(int position) {
                 "rewind to " + std::to_string(position) + ", expected 0 to " + std::to_string(this->position()));
   }
   if (position == this->position()) return;
+  if (!impl_->timeline.may_cut(static_cast<std::size_t>(position))) {
+    throw Error(Error::Kind::argument, "rewind to " + std::to_string(position) + ", which lies inside of a picture");
+  }
   impl_->truncate(static_cast<std::size_t>(position));
   impl_->logits.clear();
   impl_->all_logits.clear();
 }
 
-int Session::advance_to(std::span<const Token> tokens, const Cancel* cancel) {
+int Session::advance_to(const Prompt& prompt, const Cancel* cancel) {
   Impl& s = *impl_;
-  if (tokens.empty()) throw Error(Error::Kind::argument, "the prompt is empty: expected at least one token");
-  if (tokens.size() > s.cache.context()) {
-    throw Error(Error::Kind::context, "the prompt has " + std::to_string(tokens.size()) +
-                                          " tokens, the context holds " + std::to_string(s.cache.context()));
+  if (prompt.tokens.empty()) throw Error(Error::Kind::argument, "the prompt is empty: expected at least one token");
+  if (prompt.tokens.size() > s.cache->context()) {
+    throw Error(Error::Kind::context, "the prompt has " + std::to_string(prompt.tokens.size()) +
+                                          " tokens, the context holds " + std::to_string(s.cache->context()));
   }
-  s.check_ids(tokens);
-  const auto same = std::mismatch(s.tokens.begin(), s.tokens.end(), tokens.begin(), tokens.end());
-  const auto common = std::min(static_cast<std::size_t>(same.first - s.tokens.begin()), tokens.size() - 1);
-  const std::vector<Token> before = s.tokens;
+  s.check(prompt, 0);
+  const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
+  const Timeline before = s.timeline;
   const std::vector<float> logits = s.logits;
   rewind(static_cast<int>(common));
-  const std::size_t reused = s.cache.length();
+  s.timeline.take_rows(prompt);
+  const std::size_t reused = s.cache->length();
   try {
-    prefill(tokens.subspan(common), Logits::last, cancel);
+    prefill(rest_of(prompt, common), Logits::last, cancel);
   } catch (...) {
     // The dropped tokens come back as a part of the timeline that is still to be computed.
-    s.tokens = before;
+    s.timeline = before;
     s.logits = logits;
     throw;
   }
@@ -206,8 +244,8 @@ int Session::advance_to(std::span<const Token> tokens, const Cancel* cancel) {
 
 Session Session::fork() const {
   Session copy;
-  copy.impl_ = std::make_unique<Impl>(impl_->engine, impl_->cache.fork());
-  copy.impl_->tokens = impl_->tokens;
+  copy.impl_ = std::make_unique<Impl>(impl_->engine, impl_->cache->fork());
+  copy.impl_->timeline = impl_->timeline;
   copy.impl_->logits = impl_->logits;
   return copy;
 }

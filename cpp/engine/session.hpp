@@ -6,27 +6,39 @@
 #include <vector>
 
 #include "engine/engine.hpp"
+#include "engine/timeline.hpp"
 #include "gemlet/gemlet.hpp"
-#include "model/kv_cache.hpp"
+#include "model/model.hpp"
 
 namespace gemlet {
 
-/// `tokens` is the timeline. The cache holds its first cache.length() tokens: all of them, or fewer after a rewind
-/// further than the sliding windows reach or after a cancelled call; catch_up() computes the rest when it is needed.
+/// The cache holds the first cache->length() positions of the timeline: all of them, or fewer after a rewind further
+/// than the sliding windows reach or after a cancelled call; catch_up() computes the rest when it is needed.
 struct Session::Impl {
-  Impl(std::shared_ptr<const Engine> engine, int context);
-  Impl(std::shared_ptr<const Engine> engine, KvCache held);
+  Impl(std::shared_ptr<const Engine> shared, int context);
+  Impl(std::shared_ptr<const Engine> shared, std::unique_ptr<Cache> held);
 
-  const Engine::Impl& model() const { return engine->impl(); }
-  std::size_t vocabulary() const { return model().model.config().vocab_size; }
+  static Impl& of(Session& session) { return *session.impl_; }
 
-  /// Throw before anything is changed: unknown ids, no tokens or more than there is room for.
+  const Engine::Impl& parts() const { return Engine::Impl::of(*engine); }
+  const Model& model() const { return *parts().model; }
+  std::size_t vocabulary() const { return parts().vocabulary(); }
+
+  /// Throw before anything is changed: unknown ids, no tokens or more than there is room for, media out of place.
   void check_ids(std::span<const Token> ids) const;
-  void check(std::span<const Token> more) const;
-  /// Computes what the cache lacks of tokens[0, end).
-  void catch_up(std::size_t end, const Cancel* cancel);
-  /// Computes `more` after the tokens that the cache holds, chunk by chunk; `out` takes the wanted logits.
-  void compute(std::span<const Token> more, Segment::Want want, float* out, const Cancel* cancel);
+  void check(const Prompt& prompt, std::size_t taken) const;
+
+  /// Positions of the timeline that the cache does not hold yet.
+  std::size_t pending() const { return timeline.size() - cache->length(); }
+  /// How many of them to compute next: at most `most`, or a picture that must be computed as one. Throws
+  /// Error(argument) for a picture larger than the engine's chunk.
+  std::size_t next_piece(std::size_t most) const;
+  /// The next `count` pending positions. Throws Error(argument) where the rows of a picture are not known.
+  Segment segment(std::size_t count, Segment::Want want) const;
+
+  /// Computes what the cache lacks of the timeline, chunk by chunk; `out` takes the wanted logits.
+  void compute(Segment::Want want, float* out, const Cancel* cancel);
+  void catch_up(const Cancel* cancel) { compute(Segment::Want::none, nullptr, cancel); }
   /// Throws Error(format) if the model computed anything that is not a number.
   void check_logits(std::span<const float> values) const;
   void truncate(std::size_t length);
@@ -34,8 +46,8 @@ struct Session::Impl {
   void keep(std::size_t length);
 
   std::shared_ptr<const Engine> engine;
-  KvCache cache;
-  std::vector<Token> tokens;
+  std::unique_ptr<Cache> cache;
+  Timeline timeline;
   std::vector<float> logits;      // of the last token; empty when that is not known
   std::vector<float> all_logits;  // of the last prefill with Logits::all
   LayerTrace trace;

@@ -8,7 +8,9 @@
 #include "format/mapped_file.hpp"
 
 // A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
-//   header | tokens int32[tokens] | logits float[vocabulary, or 0] | pages of keys and values | checksum of all before
+//   header | tokens int32[tokens] | media | logits float[vocabulary, or 0] | pages of keys and values | checksum of all
+//   before
+// Of media there is the content hash; their embeddings are not saved.
 // The pages are KvCache's own, those that the next token can see. A restored session reads them where they are, in the
 // mapped file, until it writes to them.
 namespace gemlet {
@@ -19,13 +21,21 @@ constexpr std::size_t alignment = 64;
 struct Header {
   char magic[8];
   std::uint64_t fingerprint;
+  ContentHash adapter;  // zeros: none
   std::uint64_t tokens;
+  std::uint64_t media;
   std::uint64_t computed;  // tokens that the cache holds
   std::uint32_t has_logits;
   std::uint32_t cache_type;
 };
 
-constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '2'};
+struct SavedMedia {
+  std::uint64_t begin;
+  std::uint64_t count;
+  ContentHash content;
+};
+
+constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '3'};
 
 // Eight chains of xor, multiply, rotate over 64-bit words: each step can be undone, so that no single change of the
 // bytes goes unseen, and eight are fast enough to check a file of any size at the speed of memory.
@@ -59,10 +69,42 @@ std::string hex(std::uint64_t value) {
   return text;
 }
 
+ContentHash hash_of(const std::shared_ptr<const Adapter>& adapter) {
+  return adapter == nullptr ? ContentHash{} : adapter->content();
+}
+
+KvCache& pages_of(Cache& cache, const std::filesystem::path& path) {
+  auto* kv = dynamic_cast<KvCache*>(&cache);
+  if (kv == nullptr) {
+    throw Error(Error::Kind::unsupported,
+                path.string() + ": sessions of exported models are neither saved nor restored; use the GGUF file");
+  }
+  return *kv;
+}
+
+Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std::byte* media,
+                     std::size_t media_count) {
+  Prompt prompt;
+  prompt.tokens.resize(token_count);
+  std::memcpy(prompt.tokens.data(), tokens, token_count * sizeof(Token));
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < media_count; ++i) {
+    SavedMedia saved;
+    std::memcpy(&saved, media + i * sizeof(saved), sizeof(saved));
+    if (saved.begin < end || saved.count == 0 || saved.count > token_count || saved.begin > token_count - saved.count) {
+      throw Error(Error::Kind::format, "its media do not lie within its tokens");
+    }
+    prompt.media.push_back({saved.begin, saved.count, saved.content, nullptr});
+    end = saved.begin + saved.count;
+  }
+  return prompt;
+}
+
 }  // namespace
 
 void Session::save(const std::filesystem::path& path) const {
   const Impl& s = *impl_;
+  const KvCache& cache = pages_of(*s.cache, path);
   AtomicFile file(path);
   Checksum sum;
   const auto write = [&](std::span<const std::byte> bytes) {
@@ -77,20 +119,26 @@ void Session::save(const std::filesystem::path& path) const {
   Header header{};
   std::copy(std::begin(magic), std::end(magic), header.magic);
   header.fingerprint = s.engine->info().fingerprint;
-  header.tokens = s.tokens.size();
-  header.computed = s.cache.length();
+  header.adapter = hash_of(s.timeline.adapter());
+  header.tokens = s.timeline.size();
+  header.media = s.timeline.media().size();
+  header.computed = cache.length();
   header.has_logits = s.logits.empty() ? 0 : 1;
-  header.cache_type = static_cast<std::uint32_t>(s.cache.type());
+  header.cache_type = static_cast<std::uint32_t>(cache.type());
   write(std::as_bytes(std::span(&header, 1)));
-  write(std::as_bytes(std::span(s.tokens)));
+  write(std::as_bytes(s.timeline.tokens()));
+  std::vector<SavedMedia> media;
+  for (const Media& each : s.timeline.media()) media.push_back({each.begin, each.count, each.content});
+  write(std::as_bytes(std::span(media)));
   write(std::as_bytes(std::span(s.logits)));
-  s.cache.each_page(write);
+  cache.each_page(write);
   const std::uint64_t value = sum.value();
   file.write(std::as_bytes(std::span(&value, 1)));
   file.commit();
 }
 
-Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context) {
+Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context,
+                         std::shared_ptr<const Adapter> adapter) {
   const auto file = std::make_shared<const MappedFile>(path);
   const std::span<const std::byte> bytes = file->bytes();
   const auto fail = [&](Error::Kind kind, const std::string& what) -> void {
@@ -103,24 +151,33 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   if (!std::equal(std::begin(magic), std::end(magic), header.magic)) fail(Error::Kind::format, "not a saved session");
   Session session(std::move(engine), context);
   Impl& s = *session.impl_;
+  KvCache& cache = pages_of(*s.cache, path);
+  session.set_adapter(std::move(adapter));
+  if (header.adapter != hash_of(s.timeline.adapter())) {
+    fail(Error::Kind::unsupported, "saved with adapter " + hex(header.adapter[0]) + ", restored with " +
+                                       hex(hash_of(s.timeline.adapter())[0]) + " (zeros: none)");
+  }
   if (header.fingerprint != s.engine->info().fingerprint) {
     fail(Error::Kind::unsupported,
          "saved with model " + hex(header.fingerprint) + ", this one is " + hex(s.engine->info().fingerprint));
   }
-  if (header.cache_type != static_cast<std::uint32_t>(s.cache.type())) {
+  if (header.cache_type != static_cast<std::uint32_t>(cache.type())) {
     fail(Error::Kind::unsupported, "saved with another cache type than the engine's");
   }
-  if (header.tokens > s.cache.context()) {
+  if (header.tokens > cache.context()) {
     fail(Error::Kind::context, "the saved session has " + std::to_string(header.tokens) +
-                                   " tokens, the context holds " + std::to_string(s.cache.context()));
+                                   " tokens, the context holds " + std::to_string(cache.context()));
   }
-  if (header.computed > header.tokens || header.has_logits > 1) fail(Error::Kind::format, "the header is damaged");
+  if (header.computed > header.tokens || header.media > header.tokens || header.has_logits > 1) {
+    fail(Error::Kind::format, "the header is damaged");
+  }
 
   // No overflow: the context, which bounds the tokens, fits in memory as pages do.
   const std::size_t tokens_begin = padded(sizeof(header));
-  const std::size_t logits_begin = tokens_begin + padded(header.tokens * sizeof(Token));
+  const std::size_t media_begin = tokens_begin + padded(header.tokens * sizeof(Token));
+  const std::size_t logits_begin = media_begin + padded(header.media * sizeof(SavedMedia));
   const std::size_t pages_begin = logits_begin + padded(header.has_logits * s.vocabulary() * sizeof(float));
-  const std::size_t end = pages_begin + s.cache.page_count(header.computed) * s.cache.page_bytes();
+  const std::size_t end = pages_begin + cache.saved_bytes(header.computed);
   Checksum sum;
   if (bytes.size() != end + sizeof(sum.value())) {
     fail(Error::Kind::format, "the saved session has " + std::to_string(bytes.size()) + " bytes, expected " +
@@ -132,17 +189,13 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
     fail(Error::Kind::format, "the saved session is damaged: its checksum does not match");
   }
 
-  std::vector<Token> tokens(header.tokens);
+  const Prompt timeline =
+      read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
+  s.check_ids(timeline.tokens);
+  s.timeline.append(timeline);
   s.logits.resize(header.has_logits * s.vocabulary());
-  const auto copy = [&](std::size_t begin, auto& out) {
-    const std::span<std::byte> to = std::as_writable_bytes(std::span(out));
-    std::copy_n(bytes.data() + begin, to.size(), to.data());
-  };
-  copy(tokens_begin, tokens);
-  copy(logits_begin, s.logits);
-  s.check_ids(tokens);
-  s.tokens = std::move(tokens);
-  s.cache.adopt(header.computed, {file, bytes.data() + pages_begin});
+  std::memcpy(s.logits.data(), bytes.data() + logits_begin, s.logits.size() * sizeof(float));
+  cache.adopt(header.computed, {file, bytes.data() + pages_begin});
   return session;
 }
 

@@ -6,27 +6,27 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t most_guesses = 15;
+constexpr std::size_t max_guesses = 15;
 constexpr std::size_t shortest_match = 2;  // single tokens repeat by chance
 constexpr std::size_t longest_match = 8;
 
 // The published slice of E4B; of another model the half, which MatFormer training makes the smallest part.
-Slice default_draft(const Gemma3n& model) {
+Slice default_draft(const Model& model) {
   const Slice e2b = Slice::parse("e2b");
-  return model.config().layers.size() == static_cast<std::size_t>(e2b.of_layers) ? e2b : Slice{.ffn_share = 0.5};
+  return model.shape().layers.size() == static_cast<std::size_t>(e2b.of_layers) ? e2b : Slice{.ffn_share = 0.5};
 }
 
 std::unique_ptr<Drafter> make_drafter(Session& session, const GenerateOptions& options) {
   if (options.speculate == Speculate::lookup) return std::make_unique<LookupDrafter>(session);
-  return std::make_unique<SliceDrafter>(session,
-                                        options.draft ? *options.draft : default_draft(session.engine().impl().model));
+  return std::make_unique<SliceDrafter>(
+      session, options.draft ? *options.draft : default_draft(Session::Impl::of(session).model()));
 }
 
 std::size_t fixed_guesses(const GenerateOptions& options) {
   const int guesses = options.draft_tokens;
-  if (guesses < 0 || guesses > static_cast<int>(most_guesses)) {
+  if (guesses < 0 || guesses > static_cast<int>(max_guesses)) {
     throw Error(Error::Kind::argument, "draft_tokens is " + std::to_string(guesses) + ", expected 1 to " +
-                                           std::to_string(most_guesses) + ", or 0 for as many as pay");
+                                           std::to_string(max_guesses) + ", or 0 for as many as pay");
   }
   return static_cast<std::size_t>(guesses);
 }
@@ -83,45 +83,46 @@ std::vector<Token> LookupDrafter::draft(Token last, std::size_t most, const Samp
 }
 
 SliceDrafter::SliceDrafter(Session& session, const Slice& slice)
-    : session_(session.impl()), model_(session_.model().model.sliced(slice)), logits_(session_.vocabulary()) {}
+    : session_(Session::Impl::of(session)), model_(session_.model().sliced(slice)), logits_(session_.vocabulary()) {}
 
 double SliceDrafter::cost() const {
-  return static_cast<double>(model_.step_bytes()) / static_cast<double>(session_.model().model.step_bytes());
+  return static_cast<double>(model_->step_bytes()) / static_cast<double>(session_.model().step_bytes());
 }
 
 std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampler& sampler, const Cancel* cancel) {
-  const Engine::Impl::StateLease state(session_.model());
+  const Engine::Impl::ActivationsLease activations(session_.parts());
   Sampler guesser = sampler;
-  const std::size_t held = session_.cache.length();
+  const std::size_t held = session_.cache->length();
   std::vector<Token> drafts;
   try {
     while (drafts.size() < most) {
-      const Segment segment{{&last, 1}, &session_.cache, Segment::Want::last};
-      model_.forward({&segment, 1}, *state, logits_.data(), cancel);
+      const Segment segment{
+          .tokens = {&last, 1}, .cache = session_.cache.get(), .adapter = session_.timeline.adapter().get()};
+      model_->forward({&segment, 1}, *activations, logits_.data(), cancel);
       last = guesser.sample(logits_).token;
       if (session_.engine->is_end(last)) break;
       drafts.push_back(last);
     }
   } catch (...) {
-    session_.cache.rewind(held);
+    session_.cache->rewind(held);
     throw;
   }
   // Never refused: a sliding layer's ring has room for a chunk behind the window, and guesses are fewer.
-  session_.cache.rewind(held);
+  session_.cache->rewind(held);
   return drafts;
 }
 
 Speculator::Speculator(Session& session, const GenerateOptions& options)
     : session_(session),
       drafter_(make_drafter(session, options)),
-      most_(std::min(most_guesses, static_cast<std::size_t>(session.engine().impl().options.chunk) - 1)),
+      most_(std::min(max_guesses, static_cast<std::size_t>(Session::Impl::of(session).parts().options.chunk) - 1)),
       fixed_(fixed_guesses(options)),
       length_(drafter_->cost(), most_) {}
 
 void Speculator::step(Token last, std::size_t most, const Sampler& sampler, const Sample& sample,
                       const Cancel* cancel) {
   const auto before = static_cast<std::size_t>(session_.position());
-  session_.impl().catch_up(before, cancel);
+  Session::Impl::of(session_).catch_up(cancel);
   // `last` takes a place too, and gives a token by itself.
   const std::size_t room = std::min({static_cast<std::size_t>(session_.context()) - before - 1, most - 1, most_});
   std::vector<Token> batch = {last};
@@ -139,10 +140,10 @@ void Speculator::step(Token last, std::size_t most, const Sampler& sampler, cons
       next = sample(logits.subspan(sampled++ * vocabulary, vocabulary));
     } while (next && sampled < batch.size() && *next == batch[sampled]);
   } catch (...) {
-    session_.impl().keep(before + sampled);
+    Session::Impl::of(session_).keep(before + sampled);
     throw;
   }
-  session_.impl().keep(before + sampled);
+  Session::Impl::of(session_).keep(before + sampled);
 
   const std::size_t right = sampled - 1;
   length_.report(right, next && sampled < batch.size());

@@ -77,7 +77,7 @@ class SliceDrafter : public Drafter {
 
  private:
   Session::Impl& session_;
-  Gemma3n model_;
+  std::shared_ptr<const Model> model_;
   std::vector<float> logits_;
 };
 

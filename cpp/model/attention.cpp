@@ -1,9 +1,9 @@
+#include "model/attention.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
-
-#include "model/compute.hpp"
 
 // Attention in one pass over the keys and values, with the softmax of each query row kept up to date as scores come in.
 //
@@ -19,7 +19,7 @@ constexpr std::size_t span = 4 * page;
 constexpr std::size_t tile_rows = 16;  // query rows of one tile stay in the first cache beside a page of keys
 
 struct Tile {
-  std::span<const Compute::Query> tokens;
+  std::span<const Query> tokens;
   std::size_t first_token;
 
   std::size_t first() const { return tokens.front().first; }
@@ -37,22 +37,26 @@ struct Gathered {
 
 class Attention {
  public:
-  Attention(const kernels::Kernels& table, std::size_t layer, std::size_t heads, std::size_t kv_heads,
-            std::size_t head_dim)
-      : k_(table), layer_(layer), heads_(heads), group_(heads / kv_heads), head_dim_(head_dim) {}
+  Attention(const kernels::Kernels& table, const AttentionArgs& args, const KvCache& cache)
+      : k_(table),
+        args_(args),
+        kv_heads_(cache.kv_heads(args.layer)),
+        group_(args.heads / kv_heads_),
+        head_dim_(cache.head_dim(args.layer)) {}
 
-  std::vector<Tile> tiles(std::span<const Compute::Query> queries) const {
+  std::vector<Tile> tiles(std::span<const Query> queries) const {
     const std::size_t most = std::max<std::size_t>(1, tile_rows / group_);
     std::vector<Tile> out;
     for (std::size_t begin = 0, end = 0; begin < queries.size(); begin = end) {
       for (end = begin + 1; end < queries.size() && end - begin < most; ++end) {
-        if (queries[end].cache != queries[begin].cache || queries[end].last != queries[end - 1].last + 1) break;
+        if (queries[end].cache != queries[begin].cache || !follows(queries[end - 1], queries[end])) break;
       }
       out.push_back({queries.subspan(begin, end - begin), begin});
     }
     return out;
   }
 
+  std::size_t kv_heads() const { return kv_heads_; }
   std::size_t most_rows() const { return std::max(tile_rows, group_); }
   std::size_t gathered_floats() const { return most_rows() * (head_dim_ + 2); }
   std::size_t scratch_floats() const { return most_rows() * (head_dim_ + page); }
@@ -74,19 +78,20 @@ class Attention {
     float* tile_q = scratch;  // [rows][head_dim]
     float* weights = scratch + most_rows() * head_dim_;
     for (std::size_t t = 0; t < tile.tokens.size(); ++t) {
-      const float* from = q + ((tile.first_token + t) * heads_ + kv_head * group_) * head_dim_;
+      const float* from = q + ((tile.first_token + t) * args_.heads + kv_head * group_) * head_dim_;
       std::copy_n(from, group_ * head_dim_, tile_q + t * group_ * head_dim_);
     }
+    if (args_.scale != 1) k_.scale(args_.scale, tile_q, rows(tile) * head_dim_);
     const KvCache& cache = *tile.tokens.front().cache;
     const kernels::CacheKernels& kernels = cache.kernels(k_);
     const std::size_t end = std::min(tile.last(), (index + 1) * span);
     for (std::size_t first = std::max(tile.first(), index * span), last; first < end; first = last) {
       last = std::min(end, (first / page + 1) * page);
-      const KvCache::Rows rows_here = cache.rows(layer_, kv_head, first);
+      const KvCache::Rows rows_here = cache.rows(args_.layer, kv_head, first);
       kernels.scores({.weights = rows_here.keys.data,
                       .activations = tile_q,
                       .out = weights,
-                      .row_bytes = cache.row_bytes(),
+                      .row_bytes = cache.row_bytes(args_.layer),
                       .rows = last - first,
                       .cols = head_dim_,
                       .tokens = rows(tile),
@@ -95,7 +100,7 @@ class Attention {
         const auto [from, to] = seen(tile, r / group_, first, last);
         if (from < to) softmax(rows_here, from, to, weights + r * page, r, g);
       }
-      accumulate(tile, first, last, rows_here, cache.row_bytes(), kernels, weights, g);
+      accumulate(tile, first, last, rows_here, cache.row_bytes(args_.layer), kernels, weights, g);
     }
   }
 
@@ -116,19 +121,25 @@ class Attention {
   void write(const Tile& tile, std::size_t kv_head, const Gathered& total, float* out) const {
     for (std::size_t r = 0; r < rows(tile); ++r) {
       const std::size_t token = tile.first_token + r / group_;
-      float* row = out + (token * heads_ + kv_head * group_ + r % group_) * head_dim_;
+      float* row = out + (token * args_.heads + kv_head * group_ + r % group_) * head_dim_;
       std::copy_n(total.values + r * head_dim_, head_dim_, row);
       k_.scale(1.0F / total.sum[r], row, head_dim_);
     }
   }
 
  private:
+  // The tile's common positions are found from its first and last token, so that both ends of what a token sees must
+  // never go back. Within a picture, whose tokens see each other, they stay where they are.
+  static bool follows(const Query& before, const Query& after) {
+    return after.first >= before.first && (after.last == before.last + 1 || after.last == before.last);
+  }
+
   std::size_t rows(const Tile& tile) const { return tile.tokens.size() * group_; }
 
   // Which of the positions [first, last) a token of the tile sees, counted from `first`.
   static std::pair<std::size_t, std::size_t> seen(const Tile& tile, std::size_t token, std::size_t first,
                                                   std::size_t last) {
-    const Compute::Query& query = tile.tokens[token];
+    const Query& query = tile.tokens[token];
     return {std::clamp(query.first, first, last) - first, std::clamp(query.last, first, last) - first};
   }
 
@@ -164,40 +175,40 @@ class Attention {
   void softmax(const KvCache::Rows& rows, std::size_t from, std::size_t to, float* w, std::size_t r,
                const Gathered& g) const {
     if (rows.keys.scales != nullptr) k_.mul(rows.keys.scales + from, w + from, to - from);
+    if (args_.soft_cap != 0) k_.soft_cap(w + from, args_.soft_cap, to - from);
     const float factor = k_.softmax_piece(w + from, to - from, g.max + r, g.sum + r);
     if (factor != 1) k_.scale(factor, g.values + r * head_dim_, head_dim_);
     if (rows.values.scales != nullptr) k_.mul(rows.values.scales + from, w + from, to - from);
   }
 
   const kernels::Kernels& k_;
-  std::size_t layer_;
-  std::size_t heads_;
-  std::size_t group_;
+  const AttentionArgs& args_;
+  std::size_t kv_heads_;
+  std::size_t group_;  // query heads of one KV head
   std::size_t head_dim_;
 };
 
 }  // namespace
 
-void Compute::attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
-                        std::size_t head_dim, const float* q, float* out) {
-  const Attention attention(kernels_, kv_layer, heads, kv_heads, head_dim);
+void attention(Compute& compute, const AttentionArgs& args, std::span<const Query> queries, const float* q,
+               float* out) {
+  const Attention attention(compute.kernels(), args, *queries.front().cache);
+  const std::size_t kv_heads = attention.kv_heads();
   const std::vector<Tile> tiles = attention.tiles(queries);
   const std::size_t units = tiles.size() * kv_heads;  // a tile and a KV head
   std::size_t spans = 0;
   for (const Tile& tile : tiles) spans = std::max(spans, tile.spans());
 
   // One token has few units: then threads share a unit's spans, whose results wait for each other in `parts`.
-  const auto workers = static_cast<std::size_t>(threads());
+  const auto workers = static_cast<std::size_t>(compute.threads());
   const bool split = workers > 1 && units < 4 * workers;
   const std::size_t scratch_floats = attention.scratch_floats() + 2 * attention.gathered_floats();
   const std::size_t parts_begin = workers * scratch_floats;
   const std::size_t parts_floats = split ? units * spans * attention.gathered_floats() : 0;
-  attention_.resize(std::max(attention_.size(), parts_begin + parts_floats));
-  const auto scratch = [&](int thread) {
-    return attention_.data() + static_cast<std::size_t>(thread) * scratch_floats;
-  };
+  float* memory_of_all = compute.scratch(parts_begin + parts_floats);
+  const auto scratch = [&](int thread) { return memory_of_all + static_cast<std::size_t>(thread) * scratch_floats; };
   const auto part = [&](std::size_t unit, std::size_t index) {
-    return attention.gathered(attention_.data() + parts_begin + (unit * spans + index) * attention.gathered_floats());
+    return attention.gathered(memory_of_all + parts_begin + (unit * spans + index) * attention.gathered_floats());
   };
   const auto gather = [&](std::size_t unit, std::size_t index, float* memory, const Gathered& into) {
     const Tile& tile = tiles[unit / kv_heads];
@@ -206,14 +217,14 @@ void Compute::attention(std::span<const Query> queries, std::size_t kv_layer, st
   };
 
   if (split) {
-    parallel_for(units * spans, 1, [&](std::size_t begin, std::size_t end, int thread) {
+    compute.parallel_for(units * spans, 1, [&](std::size_t begin, std::size_t end, int thread) {
       for (std::size_t i = begin; i < end; ++i) {
         if (i % spans >= tiles[i / spans / kv_heads].spans()) continue;
         gather(i / spans, i % spans, scratch(thread), part(i / spans, i % spans));
       }
     });
   }
-  parallel_for(units, 1, [&](std::size_t begin, std::size_t end, int thread) {
+  compute.parallel_for(units, 1, [&](std::size_t begin, std::size_t end, int thread) {
     float* memory = scratch(thread);
     const Gathered total = attention.gathered(memory + attention.scratch_floats());
     const Gathered alone = attention.gathered(memory + attention.scratch_floats() + attention.gathered_floats());

@@ -13,17 +13,16 @@ std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple
 
 }  // namespace
 
-KvCache::KvCache(const Gemma3nConfig& config, CacheType type, std::size_t context, std::size_t chunk)
-    : type_(type),
-      context_(context),
-      row_bytes_(config.head_dim * element_bytes(type)),
-      half_head_bytes_(page_positions * (row_bytes_ + (type == CacheType::int8 ? sizeof(float) : 0))),
-      page_bytes_(2 * config.num_key_value_heads * half_head_bytes_),
-      layers_(config.file_layers) {
-  for (const LayerConfig& owner : config.layers) {
-    if (!owner.owns_kv) continue;
-    Layer& layer = layers_[owner.index];
-    layer.window = owner.sliding ? config.sliding_window : 0;
+KvCache::KvCache(const ModelShape& shape, CacheType type, std::size_t context, std::size_t chunk)
+    : Cache(context), type_(type), layers_(shape.file_layers) {
+  for (const LayerShape& owner : shape.layers) {
+    if (!owner.owns_kv()) continue;
+    Layer& layer = layers_[owner.file_index];
+    layer.window = owner.window;
+    layer.kv_heads = owner.kv_heads;
+    layer.head_dim = owner.head_dim;
+    layer.row_bytes = owner.head_dim * element_bytes(type);
+    layer.half_head_bytes = page_positions * (layer.row_bytes + (type == CacheType::int8 ? sizeof(float) : 0));
     const std::size_t pages = round_up(context, page_positions) / page_positions;
     // So many consecutive positions touch at most this many pages: no two of them that are in use fall together.
     const std::size_t ring = (layer.window + chunk + page_positions - 2) / page_positions + 1;
@@ -31,11 +30,11 @@ KvCache::KvCache(const Gemma3nConfig& config, CacheType type, std::size_t contex
   }
 }
 
-KvCache KvCache::fork() {
+std::unique_ptr<Cache> KvCache::fork() {
   for (Layer& layer : layers_) {
     for (Page& page : layer.pages) page.shared = true;
   }
-  return *this;
+  return std::unique_ptr<Cache>(new KvCache(*this));
 }
 
 std::size_t KvCache::first_seen(const Layer& layer, std::size_t length) {
@@ -43,18 +42,18 @@ std::size_t KvCache::first_seen(const Layer& layer, std::size_t length) {
   return layer.window == 0 || length < layer.window ? 0 : length - (layer.window - 1);
 }
 
-void KvCache::make_writable(Page& page) const {
+void KvCache::make_writable(Page& page, std::size_t bytes) {
   if (page.data != nullptr && !page.shared) return;
   constexpr std::align_val_t cache_line{64};
-  auto* memory = static_cast<std::byte*>(operator new(page_bytes_, cache_line, std::nothrow));
+  auto* memory = static_cast<std::byte*>(operator new(bytes, cache_line, std::nothrow));
   if (memory == nullptr) {
-    throw Error(Error::Kind::memory, "cannot allocate " + std::to_string(page_bytes_) + " bytes of keys and values");
+    throw Error(Error::Kind::memory, "cannot allocate " + std::to_string(bytes) + " bytes of keys and values");
   }
   std::shared_ptr<std::byte> data(memory, [](std::byte* p) { operator delete(p, cache_line); });
   if (page.data != nullptr) {
-    std::memcpy(memory, page.data.get(), page_bytes_);
+    std::memcpy(memory, page.data.get(), bytes);
   } else {
-    std::memset(memory, 0, page_bytes_);  // a saved page has no stray bytes of this process in it
+    std::memset(memory, 0, bytes);  // a saved page has no stray bytes of this process in it
   }
   page = {std::move(data), false};
 }
@@ -62,16 +61,17 @@ void KvCache::make_writable(Page& page) const {
 void KvCache::prepare(std::size_t count) {
   for (Layer& layer : layers_) {
     if (layer.pages.empty()) continue;
-    for (std::size_t p = length_ / page_positions; p * page_positions < length_ + count; ++p) {
-      make_writable(layer.pages[p % layer.pages.size()]);
+    for (std::size_t p = length() / page_positions; p * page_positions < length() + count; ++p) {
+      make_writable(layer.pages[p % layer.pages.size()], layer.page_bytes());
     }
   }
-  stored_ = std::max(stored_, length_ + count);
+  stored_ = std::max(stored_, length() + count);
 }
 
 bool KvCache::rewind(std::size_t length) {
   if (length == 0) {
-    length_ = stored_ = 0;
+    set_length(0);
+    stored_ = 0;
     for (Layer& layer : layers_) layer.oldest = 0;
     return true;
   }
@@ -80,15 +80,16 @@ bool KvCache::rewind(std::size_t length) {
     const std::size_t oldest = stored_ < layer.slots() ? 0 : stored_ - layer.slots();
     if (first_seen(layer, length) < std::max(layer.oldest, oldest)) return false;
   }
-  length_ = length;
+  set_length(length);
   return true;
 }
 
 KvCache::Place KvCache::place(std::size_t layer, std::size_t half_head, std::size_t position) const {
+  const Layer& l = layers_[layer];
   const std::size_t row = position % page_positions;
-  std::byte* begin = layers_[layer].page(position / page_positions).data.get() + half_head * half_head_bytes_;
-  auto* scales = reinterpret_cast<float*>(begin + page_positions * row_bytes_);
-  return {begin + row * row_bytes_, type_ == CacheType::int8 ? scales + row : nullptr};
+  std::byte* begin = l.page(position / page_positions).data.get() + half_head * l.half_head_bytes;
+  auto* scales = reinterpret_cast<float*>(begin + page_positions * l.row_bytes);
+  return {begin + row * l.row_bytes, type_ == CacheType::int8 ? scales + row : nullptr};
 }
 
 KvCache::Rows KvCache::rows(std::size_t layer, std::size_t kv_head, std::size_t position) const {
@@ -98,9 +99,8 @@ KvCache::Rows KvCache::rows(std::size_t layer, std::size_t kv_head, std::size_t 
 }
 
 void KvCache::store(const kernels::Kernels& table, std::size_t layer, std::size_t position, std::size_t kv_head,
-                    const float* key, const float* value) const {
-  const std::size_t head_dim = row_bytes_ / element_bytes(type_);
-  const auto put = [&](const float* x, const Place& to) { kernels(table).store(x, head_dim, to.row, to.scale); };
+                    const float* key, const float* value) {
+  const auto put = [&](const float* x, const Place& to) { kernels(table).store(x, head_dim(layer), to.row, to.scale); };
   put(key, place(layer, 2 * kv_head, position));
   put(value, place(layer, 2 * kv_head + 1, position));
 }
@@ -117,22 +117,24 @@ const kernels::CacheKernels& KvCache::kernels(const kernels::Kernels& table) con
   return table.cache_f16;
 }
 
-std::size_t KvCache::page_count(std::size_t length) const {
-  std::size_t count = 0;
+std::size_t KvCache::saved_bytes(std::size_t length) const {
+  std::size_t bytes = 0;
   for (const Layer& layer : layers_) {
     if (layer.pages.empty()) continue;
-    count += round_up(length, page_positions) / page_positions - first_seen(layer, length) / page_positions;
+    const std::size_t pages = round_up(length, page_positions) / page_positions;
+    bytes += (pages - first_seen(layer, length) / page_positions) * layer.page_bytes();
   }
-  return count;
+  return bytes;
 }
 
 void KvCache::adopt(std::size_t length, std::shared_ptr<const std::byte> pages) {
-  length_ = stored_ = length;
+  set_length(length);
+  stored_ = length;
   const std::byte* next = pages.get();
   for (Layer& layer : layers_) {
     if (layer.pages.empty()) continue;
     layer.oldest = first_kept(layer);
-    for (std::size_t p = layer.oldest / page_positions; p * page_positions < length; ++p, next += page_bytes_) {
+    for (std::size_t p = layer.oldest / page_positions; p * page_positions < length; ++p, next += layer.page_bytes()) {
       // A shared page is only read.
       const auto data = std::const_pointer_cast<std::byte>(std::shared_ptr<const std::byte>(pages, next));
       layer.pages[p % layer.pages.size()] = {data, true};

@@ -8,46 +8,39 @@
 
 #include "gemlet/gemlet.hpp"
 #include "kernels/kernels.hpp"
-#include "model/config.hpp"
+#include "model/cache.hpp"
+#include "model/shape.hpp"
 
 namespace gemlet {
 
-/// Keys and values of one sequence, for the layers that own them, by their index in the file. They lie in pages of
+/// Keys and values of one sequence, for the layers that own them, by their number in the file. They lie in pages of
 /// `page_positions` consecutive positions, aligned to multiples of it: [kv_head][keys, key scales, values, value
 /// scales][position]. A full-attention layer has a page for every position so far; a sliding layer has a ring of pages
 /// for window + chunk positions, so that a chunk of prompt can be stored whole before its first token looks back over a
 /// whole window.
 ///
 /// Forks share pages; a cache copies a shared page before it writes to it.
-class KvCache {
+class KvCache final : public Cache {
  public:
   static constexpr std::size_t page_positions = 64;
 
   /// `chunk` is the most positions that are stored between two calls of `advance`.
-  KvCache(const Gemma3nConfig& config, CacheType type, std::size_t context, std::size_t chunk);
-  KvCache(KvCache&&) = default;
-  KvCache& operator=(KvCache&&) = default;
+  KvCache(const ModelShape& shape, CacheType type, std::size_t context, std::size_t chunk);
 
-  /// A cache that holds the same. Nothing is copied until one of the two writes.
-  KvCache fork();
-
-  std::size_t context() const { return context_; }
   CacheType type() const { return type_; }
-  std::size_t length() const { return length_; }  ///< positions held
 
-  /// Announces that positions [length(), length() + count) are about to be stored, and holds them afterwards. Storing
-  /// that was prepared but never advanced over (a cancelled call) leaves the held positions intact. Throws
-  /// Error(memory).
-  void prepare(std::size_t count);
-  void advance(std::size_t count) { length_ += count; }
+  void prepare(std::size_t count) override;
+  /// False where a ring has already overwritten keys that position `length` would attend to.
+  bool rewind(std::size_t length) override;
+  /// Nothing is copied until one of the two caches writes.
+  std::unique_ptr<Cache> fork() override;
 
-  /// Forgets positions from `length` on. False, and nothing changed, where a ring has already overwritten keys that
-  /// position `length` would attend to.
-  bool rewind(std::size_t length);
+  std::size_t kv_heads(std::size_t layer) const { return layers_[layer].kv_heads; }
+  std::size_t head_dim(std::size_t layer) const { return layers_[layer].head_dim; }
 
   /// Stores float[head_dim] at a prepared position.
   void store(const kernels::Kernels& table, std::size_t layer, std::size_t position, std::size_t kv_head,
-             const float* key, const float* value) const;
+             const float* key, const float* value);
 
   /// From `position` to the end of its page.
   struct Rows {
@@ -55,7 +48,8 @@ class KvCache {
     kernels::CacheRows values;
   };
   Rows rows(std::size_t layer, std::size_t kv_head, std::size_t position) const;
-  std::size_t row_bytes() const { return row_bytes_; }  ///< of one key or value of one head, without its scale
+  /// One key or value of one head, without its scale.
+  std::size_t row_bytes(std::size_t layer) const { return layers_[layer].row_bytes; }
   const kernels::CacheKernels& kernels(const kernels::Kernels& table) const;
 
   /// Visits the pages that a copy needs to go on from length(), in an order of their own.
@@ -63,16 +57,15 @@ class KvCache {
   void each_page(const Visit& visit) const {
     for (const Layer& layer : layers_) {
       if (layer.pages.empty()) continue;
-      for (std::size_t p = first_kept(layer) / page_positions; p * page_positions < length_; ++p) {
-        visit(std::span<const std::byte>(layer.page(p).data.get(), page_bytes_));
+      for (std::size_t p = first_kept(layer) / page_positions; p * page_positions < length(); ++p) {
+        visit(std::span<const std::byte>(layer.page(p).data.get(), layer.page_bytes()));
       }
     }
   }
-  std::size_t page_bytes() const { return page_bytes_; }
-  /// The pages that a cache of `length` positions gives to each_page().
-  std::size_t page_count(std::size_t length) const;
-  /// Makes an empty cache hold `length` positions, from page_count(length) pages that lie one after the other at
-  /// `pages`. They stay there and are not written to.
+  /// The bytes of the pages that a cache of `length` positions gives to each_page(): a multiple of 64.
+  std::size_t saved_bytes(std::size_t length) const;
+  /// Makes an empty cache hold `length` positions, from saved_bytes(length) bytes of pages that lie one after the other
+  /// at `pages`. They stay there and are not written to.
   void adopt(std::size_t length, std::shared_ptr<const std::byte> pages);
 
  private:
@@ -81,11 +74,16 @@ class KvCache {
     bool shared = false;  // with another cache or with a file: to be copied before it is written to
   };
   struct Layer {
-    std::size_t window = 0;   // 0: full attention
-    std::vector<Page> pages;  // empty: reads another layer's
-    std::size_t oldest = 0;   // the first position that was ever there
+    std::size_t window = 0;  // 0: full attention
+    std::size_t kv_heads = 0;
+    std::size_t head_dim = 0;
+    std::size_t row_bytes = 0;
+    std::size_t half_head_bytes = 0;  // keys, or values, of one head on a page, scales included
+    std::vector<Page> pages;          // empty: reads another layer's
+    std::size_t oldest = 0;           // the first position that was ever there
 
     const Page& page(std::size_t index) const { return pages[index % pages.size()]; }
+    std::size_t page_bytes() const { return 2 * kv_heads * half_head_bytes; }
     std::size_t slots() const { return pages.size() * page_positions; }
   };
 
@@ -98,15 +96,10 @@ class KvCache {
   Place place(std::size_t layer, std::size_t half_head, std::size_t position) const;
   /// The first position that the token at length() sees.
   static std::size_t first_seen(const Layer& layer, std::size_t length);
-  std::size_t first_kept(const Layer& layer) const { return first_seen(layer, length_); }
-  void make_writable(Page& page) const;
+  std::size_t first_kept(const Layer& layer) const { return first_seen(layer, length()); }
+  static void make_writable(Page& page, std::size_t bytes);
 
   CacheType type_;
-  std::size_t context_;
-  std::size_t row_bytes_;
-  std::size_t half_head_bytes_;  // keys, or values, of one head on a page, scales included
-  std::size_t page_bytes_;
-  std::size_t length_ = 0;
   std::size_t stored_ = 0;  // one past the last position ever stored: what a rewind must reckon with
   std::vector<Layer> layers_;
 };

@@ -5,12 +5,10 @@
 #include <cmath>
 #include <string>
 
-#include "model/gemma3n.hpp"
-
 namespace gemlet {
 namespace {
 
-constexpr int most_layers = 1024;
+constexpr int max_layers = 1024;
 
 [[noreturn]] void fail(const std::string& what) { throw Error(Error::Kind::argument, "slice: " + what); }
 
@@ -53,7 +51,7 @@ void parse_widths(std::string_view text, Slice& slice) {
     const std::size_t times = piece.find('x');
     const int width = parse_number<int>(piece.substr(0, times), expected);
     const int count = times == std::string_view::npos ? 1 : parse_number<int>(piece.substr(times + 1), expected);
-    if (count < 1 || count > most_layers) fail_to_parse(piece, expected);
+    if (count < 1 || count > max_layers) fail_to_parse(piece, expected);
     slice.ffn_widths.insert(slice.ffn_widths.end(), static_cast<std::size_t>(count), width);
   });
 }
@@ -64,7 +62,7 @@ void parse_layers(std::string_view text, Slice& slice) {
     const std::size_t dash = piece.find('-');
     const int first = parse_number<int>(piece.substr(0, dash), expected);
     const int last = dash == std::string_view::npos ? first : parse_number<int>(piece.substr(dash + 1), expected);
-    if (first < 0 || last < first || last >= most_layers) fail_to_parse(piece, expected);
+    if (first < 0 || last < first || last >= max_layers) fail_to_parse(piece, expected);
     for (int layer = first; layer <= last; ++layer) slice.dropped_layers.push_back(layer);
   });
 }
@@ -153,7 +151,7 @@ std::vector<KeptLayer> apply_slice(const Slice& slice, std::span<const Sliceable
          std::to_string(kept.size()) + ": one for each layer that is kept");
   }
   for (std::size_t i = 0; i < kept.size(); ++i) {
-    const SliceableLayer& layer = layers[kept[i].position];
+    const SliceableLayer& layer = layers[kept[i].place];
     if (is_dropped(layer.kv_layer)) {
       fail("layer " + std::to_string(layer.kv_layer) + " cannot be dropped: layer " + std::to_string(layer.index) +
            " reads its keys and values");
@@ -161,42 +159,6 @@ std::vector<KeptLayer> apply_slice(const Slice& slice, std::span<const Sliceable
     kept[i].width = check_width(layer, asked_width(slice, layer, i));
   }
   return kept;
-}
-
-Gemma3n Gemma3n::sliced(const Slice& slice) const {
-  std::vector<SliceableLayer> layers;
-  for (const LayerConfig& layer : config_.layers) {
-    const Matrix& down_proj = weights_->layers[layer.index].down_proj;
-    const std::size_t block = down_proj.data == nullptr ? 1 : traits(down_proj.type).elements;
-    layers.push_back({layer.index, layer.kv_layer, layer.intermediate_size, block});
-  }
-  Gemma3n part = *this;
-  part.config_.layers.clear();
-  part.config_.num_kv_shared_layers = 0;
-  for (const KeptLayer& kept : apply_slice(slice, layers)) {
-    LayerConfig layer = config_.layers[kept.position];
-    layer.intermediate_size = kept.width;
-    part.config_.num_kv_shared_layers += layer.owns_kv ? 0 : 1;
-    part.config_.layers.push_back(layer);
-  }
-  return part;
-}
-
-std::size_t Gemma3n::step_bytes() const {
-  std::size_t bytes = weights_->per_layer_model_projection.bytes() + weights_->lm_head.bytes();
-  for (const LayerConfig& layer : config_.layers) {
-    const LayerWeights& w = weights_->layers[layer.index];
-    for (const Matrix* matrix : {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.laurel_left, &w.laurel_right,
-                                 &w.per_layer_input_gate, &w.per_layer_projection}) {
-      bytes += matrix->bytes();
-    }
-    const std::size_t width = layer.intermediate_size;
-    for (const Matrix* matrix : {&w.gate_proj, &w.up_proj}) bytes += matrix->first_rows(width).bytes();
-    bytes += (w.down_proj.data == nullptr ? w.down_proj_t.first_rows(width) : w.down_proj.first_cols(width)).bytes();
-  }
-  for (const Matrix& matrix : weights_->altup_projections) bytes += matrix.bytes();
-  for (const Matrix& matrix : weights_->altup_unembed_projections) bytes += matrix.bytes();
-  return bytes;
 }
 
 }  // namespace gemlet

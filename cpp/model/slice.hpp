@@ -17,7 +17,7 @@ struct SliceableLayer {
 };
 
 struct KeptLayer {
-  std::size_t position = 0;  ///< among the layers that were given
+  std::size_t place = 0;  ///< among the layers that were given
   std::size_t width = 0;
 };
 

@@ -23,7 +23,7 @@ int main(int argc, char** argv) try {
   std::span<const float> logits = session.prefill(prompt);
   for (int i = 0; i < std::atoi(argv[3]); ++i) {
     const auto best = static_cast<gemlet::Token>(std::ranges::max_element(logits) - logits.begin());
-    logits = session.prefill({&best, 1});
+    logits = session.prefill({best});
   }
   std::printf("%s\n", engine->info().kernels.c_str());
   return 0;

@@ -1,26 +1,61 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "gemlet/error.hpp"
+#include "gemlet/work.hpp"
 
 /// gemlet's C++ interface. An `Engine` is a loaded model: immutable, shared by threads. A `Session` is one timeline of
 /// tokens: used by one thread at a time. Every failure is an `Error`.
 namespace gemlet {
 
 using Token = std::int32_t;
+
+/// 128 bits that stand for the content of something: what has the same is taken for the same.
+using ContentHash = std::array<std::uint64_t, 2>;
+
+/// Of bytes, for Media and the like; not for use against somebody who makes collisions on purpose.
+ContentHash content_hash(std::span<const std::byte> bytes);
+
+/// A picture or a sound in a timeline: embeddings that stand in for those of its placeholder tokens.
+struct Media {
+  std::size_t begin = 0;  ///< position of the first placeholder
+  std::size_t count = 0;  ///< placeholders
+  ContentHash content{};  ///< of what was encoded: placeholders are alike, so that only this tells two pictures apart
+  std::shared_ptr<const std::vector<float>> rows{};  ///< float[count][hidden_size], as they enter the first layer
+
+  std::size_t end() const { return begin + count; }
+  bool same(const Media& other) const {
+    return begin == other.begin && count == other.count && content == other.content;
+  }
+};
+
+/// Tokens, with what stands in the places of some of them.
+struct Prompt {
+  Prompt() = default;
+  Prompt(std::vector<Token> ids) : tokens(std::move(ids)) {}
+  Prompt(std::initializer_list<Token> ids) : tokens(ids) {}
+  Prompt(std::span<const Token> ids) : tokens(ids.begin(), ids.end()) {}
+
+  std::vector<Token> tokens;
+  std::vector<Media> media;  ///< in order; positions count from the first token
+};
 
 /// How keys and values are kept. int8: a scale for each position and head; half the memory of f16.
 enum class CacheType { f16, f32, int8 };
@@ -39,6 +74,7 @@ struct Slice {
   /// "e2b" (the published one of E4B), a share of the width ("0.5"), a width ("8192"), or widths and layers:
   /// "ffn=8192x25,16384x5:drop=20-24". Throws Error(argument).
   static Slice parse(std::string_view text);
+  bool operator==(const Slice&) const = default;
 };
 
 struct EngineOptions {
@@ -50,6 +86,11 @@ struct EngineOptions {
   std::string isa{};  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
+/// One field of a model's configuration, in the checkpoint's vocabulary; lists have one entry a layer.
+using Hyperparameter = std::variant<bool, std::int64_t, double, std::string, std::vector<bool>,
+                                    std::vector<std::int64_t>, std::vector<double>, std::vector<std::string>>;
+using Hyperparameters = std::map<std::string, Hyperparameter>;
+
 struct TensorInfo {
   std::string name;
   std::string type;                 ///< "Q4_0"
@@ -58,9 +99,19 @@ struct TensorInfo {
   bool on_flash = false;  ///< read row by row from the file, never resident as a whole
 };
 
-/// What `gemlet inspect` shows. The vectors have one entry a layer.
+/// One layer of a model: what it stores, what it attends to and how wide it is.
+struct LayerInfo {
+  int index = 0;      ///< number in the file
+  int kv_source = 0;  ///< number of the layer whose keys and values it reads: its own, or one it shares
+  int kv_heads = 0;
+  int head_dim = 0;
+  int window = 0;  ///< positions that a token attends to, itself included; 0: all before it
+  int intermediate_size = 0;
+};
+
+/// What `gemlet inspect` shows.
 struct ModelInfo {
-  std::string architecture;  ///< "gemma3n"
+  std::string architecture;  ///< as the file names it: "gemma3"
   std::string name;
   std::string chat_template;  ///< Jinja, empty if the file has none
   int vocabulary = 0;
@@ -68,37 +119,14 @@ struct ModelInfo {
   int layers = 0;
   int file_layers = 0;  ///< more than `layers` where a slice drops some
   int trained_context = 0;
-  int heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int sliding_window = 0;
-  int kv_shared_layers = 0;
-  int hidden_size_per_layer_input = 0;
-  std::vector<int> layer_index;  ///< of each layer in the file
-  std::vector<int> intermediate_size;
-  std::vector<bool> sliding;  ///< false: full attention
-  /// icdf(sparsity): gate values this many standard deviations above their mean survive; minus infinity: dense.
-  std::vector<float> activation_sparsity;
-  std::string kernels;  ///< the kernel table in use
+  std::vector<LayerInfo> layer_info;  ///< of each layer
+  Hyperparameters hyperparameters;    ///< the whole configuration
+  std::string kernels;                ///< the kernel table in use
   int threads = 0;
   int context = 0;
   std::size_t file_bytes = 0;
   std::uint64_t fingerprint = 0;  ///< of the weights and the configuration; saved sessions carry it
   std::vector<TensorInfo> tensors;
-};
-
-/// What the forward passes of an engine have done since it was loaded.
-struct Work {
-  std::uint64_t weight_bytes = 0;   ///< of weight matrices streamed from memory, once for each product
-  std::uint64_t multiply_adds = 0;  ///< of weights with activations
-  std::uint64_t barriers = 0;       ///< parallel loops: at the end of each the threads wait for one another
-
-  Work& operator+=(const Work& other) {
-    weight_bytes += other.weight_bytes;
-    multiply_adds += other.multiply_adds;
-    barriers += other.barriers;
-    return *this;
-  }
 };
 
 enum class TokenKind { normal, unknown, control, user_defined, unused, byte };
@@ -107,6 +135,18 @@ enum class TokenKind { normal, unknown, control, user_defined, unused, byte };
 /// before the call.
 using Cancel = std::atomic<bool>;
 
+/// One matrix of an Adapter: W x becomes W x + scale * B (A x).
+struct AdapterUpdate {
+  std::string tensor;  ///< in the names of the model's file: "blk.0.attn_q.weight"
+  std::size_t rank = 0;
+  std::vector<float> a;  ///< float[rank][cols]
+  std::vector<float> b;  ///< float[rows][rank]
+  float scale = 1;
+};
+
+/// A set of low-rank updates (LoRA, arXiv:2106.09685), which sessions of one engine can share.
+class Adapter;
+
 class Engine {
  public:
   static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
@@ -114,6 +154,9 @@ class Engine {
 
   const ModelInfo& info() const;
   Work work() const;
+
+  /// Throws Error(argument), naming the tensor, for one that the model does not have or whose shape does not fit.
+  std::shared_ptr<const Adapter> make_adapter(std::span<const AdapterUpdate> updates) const;
 
   /// Bytes that are not UTF-8 become U+FFFD, one each, as in
   /// sentencepiece. `special`: text like "<start_of_turn>" becomes its control token;
@@ -129,7 +172,6 @@ class Engine {
   bool is_end(Token token) const;  ///< end of sequence or end of turn
 
   struct Impl;
-  const Impl& impl() const { return *impl_; }
 
  private:
   Engine();
@@ -151,12 +193,17 @@ class Session {
   int context() const;
   int position() const;  ///< tokens held
   std::span<const Token> tokens() const;
+  std::span<const Media> media() const;
 
-  /// Appends tokens. Throws Error(context), naming both lengths, when they do not fit, and Error(argument) for none or
-  /// an id outside the vocabulary; nothing has changed then. Returns logits: float[vocabulary] of the last token, or
-  /// float[tokens.size()][vocabulary]; valid until the next call on this session.
-  std::span<const float> prefill(std::span<const Token> tokens, Logits logits = Logits::last,
-                                 const Cancel* cancel = nullptr);
+  /// The low-rank updates that everything from here on is computed with; null for none. Forgets all tokens if it is
+  /// another adapter than before.
+  void set_adapter(std::shared_ptr<const Adapter> adapter);
+
+  /// Appends a prompt. Throws Error(context), naming both lengths, when it does not fit, and Error(argument) for an
+  /// empty one, an id outside the vocabulary or media that do not fit the tokens; nothing has changed then. Returns
+  /// logits: float[vocabulary] of the last token, or float[tokens][vocabulary]; valid until the next call on this
+  /// session.
+  std::span<const float> prefill(const Prompt& prompt, Logits logits = Logits::last, const Cancel* cancel = nullptr);
 
   /// One token for each of several distinct sessions of one engine, computed together; logits(i) afterwards.
   static void step(std::span<Session* const> sessions, std::span<const Token> tokens, const Cancel* cancel = nullptr);
@@ -167,23 +214,24 @@ class Session {
   /// this is free; further back the kept tokens are computed again, at the next prefill.
   void rewind(int position);
 
-  /// Keeps the longest common prefix with `tokens`, and prefills the rest: what a chat does each turn. Always computes
-  /// at least the last token. Returns the number of tokens that were reused.
-  int advance_to(std::span<const Token> tokens, const Cancel* cancel = nullptr);
+  /// Keeps the longest common prefix with `prompt`, of tokens and media, and prefills the rest: what a chat does each
+  /// turn. Always computes at least the last token. Returns the number of tokens that were reused.
+  int advance_to(const Prompt& prompt, const Cancel* cancel = nullptr);
 
   Session fork() const;
 
   /// Written to a temporary name and renamed. restore() throws Error(format) for a damaged file and Error(unsupported)
   /// for another model's, naming both fingerprints.
   void save(const std::filesystem::path& path) const;
-  static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context = 0);
+  static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context = 0,
+                         std::shared_ptr<const Adapter> adapter = nullptr);
 
-  /// For debugging: called after each layer of every later call with the AltUp streams, float[altup][tokens][hidden].
-  /// The KV-shared layers see only the tokens whose logits are wanted. An empty function switches it off.
+  /// For debugging: called after each layer of every later call with its output, float[streams][tokens][hidden], one
+  /// stream in most models. Where only the tokens whose logits are wanted go on, only those are left. An empty function
+  /// switches it off.
   void on_layer(std::function<void(std::size_t layer, std::span<const float> streams)> trace);
 
   struct Impl;
-  Impl& impl() { return *impl_; }
 
  private:
   Session();
@@ -222,9 +270,24 @@ enum class FinishReason { stop, length, context, cancelled };
 /// many guesses are wrong. It changes the time that an answer takes and nothing else.
 enum class Speculate { none, lookup, slice };
 
+/// What may be sampled next, from what was sampled so far: a grammar, a schema. Used by one thread at a time.
+class Constraint {
+ public:
+  virtual ~Constraint() = default;
+  /// Sets the logits of all tokens that may not come next to minus infinity; at least one is left, which may be an end
+  /// token.
+  virtual void mask(std::span<float> logits) = 0;
+  /// `token` was sampled, or is taken as if.
+  virtual void accept(Token token) = 0;
+  /// One in the same state that goes its own way: for guesses, which may be taken back.
+  virtual std::unique_ptr<Constraint> clone() const = 0;
+};
+
 struct GenerateOptions {
   int max_tokens = 256;
   Sampling sampling;
+  /// Every answer starts from a clone. Masks before bias, penalties and sampling.
+  std::shared_ptr<const Constraint> constraint{};
   std::vector<std::string> stop{};        ///< the text ends before the first of these
   Speculate speculate = Speculate::none;  ///< by generate(); in a Scheduler the other answers fill the pass already
   /// The slice that guesses. By default the published one of a model of 35 layers (E4B), half the width of any other.
@@ -257,7 +320,7 @@ using OnText = std::function<bool(std::string_view text)>;
 /// Brings the session to `prompt` (reusing what it already holds) and answers. The session then holds the prompt and
 /// the answer, so that the next turn computes only what is new. Cancelling returns what there is, with
 /// FinishReason::cancelled.
-GenerateResult generate(Session& session, std::span<const Token> prompt, const GenerateOptions& options,
+GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
                         const OnText& on_text = {}, const Cancel* cancel = nullptr);
 
 struct SchedulerOptions {
@@ -275,7 +338,7 @@ struct Outcome {
 };
 
 struct Request {
-  std::vector<Token> prompt;
+  Prompt prompt;
   GenerateOptions options;
   OnText on_text{};
   std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ class LayerConfig:
     owns_kv: bool
     kv_layer: int
     """The layer whose keys and values this one reads."""
-    own: Mapping[str, Any]
-    """All fields, for those that only the architecture knows."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +49,30 @@ class Config:
     rms_norm_eps: float
     layers: tuple[LayerConfig, ...]
     own: Mapping[str, Any]
-    """All fields, for those that only the architecture knows."""
+    """All hyperparameters, for those that only the architecture knows; lists have one entry a layer."""
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Config:
-        """From what the core reads in a model file."""
-        layers = []
-        for layer in found["layers"]:
-            sliding = layer["sliding"]
-            layers.append(
-                LayerConfig(
-                    kv_heads=found["num_key_value_heads"],
-                    head_dim=found["head_dim"],
-                    window=found["sliding_window"] if sliding else 0,
-                    rope_base=found["rope_local_base_freq"] if sliding else found["rope_theta"],
-                    rope_factor=1.0,
-                    owns_kv=layer["owns_kv"],
-                    kv_layer=layer["kv_layer"],
-                    own=layer,
-                )
-            )
+    def of(cls, layers: Sequence[_core._LayerShape], own: Mapping[str, Any]) -> Config:
+        """From what the core reads in a model file: the shapes of the layers, and all hyperparameters."""
         return cls(
-            vocab_size=found["vocab_size"],
-            hidden_size=found["hidden_size"],
-            num_attention_heads=found["num_attention_heads"],
-            max_position_embeddings=found["max_position_embeddings"],
-            rms_norm_eps=found["rms_norm_eps"],
-            layers=tuple(layers),
-            own=found,
+            vocab_size=own["vocab_size"],
+            hidden_size=own["hidden_size"],
+            num_attention_heads=own["num_attention_heads"],
+            max_position_embeddings=own["max_position_embeddings"],
+            rms_norm_eps=own["rms_norm_eps"],
+            layers=tuple(
+                LayerConfig(
+                    kv_heads=layer["kv_heads"],
+                    head_dim=layer["head_dim"],
+                    window=layer["window"],
+                    rope_base=own["rope_local_base_freq"] if layer["window"] else own["rope_theta"],
+                    rope_factor=1.0 if layer["window"] else own.get("rope_scaling_factor", 1.0),
+                    owns_kv=layer["kv_source"] == layer["file_index"],
+                    kv_layer=layer["kv_source"],
+                )
+                for layer in layers
+            ),
+            own=own,
         )
 
     @property
@@ -123,10 +118,9 @@ class Source:
         found = _core.read_model_file(path)
         self.path = path
         self.architecture = found["architecture"]
-        self.config = Config.of(found["config"])
+        self.config = Config.of(found["layers"], found["hyperparameters"])
         self.tensors = found["tensors"]
-        self._per_layer_rows = found["per_layer_rows"]
-        self._metadata_end = found["metadata_end"]
+        self._table_rows: int = self.config.own.get("vocab_size_per_layer_input", 0)
         self.alignment = found["alignment"]
 
     @property
@@ -146,8 +140,13 @@ class Source:
         *outer, cols = stored["shape"]
         return Matrix(tensor, math.prod(outer), cols, stored["type"])
 
+    def embedding(self) -> Matrix:
+        """[vocab_size, hidden_size]: files may pad it."""
+        return dataclasses.replace(self.matrix(EMBEDDING), rows=self.config.vocab_size)
+
     def head(self) -> Matrix:
-        return self.matrix(EMBEDDING if self.tied else HEAD)
+        """[vocab_size, hidden_size], the embedding itself where the model ties them."""
+        return dataclasses.replace(self.matrix(EMBEDDING if self.tied else HEAD), rows=self.config.vocab_size)
 
     def vector(self, name: str) -> NDArray[np.float32]:
         """A small tensor in its shape: a norm, or the matrix of a router."""
@@ -160,9 +159,9 @@ class Source:
         at_once = max(1, SLAB_WEIGHTS // matrix.cols)
         for begin in range(0, matrix.rows, at_once):
             slab = self._read(matrix.tensor, matrix.begin + begin, min(at_once, matrix.rows - begin))
-            if matrix.tensor == TABLE and begin + len(slab) > self._per_layer_rows:
+            if matrix.tensor == TABLE and begin + len(slab) > self._table_rows:
                 # Ids beyond the table use its row 0, so that no graph has to tell them apart.
-                slab[max(0, self._per_layer_rows - begin) :] = self._read(TABLE, 0, 1)
+                slab[max(0, self._table_rows - begin) :] = self._read(TABLE, 0, 1)
             yield slab
 
     def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:
@@ -172,12 +171,11 @@ class Source:
 
     def header(self, tensors: int) -> bytes:
         """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
-        head = np.fromfile(self.path, np.uint8, self._metadata_end).tobytes()
-        return head[:8] + tensors.to_bytes(8, "little") + head[16:]
+        return _core.gguf_header(self.path, tensors)
 
     def _read(self, name: str, begin: int, rows: int) -> NDArray[np.uint8]:
         """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
         stored = self.tensors[name]
         row_bytes = stored["bytes"] // math.prod(stored["shape"][:-1])
-        read = np.fromfile(self.path, np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
+        read = np.fromfile(stored["file"], np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
         return read.reshape(rows, row_bytes)

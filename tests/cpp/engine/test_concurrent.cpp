@@ -23,7 +23,7 @@ std::vector<float> play(const std::shared_ptr<const Engine>& engine, int salt) {
   Session session(engine);
   session.prefill(prompt(salt));
   Session fork = session.fork();
-  for (Token token = 10; token < 20; ++token) fork.prefill({&token, 1});
+  for (Token token = 10; token < 20; ++token) fork.prefill({token});
   gemlet::GenerateOptions options;
   options.max_tokens = 8;
   options.sampling.seed = 3;

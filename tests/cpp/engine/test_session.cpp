@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "check.hpp"
+#include "engine/tiny_answers.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
-#include "engine/tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Engine;
@@ -70,7 +70,7 @@ TEST("prefill, chunks of every size and single steps give the same bits") {
   Session stepped(engine());
   Floats rows;
   for (const Token token : tokens) {
-    const auto row = stepped.prefill({&token, 1});
+    const auto row = stepped.prefill({token});
     rows.insert(rows.end(), row.begin(), row.end());
   }
   CHECK(rows == expected);
@@ -102,7 +102,7 @@ TEST("a step of several sessions equals each alone") {
     const std::vector<Token> tokens = {step, step + 40, step + 80, step + 120};
     Session::step(pointers, tokens);
     for (std::size_t i = 0; i < alone.size(); ++i) {
-      alone[i].prefill({&tokens[i], 1});
+      alone[i].prefill({tokens[i]});
       CHECK(copy(together[i].logits()) == copy(alone[i].logits()));
     }
   }
@@ -282,7 +282,7 @@ TEST("a cancelled prefill leaves the session as it was") {
   CHECK(check::throws<Error>([&] { session.advance_to(prompt(12, 5), &cancel); }).find("cancel") != std::string::npos);
   CHECK(session.position() == 50);
   const Token next = 4;
-  CHECK(copy(session.prefill({&next, 1})) == copy(fresh.prefill({&next, 1})));
+  CHECK(copy(session.prefill({next})) == copy(fresh.prefill({next})));
 }
 
 TEST("weights that are not numbers are reported, not answered with") {

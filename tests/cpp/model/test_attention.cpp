@@ -1,13 +1,15 @@
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
 #include "kernels/kernel_inputs.hpp"
-#include "model/compute.hpp"
+#include "model/attention.hpp"
 
-// Compute::attention against its formula, and against itself in other groupings; and the cache's pages.
+// attention() against its formula, and against itself in other groupings; and the cache's pages.
 namespace {
 
 using namespace gemlet;
@@ -20,18 +22,16 @@ struct Shape {
   std::size_t kv_heads = 2;
   std::size_t head_dim = 20;
   std::size_t window = 0;  // 0: full attention
+  float scale = 1;
+  float soft_cap = 0;
 };
 
-Gemma3nConfig config(const Shape& shape) {
-  Gemma3nConfig config;
-  config.num_attention_heads = shape.heads;
-  config.num_key_value_heads = shape.kv_heads;
-  config.head_dim = shape.head_dim;
-  config.sliding_window = shape.window;
-  config.layers.resize(1);
-  config.file_layers = 1;
-  config.layers[0].sliding = shape.window > 0;
-  return config;
+ModelShape config(const Shape& shape) {
+  ModelShape model;
+  model.num_attention_heads = shape.heads;
+  model.file_layers = 1;
+  model.layers.push_back({.kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .window = shape.window});
+  return model;
 }
 
 /// The numbers of one sequence, each from its position alone: k, v [kv_heads][head_dim], q [heads][head_dim].
@@ -69,6 +69,8 @@ std::vector<float> formula(const Shape& shape, std::size_t position) {
       const auto value = numbers(shape, 2, p);
       double score = 0;
       for (std::size_t d = 0; d < shape.head_dim; ++d) score += double{q[h * shape.head_dim + d]} * double{key[kv + d]};
+      score *= double{shape.scale};
+      if (shape.soft_cap > 0) score = double{shape.soft_cap} * std::tanh(score / double{shape.soft_cap});
       const double weight = std::exp(score);
       total += weight;
       for (std::size_t d = 0; d < shape.head_dim; ++d) sums[d] += weight * double{value[kv + d]};
@@ -80,10 +82,14 @@ std::vector<float> formula(const Shape& shape, std::size_t position) {
   return out;
 }
 
+AttentionArgs arguments(const Shape& shape) {
+  return {.layer = 0, .heads = shape.heads, .scale = shape.scale, .soft_cap = shape.soft_cap};
+}
+
 /// Attention of positions [begin, end), which the cache holds, in one call.
 std::vector<float> attend(const KvCache& cache, const Shape& shape, Compute& compute, std::size_t begin,
                           std::size_t end) {
-  std::vector<Compute::Query> queries;
+  std::vector<Query> queries;
   std::vector<float> q;
   for (std::size_t p = begin; p < end; ++p) {
     queries.push_back({&cache, first_seen(shape, p), p + 1});
@@ -91,11 +97,17 @@ std::vector<float> attend(const KvCache& cache, const Shape& shape, Compute& com
     q.insert(q.end(), row.begin(), row.end());
   }
   std::vector<float> out(q.size());
-  compute.attention(queries, 0, shape.heads, shape.kv_heads, shape.head_dim, q.data(), out.data());
+  attention(compute, arguments(shape), queries, q.data(), out.data());
   return out;
 }
 
-const std::vector<Shape> shapes = {{}, {3, 1, 7, 0}, {4, 4, 33, 100}, {20, 1, 16, 6}, {8, 2, 32, 300}};
+const std::vector<Shape> shapes = {{},
+                                   {3, 1, 7, 0},
+                                   {4, 4, 33, 100},
+                                   {20, 1, 16, 6},
+                                   {8, 2, 32, 300},
+                                   {6, 2, 20, 0, 0.25F},
+                                   {6, 2, 20, 70, 0.5F, 1.5F}};
 
 }  // namespace
 
@@ -144,12 +156,79 @@ TEST("tokens at once, one by one, and any number of threads give the same bits")
   }
 }
 
+TEST("positions of a block that see each other are the formula of the whole block, in one tile or many") {
+  const Shape shape;
+  ThreadPool pool(3);
+  Compute compute(kernels::best(), pool);
+  KvCache cache(config(shape), CacheType::f32, 700, 700);
+  store(cache, shape, kernels::best(), 300);
+  constexpr std::size_t begin = 130;  // 70 positions over the end of a page
+  constexpr std::size_t end = 200;
+  std::vector<Query> queries;
+  std::vector<float> q;
+  for (std::size_t p = begin; p < end; ++p) {
+    queries.push_back({&cache, p < 150 ? 0 : p - 149, end});
+    const auto row = numbers(shape, 0, p);
+    q.insert(q.end(), row.begin(), row.end());
+  }
+  std::vector<float> out(q.size());
+  attention(compute, arguments(shape), queries, q.data(), out.data());
+  for (std::size_t i = 0; i < queries.size(); ++i) {
+    std::vector<float> alone(q.size() / queries.size());
+    const float* row = q.data() + i * alone.size();
+    attention(compute, arguments(shape), std::span(queries).subspan(i, 1), row, alone.data());
+    CHECK(same_bits(alone, std::vector<float>(out.begin() + static_cast<std::ptrdiff_t>(i * alone.size()),
+                                              out.begin() + static_cast<std::ptrdiff_t>((i + 1) * alone.size()))));
+  }
+  // The last of the block sees what a causal query at its place sees.
+  Shape causal = shape;
+  causal.window = end - queries.back().first;
+  check_close("block",
+              std::vector<float>(out.end() - static_cast<std::ptrdiff_t>(out.size() / queries.size()), out.end()),
+              formula(causal, end - 1), 0, 2e-5F);
+}
+
+TEST("layers of one cache have heads of their own") {
+  ModelShape model;
+  model.file_layers = 2;
+  model.layers = {{.file_index = 0, .kv_source = 0, .kv_heads = 2, .head_dim = 20, .window = 100},
+                  {.file_index = 1, .kv_source = 1, .kv_heads = 1, .head_dim = 34}};
+  for (const auto type : {CacheType::f32, CacheType::f16, CacheType::int8}) {
+    KvCache both(model, type, 300, 30);
+    CHECK(both.kv_heads(0) == 2 && both.head_dim(0) == 20 && both.kv_heads(1) == 1 && both.head_dim(1) == 34);
+    ThreadPool pool(2);
+    Compute compute(kernels::best(), pool);
+    for (const auto& [layer, shape] : {std::pair{std::size_t{0}, Shape{6, 2, 20, 100}}, {1, Shape{3, 1, 34, 0}}}) {
+      KvCache alone(config(shape), type, 300, 30);
+      while (alone.length() < 240) store(alone, shape, kernels::best(), 30);
+      KvCache mixed(model, type, 300, 30);
+      while (mixed.length() < 240) {
+        mixed.prepare(30);
+        for (std::size_t p = mixed.length(); p < mixed.length() + 30; ++p) {
+          const auto key = numbers(shape, 1, p);
+          const auto value = numbers(shape, 2, p);
+          for (std::size_t h = 0; h < shape.kv_heads; ++h) {
+            const std::size_t at = h * shape.head_dim;
+            mixed.store(kernels::best(), layer, p, h, key.data() + at, value.data() + at);
+          }
+        }
+        mixed.advance(30);
+      }
+      const auto q = numbers(shape, 0, 239);
+      std::vector<float> out(q.size());
+      const Query query{&mixed, first_seen(shape, 239), 240};
+      attention(compute, {.layer = layer, .heads = shape.heads}, {&query, 1}, q.data(), out.data());
+      CHECK(same_bits(out, attend(alone, shape, compute, 239, 240)));
+    }
+  }
+}
+
 TEST("sequences of different lengths attend together as each alone") {
   const Shape shape;
   ThreadPool pool(3);
   Compute compute(kernels::best(), pool);
-  std::vector<KvCache> caches;
-  std::vector<Compute::Query> queries;
+  std::deque<KvCache> caches;
+  std::vector<Query> queries;
   std::vector<float> q;
   std::vector<float> expected;
   for (const std::size_t length : {5, 400, 64, 129}) {
@@ -162,7 +241,7 @@ TEST("sequences of different lengths attend together as each alone") {
   }
   for (const KvCache& cache : caches) queries.push_back({&cache, 0, cache.length()});
   std::vector<float> out(q.size());
-  compute.attention(queries, 0, shape.heads, shape.kv_heads, shape.head_dim, q.data(), out.data());
+  attention(compute, arguments(shape), queries, q.data(), out.data());
   CHECK(same_bits(out, expected));
 }
 
@@ -199,7 +278,8 @@ TEST("forks share pages until one of them writes, and do not see each other") {
     KvCache cache(config(shape), CacheType::f16, 2000, 20);
     while (cache.length() < 400) store(cache, shape, kernels::best(), 20);
     const auto expected = attend(cache, shape, compute, 399, 400);
-    KvCache fork = cache.fork();
+    const std::unique_ptr<Cache> forked = cache.fork();
+    auto& fork = static_cast<KvCache&>(*forked);
     const auto place = [](const KvCache& c, std::size_t p) { return c.rows(0, 0, p).keys.data; };
     for (const std::size_t p : {360, 390}) CHECK(place(fork, p) == place(cache, p));
     const std::vector<float> other(shape.head_dim, 100.0F);
@@ -226,7 +306,7 @@ TEST("a cache takes memory as it grows, an int8 one about half of an f16 one") {
     store(cache, shape, kernels::best(), page + 1);
     std::size_t held = 0;
     cache.each_page([&](std::span<const std::byte> data) { held += data.size(); });
-    CHECK(held == 2 * cache.page_bytes() && cache.page_count(page + 1) == 2);
+    CHECK(held == cache.saved_bytes(page + 1) && held == 2 * cache.saved_bytes(page));
     bytes.push_back(held);
   }
   CHECK(bytes[0] == 2 * bytes[1] && bytes[2] * 100 < bytes[1] * 51);
@@ -244,7 +324,7 @@ TEST("rewinding a ring is refused where it would need what was overwritten or ne
   KvCache restored(config(shape), CacheType::f16, 2000, 90);
   std::vector<std::byte> bytes;
   cache.each_page([&](std::span<const std::byte> data) { bytes.insert(bytes.end(), data.begin(), data.end()); });
-  CHECK(bytes.size() == cache.page_count(lowest) * cache.page_bytes());
+  CHECK(bytes.size() == cache.saved_bytes(lowest));
   restored.adopt(lowest, std::shared_ptr<const std::byte>(std::shared_ptr<void>(), bytes.data()));
   CHECK(!restored.rewind(lowest - 1) && restored.rewind(lowest) && restored.rewind(0));
 }

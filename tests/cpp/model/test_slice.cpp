@@ -24,9 +24,9 @@ std::vector<SliceableLayer> layers() {
   return all;
 }
 
-std::vector<std::size_t> positions(const std::vector<KeptLayer>& kept) {
+std::vector<std::size_t> places(const std::vector<KeptLayer>& kept) {
   std::vector<std::size_t> out;
-  for (const KeptLayer& layer : kept) out.push_back(layer.position);
+  for (const KeptLayer& layer : kept) out.push_back(layer.place);
   return out;
 }
 
@@ -60,17 +60,17 @@ TEST("a slice as text") {
 }
 
 TEST("what a slice keeps") {
-  CHECK(positions(apply_slice({}, layers())) == std::vector<std::size_t>({0, 1, 2, 3, 4, 5, 6, 7}));
+  CHECK(places(apply_slice({}, layers())) == std::vector<std::size_t>({0, 1, 2, 3, 4, 5, 6, 7}));
   CHECK(widths(apply_slice({}, layers())) == std::vector<std::size_t>(8, 64));
   const auto kept = apply_slice({.ffn_share = 0.5, .dropped_layers = {6, 1, 6}}, layers());
-  CHECK(positions(kept) == std::vector<std::size_t>({0, 2, 3, 4, 5, 7}));
+  CHECK(places(kept) == std::vector<std::size_t>({0, 2, 3, 4, 5, 7}));
   CHECK(widths(kept) == std::vector<std::size_t>(6, 32));
   CHECK(widths(apply_slice({.ffn_widths = {32}}, layers())) == std::vector<std::size_t>(8, 32));
   const std::vector<int> each = {32, 64, 64, 64, 32};
   const auto chosen = apply_slice({.ffn_widths = each, .dropped_layers = {5, 6, 7}}, layers());
   CHECK(widths(chosen) == std::vector<std::size_t>(each.begin(), each.end()));
   // Nobody reads the keys and values of layers 3 and 4 once their readers are gone.
-  CHECK(positions(apply_slice({.dropped_layers = {3, 4, 5, 6, 7}}, layers())).size() == 3);
+  CHECK(places(apply_slice({.dropped_layers = {3, 4, 5, 6, 7}}, layers())).size() == 3);
   CHECK(apply_slice({.of_layers = 8}, layers()).size() == 8);
 }
 
@@ -116,10 +116,17 @@ TEST("an engine says what it is a slice of, and refuses what the blocks of its f
   };
   const auto whole = load({});
   const auto part = load({.ffn_widths = {256, 256, 256, 512}, .dropped_layers = {3}});
-  CHECK(part->info().layers == 4 && part->info().file_layers == 5 && part->info().kv_shared_layers == 1);
-  CHECK(part->info().layer_index == std::vector<int>({0, 1, 2, 4}));
-  CHECK(part->info().intermediate_size == std::vector<int>({256, 256, 256, 512}));
-  CHECK(part->info().sliding == std::vector<bool>({true, true, false, false}));
+  CHECK(part->info().layers == 4 && part->info().file_layers == 5);
+  CHECK(std::get<std::int64_t>(part->info().hyperparameters.at("num_kv_shared_layers")) == 1);
+  const auto of_layers = [&](int gemlet::LayerInfo::* field) {
+    std::vector<int> values;
+    for (const gemlet::LayerInfo& layer : part->info().layer_info) values.push_back(layer.*field);
+    return values;
+  };
+  CHECK(of_layers(&gemlet::LayerInfo::index) == std::vector<int>({0, 1, 2, 4}));
+  CHECK(of_layers(&gemlet::LayerInfo::intermediate_size) == std::vector<int>({256, 256, 256, 512}));
+  CHECK(std::get<std::vector<std::string>>(part->info().hyperparameters.at("layer_types")) ==
+        std::vector<std::string>({"sliding_attention", "sliding_attention", "full_attention", "full_attention"}));
   CHECK(part->info().fingerprint != whole->info().fingerprint);
   CHECK(load({.ffn_widths = {512}})->info().fingerprint == whole->info().fingerprint);
   CHECK(part->info().fingerprint !=

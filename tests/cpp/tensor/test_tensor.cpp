@@ -4,7 +4,7 @@
 
 #include "check.hpp"
 #include "gemlet/error.hpp"
-#include "tensor/arena.hpp"
+#include "tensor/buffer.hpp"
 #include "tensor/tensor.hpp"
 
 namespace {

@@ -12,7 +12,7 @@
 
 #include "check.hpp"
 #include "gemlet/error.hpp"
-#include "tensor/arena.hpp"
+#include "tensor/buffer.hpp"
 #include "tensor/thread_pool.hpp"
 
 namespace {

@@ -12,7 +12,7 @@ import numpy as np
 from gemlet.exporters.architecture import Architecture, Forward, State
 from gemlet.exporters.attention import Layer, Positions
 from gemlet.exporters.graph import Builder, Value, known
-from gemlet.exporters.source import EMBEDDING, TABLE
+from gemlet.exporters.source import TABLE
 
 
 class Gemma3n(Forward):
@@ -29,7 +29,7 @@ class Gemma3n(Forward):
 
     def embed(self, tokens: Value) -> tuple[Value, Value]:
         b = self.b
-        embedding = b.scale(b.rows(b.source.matrix(EMBEDDING), tokens), math.sqrt(self.hidden))
+        embedding = b.scale(b.rows(b.source.embedding(), tokens), math.sqrt(self.hidden))
         table = b.scale(b.rows(b.source.matrix(TABLE), tokens), math.sqrt(self.ple))
         inputs = self._per_layer_inputs(embedding, table)
         return self._altup_expand(embedding), inputs
@@ -128,9 +128,9 @@ class Gemma3nLayer(Layer):
         """norm(down(gelu(top-k(gate)) * up))."""
         b = self.b
         gate = b.linear(normed, self.matrix("ffn_gate"))
-        cutoff = self.config.own["sparsity_scale"]
-        if cutoff is not None:
-            gate = self._gaussian_topk(gate, float(cutoff))
+        cutoff = float(b.source.config.own["activation_sparsity_scale"][self.index])
+        if math.isfinite(cutoff):
+            gate = self._gaussian_topk(gate, cutoff)
         hidden = b.mul(b.gelu(gate), b.linear(normed, self.matrix("ffn_up")))
         return self.norm(b.linear(hidden, self.matrix("ffn_down")), "post_ffw_norm")
 

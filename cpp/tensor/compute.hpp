@@ -1,16 +1,15 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <initializer_list>
-#include <span>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "gemlet/gemlet.hpp"
+#include "gemlet/work.hpp"
 #include "kernels/kernels.hpp"
-#include "model/kv_cache.hpp"
 #include "tensor/tensor.hpp"
 #include "tensor/thread_pool.hpp"
 
@@ -59,16 +58,18 @@ class Compute {
     });
   }
 
-  /// One query position of one sequence: it attends to positions [first, last) of `cache`, at least one.
-  struct Query {
-    const KvCache* cache;
-    std::size_t first;
-    std::size_t last;
-  };
+  /// body(begin, end, thread) for pieces of [0, count) of at least `chunk`.
+  void parallel_for(std::size_t count, std::size_t chunk,
+                    const std::function<void(std::size_t begin, std::size_t end, int thread)>& body) {
+    if (count > chunk) ++work_.barriers;
+    pool_.parallel_for(count, chunk, body);
+  }
 
-  /// q and out: float[queries][heads][head_dim]; scores are q . k, unscaled (Gemma 3n's attention scale is 1).
-  void attention(std::span<const Query> queries, std::size_t kv_layer, std::size_t heads, std::size_t kv_heads,
-                 std::size_t head_dim, const float* q, float* out);
+  /// Memory for one step, float[floats]; valid until the next call of this.
+  float* scratch(std::size_t floats) {
+    scratch_.resize(std::max(scratch_.size(), floats));
+    return scratch_.data();
+  }
 
   /// What was done since the last call of this.
   Work take_work() { return std::exchange(work_, {}); }
@@ -80,17 +81,12 @@ class Compute {
   /// So many rows are read, and so many (row, token) pairs multiplied.
   void count(const Matrix& weights, std::size_t rows, std::size_t products);
   void count_wanted(const Matrix& weights, WantedRows wanted, std::size_t tokens);
-  void parallel_for(std::size_t count, std::size_t chunk,
-                    const std::function<void(std::size_t begin, std::size_t end, int thread)>& body) {
-    if (count > chunk) ++work_.barriers;
-    pool_.parallel_for(count, chunk, body);
-  }
 
   const kernels::Kernels& kernels_;
   ThreadPool& pool_;
   Work work_;
   std::vector<kernels::ActivationBlock> quantized_;
-  std::vector<float> attention_;
+  std::vector<float> scratch_;
 };
 
 }  // namespace gemlet

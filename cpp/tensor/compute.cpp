@@ -1,4 +1,4 @@
-#include "model/compute.hpp"
+#include "tensor/compute.hpp"
 
 #include <algorithm>
 #include <numeric>

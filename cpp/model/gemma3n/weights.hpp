@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "format/file_rows.hpp"
-#include "format/gguf.hpp"
-#include "model/config.hpp"
+#include "format/reader.hpp"
+#include "model/gemma3n/config.hpp"
 #include "tensor/tensor.hpp"
 
 namespace gemlet {
@@ -16,7 +16,7 @@ namespace gemlet {
 using FloatVector = std::vector<float>;
 
 /// Shapes are [rows, cols]; a matrix maps cols inputs to rows outputs.
-struct LayerWeights {
+struct Gemma3nLayerWeights {
   FloatVector input_layernorm;             // [hidden]
   Matrix q_proj;                           // [heads * head_dim, hidden]
   Matrix k_proj;                           // [kv_heads * head_dim, hidden]; empty in shared layers
@@ -53,10 +53,10 @@ struct Gemma3nWeights {
   std::vector<Matrix> altup_projections;          // altup - 1 of [hidden, hidden]
   std::vector<Matrix> altup_unembed_projections;  // altup - 1 of [hidden, hidden]
   FloatVector norm;                               // [hidden]
-  std::vector<LayerWeights> layers;
+  std::vector<Gemma3nLayerWeights> layers;
 };
 
 /// Views into the mapped file, every shape checked. Throws Error naming the tensor with the expected and actual shape.
-std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const GgufFile& file, const Gemma3nConfig& config);
+std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const Reader& read, const Gemma3nConfig& config);
 
 }  // namespace gemlet

@@ -1,4 +1,4 @@
-#include "tensor/arena.hpp"
+#include "tensor/buffer.hpp"
 
 #include <sys/mman.h>
 

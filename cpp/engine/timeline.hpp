@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "gemlet/gemlet.hpp"
+#include "model/adapter.hpp"
+
+namespace gemlet {
+
+/// What a sequence is made of: tokens, pictures and sounds in their places, and the adapter that it is computed with.
+/// Two timelines share keys and values only where all three are the same.
+class Timeline {
+ public:
+  std::span<const Token> tokens() const { return tokens_; }
+  std::span<const Media> media() const { return media_; }
+  const std::shared_ptr<const Adapter>& adapter() const { return adapter_; }
+  std::size_t size() const { return tokens_.size(); }
+
+  /// Throws Error(argument) for media that do not lie inside the prompt, one behind the other, with rows of
+  /// `hidden_size` floats.
+  static void check(const Prompt& prompt, std::size_t hidden_size);
+
+  /// `prompt`'s media are counted from its first token.
+  void append(const Prompt& prompt);
+  void push_back(Token token) { tokens_.push_back(token); }
+  /// Keeps what lies before `length`, which is no place inside of a picture.
+  void truncate(std::size_t length);
+  /// Makes it empty.
+  void set_adapter(std::shared_ptr<const Adapter> adapter);
+
+  /// The length of the longest beginning that is the same, has at most `most` positions and does not end inside of a
+  /// picture.
+  std::size_t common_prefix(const Prompt& prompt, std::size_t most) const;
+  bool may_cut(std::size_t at) const { return cut_before(at) == at; }
+  /// A timeline that was restored knows its media by their content alone: takes the rows of those that `prompt` has
+  /// too.
+  void take_rows(const Prompt& prompt);
+
+  /// The last place at or before `at`, and the first at or after it, that does not lie inside of a picture.
+  std::size_t cut_before(std::size_t at) const;
+  std::size_t cut_after(std::size_t at) const;
+
+ private:
+  const Media* across(std::size_t at) const;
+
+  std::vector<Token> tokens_;
+  std::vector<Media> media_;  // in order
+  std::shared_ptr<const Adapter> adapter_;
+};
+
+/// What follows the first `begin` positions of a prompt, which do not end inside of a picture.
+Prompt rest_of(const Prompt& prompt, std::size_t begin);
+
+}  // namespace gemlet

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace gemlet {
+
+/// What a model remembers of one sequence: as a rule its keys and values. Made by Model::make_cache, and only that
+/// model (or a slice of it) knows what is inside. Used by one thread at a time.
+class Cache {
+ public:
+  virtual ~Cache() = default;
+  Cache& operator=(const Cache&) = delete;
+
+  std::size_t context() const { return context_; }  ///< positions that fit
+  std::size_t length() const { return length_; }    ///< positions held
+
+  /// Announces that positions [length(), length() + count) are about to be computed. What can fail, memory, fails here:
+  /// throws Error(memory). Positions that were prepared but never advanced over (a cancelled call) leave the held ones
+  /// intact.
+  virtual void prepare(std::size_t count) = 0;
+  void advance(std::size_t count) { length_ += count; }
+
+  /// Forgets positions from `length` on. False, and nothing changed, where something that position `length` would
+  /// attend to is no longer there.
+  virtual bool rewind(std::size_t length) = 0;
+
+  /// A cache that holds the same and goes its own way.
+  virtual std::unique_ptr<Cache> fork() = 0;
+
+ protected:
+  explicit Cache(std::size_t context) : context_(context) {}
+  Cache(const Cache&) = default;
+  void set_length(std::size_t length) { length_ = length; }
+
+ private:
+  std::size_t context_;
+  std::size_t length_ = 0;
+};
+
+}  // namespace gemlet

@@ -1,0 +1,57 @@
+#include "model/registry.hpp"
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "model/gemma/model.hpp"
+#include "model/gemma3n/model.hpp"
+
+namespace gemlet {
+namespace {
+
+struct Registry {
+  std::mutex mutex;
+  std::map<std::string, ModelFactory, std::less<>> factories = {
+      {"gemma3", make_gemma3},
+      {"gemma3n", make_gemma3n},
+  };
+};
+
+Registry& registry() {
+  static Registry all;
+  return all;
+}
+
+}  // namespace
+
+void register_architecture(const std::string& name, ModelFactory factory) {
+  const std::lock_guard lock(registry().mutex);
+  registry().factories.insert_or_assign(name, std::move(factory));
+}
+
+std::vector<std::string> architectures() {
+  const std::lock_guard lock(registry().mutex);
+  std::vector<std::string> names;
+  for (const auto& [name, factory] : registry().factories) names.push_back(name);
+  return names;
+}
+
+std::unique_ptr<const Model> load_model(const GgufFile& file, std::size_t tokens) {
+  const std::string_view architecture = file.get_string("general.architecture");
+  ModelFactory factory;
+  {
+    const std::lock_guard lock(registry().mutex);
+    const auto found = registry().factories.find(architecture);
+    if (found != registry().factories.end()) factory = found->second;
+  }
+  if (factory == nullptr) {
+    std::string known;
+    for (const std::string& name : architectures()) known += (known.empty() ? "" : ", ") + name;
+    throw Error(Error::Kind::unsupported,
+                file.path().string() + ": architecture is " + quote(architecture) + ", gemlet runs " + known);
+  }
+  return factory(file, tokens);
+}
+
+}  // namespace gemlet

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "format/gguf.hpp"
+#include "model/model.hpp"
+
+namespace gemlet {
+
+/// Makes the model of a file. `tokens`: how many the tokenizer has. The file outlives the model.
+using ModelFactory = std::function<std::unique_ptr<const Model>(const GgufFile& file, std::size_t tokens)>;
+
+/// For architectures that are not part of gemlet: `name` is the file's general.architecture. From any thread. A name
+/// that is registered again gets the new factory.
+void register_architecture(const std::string& name, ModelFactory factory);
+
+/// The names of all architectures, sorted.
+std::vector<std::string> architectures();
+
+/// The model of a file, by its general.architecture. Throws Error(unsupported) naming those that there are, and what
+/// the factory throws.
+std::unique_ptr<const Model> load_model(const GgufFile& file, std::size_t tokens);
+
+}  // namespace gemlet
