@@ -147,6 +147,32 @@ struct AdapterUpdate {
 /// A set of low-rank updates (LoRA, arXiv:2106.09685), which sessions of one engine can share.
 class Adapter;
 
+/// Who speaks in a turn of a conversation.
+enum class Role { system, user, model };
+
+/// Of "system", "user", "model" or "assistant"; throws Error(argument) for another.
+Role parse_role(std::string_view name);
+
+/// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
+struct Turn {
+  Role role = Role::user;
+  std::string text;
+  /// A model's turn: the tokens that were sampled, which take the place of the text. Tokenising the text again may give
+  /// others, and then nothing that was computed for them can be used again.
+  std::vector<Token> tokens{};
+};
+
+/// How a prompt ends that is made of turns.
+enum class PromptEnd {
+  generation_prompt,  ///< with the beginning of the model's next turn
+  complete,           ///< with the last turn
+  open_answer         ///< inside the last turn, which is the model's: it goes on writing there
+};
+
+struct PromptOptions {
+  PromptEnd end = PromptEnd::generation_prompt;
+};
+
 class Engine {
  public:
   static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
@@ -165,6 +191,10 @@ class Engine {
   /// The bytes that the tokens stand for; control tokens are left out unless `special`. Throws for an id outside the
   /// vocabulary.
   std::string detokenize(std::span<const Token> tokens, bool special = false) const;
+  /// The tokens of a whole conversation in the format of the model's own turn markers, the begin-of-sequence token
+  /// first. No text can pass for markup. Throws Error(argument) naming the turn that does not fit, and
+  /// Error(unsupported) for a vocabulary without turn markers.
+  std::vector<Token> prompt(std::span<const Turn> turns, const PromptOptions& options = {}) const;
   std::string piece(Token token) const;  ///< as the file stores it
   TokenKind kind(Token token) const;
   std::optional<Token> find_token(std::string_view piece) const;
@@ -382,31 +412,5 @@ std::vector<GenerateResult> generate_batch(
     const std::shared_ptr<const Engine>& engine, std::span<const std::vector<Token>> prompts,
     std::span<const GenerateOptions> options,
     const std::function<bool(std::size_t index, std::string_view text)>& on_text = {}, const Cancel* cancel = nullptr);
-
-/// Who speaks in a turn of a conversation.
-enum class Role { system, user, model };
-
-/// Of "system", "user", "model" or "assistant"; throws Error(argument) for another.
-Role parse_role(std::string_view name);
-
-/// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
-struct Turn {
-  Role role = Role::user;
-  std::string text;
-  /// A model's turn: the tokens that were sampled, which take the place of the text. Tokenising the text again may give
-  /// others, and then nothing that was computed for them can be used again.
-  std::vector<Token> tokens{};
-};
-
-/// How a prompt ends that is made of turns.
-enum class PromptEnd {
-  generation_prompt,  ///< with the beginning of the model's next turn
-  complete,           ///< with the last turn
-  open_answer         ///< inside the last turn, which is the model's: it goes on writing there
-};
-
-struct PromptOptions {
-  PromptEnd end = PromptEnd::generation_prompt;
-};
 
 }  // namespace gemlet
