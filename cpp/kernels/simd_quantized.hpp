@@ -6,12 +6,12 @@
 
 #include "kernels/kernels.hpp"
 #include "kernels/simd_float.hpp"
-#include "kernels/simd_formats.hpp"
+#include "kernels/simd_panels.hpp"
 
 // Matrix products of quantised weights with int8 activations, written once for every instruction set (see
-// simd_float.hpp for `V`, simd_formats.hpp for `Type`). A tile is V::width weight rows, one to a lane. For few tokens a
-// block is unpacked into registers and used at once; for many, 256 columns of two tiles are unpacked into panels in the
-// first cache, and all tokens pass over them.
+// simd_float.hpp for `V`, simd_formats.hpp for a `Type`). A tile is V::width weight rows, one to a lane. For few tokens
+// a block is unpacked into registers and used at once; for many, 256 columns of two tiles are unpacked into panels in
+// the first cache, and all tokens pass over them.
 namespace gemlet::kernels::simd {
 
 constexpr std::size_t panels = 8;       // of a tile, at a time
