@@ -84,8 +84,7 @@ struct Dot {
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
                              __m256i (&totals)[R][T]) {
     constexpr int run = exact<bits> < 4 ? exact<bits> : 4;
-    constexpr int shift = std::countr_zero(static_cast<unsigned>(centre));  // 2^shift is centre; 32, which shifts all
-                                                                            // bits out, if it is 0
+    constexpr int shift = std::countr_zero(static_cast<unsigned>(centre));  // 32, which leaves nothing, for 0
     for (int t = 0; t < T; ++t) {
       std::int32_t half_sums;
       std::memcpy(&half_sums, x[t]->half_sums, sizeof(half_sums));

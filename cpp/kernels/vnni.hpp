@@ -50,7 +50,7 @@ struct VnniDot {
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
                              __m256i (&totals)[R][T]) {
     __m256i second[R][T];
-    dot_halves<false, centre>(w, x, totals, second);
+    add_halves<false, centre>(w, x, totals, second);
     for (int t = 0; t < T; ++t) {
       for (int r = 0; r < R; ++r) {
         totals[r][t] = _mm256_add_epi32(_mm256_mullo_epi32(totals[r][t], w[r]->scales.first),
@@ -63,12 +63,13 @@ struct VnniDot {
   template <int R, int T, typename Panel>
   static void dot_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
                          __m256i (&second)[R][T]) {
-    dot_halves<true, 128>(w, x, first, second);
+    add_halves<true, 128>(w, x, first, second);
   }
 
  private:
+  // sum((code - centre) * q) over the first 16 columns and over the others; signed codes have 128 added, not a centre.
   template <bool is_signed, int centre, int R, int T, typename Panel>
-  static void dot_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
+  static void add_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
                          __m256i (&second)[R][T]) {
     for (int t = 0; t < T; ++t) {
       for (int r = 0; r < R; ++r) {
