@@ -119,16 +119,13 @@ struct Avx : Dot {
     };
     return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
   }
-  // Bit i of the 32 at rows[r] + offset is all bits of the byte of column i, in the order of the codes.
-  static void load_bits(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
-    const __m256i words = load_words(rows, offset);
-    const __m256i lanes = _mm256_broadcastsi128_si256(_mm_set_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0));
-    for (int k = 0; k < 8; ++k) {
-      const __m256i bit = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010U));
-      const __m256i byte =
-          _mm256_shuffle_epi8(words, _mm256_add_epi8(lanes, _mm256_set1_epi8(static_cast<char>(k / 2))));
-      out[k] = _mm256_cmpeq_epi8(_mm256_and_si256(byte, bit), bit);
-    }
+  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
+  static Bytes column_bits(Bytes words, int k) {
+    const __m128i order = _mm_set_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
+    const __m256i byte =
+        _mm256_add_epi8(_mm256_broadcastsi128_si256(order), _mm256_set1_epi8(static_cast<char>(k / 2)));
+    const __m256i bit = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010U));
+    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(words, byte), bit), bit);
   }
   // table[code] for codes below 16.
   static Bytes look_up(const std::int8_t* table, Bytes codes) {

@@ -145,23 +145,17 @@ struct Neon : Dot {
     for (int r = 0; r < 4; ++r) std::memcpy(words + 4 * r, rows[r] + offset, 4);
     return vld1q_u8(words);
   }
-  // Bit i of the 32 at rows[r] + offset is all bits of the byte of column i, in the order of the codes.
-  static void load_bits(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
-    const uint8x16_t words = load_words(rows, offset);
+  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
+  static Bytes column_bits(Bytes words, int k) {
     if constexpr (Dot::pairs_rows) {
       constexpr std::uint8_t two_lanes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
-      const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201U));
-      for (int k = 0; k < 8; ++k) {
-        const auto byte = static_cast<std::uint8_t>(8 * (k % 2) + k / 2);
-        out[k] = vtstq_u8(vqtbl1q_u8(words, vaddq_u8(vld1q_u8(two_lanes), vdupq_n_u8(byte))), bit);
-      }
+      const uint8x16_t byte = vaddq_u8(vld1q_u8(two_lanes), vdupq_n_u8(static_cast<std::uint8_t>(8 * (k % 2) + k / 2)));
+      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201U)));
     } else {
       constexpr std::uint8_t lanes[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
-      for (int k = 0; k < 8; ++k) {
-        const uint8x16_t bit = vreinterpretq_u8_u32(vdupq_n_u32(k % 2 == 0 ? 0x08040201U : 0x80402010U));
-        const auto byte = static_cast<std::uint8_t>(k / 2);
-        out[k] = vtstq_u8(vqtbl1q_u8(words, vaddq_u8(vld1q_u8(lanes), vdupq_n_u8(byte))), bit);
-      }
+      const uint8x16_t byte = vaddq_u8(vld1q_u8(lanes), vdupq_n_u8(static_cast<std::uint8_t>(k / 2)));
+      const uint32x4_t bit = vdupq_n_u32(k % 2 == 0 ? 0x08040201U : 0x80402010U);
+      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u32(bit));
     }
   }
   // table[code] for codes below 16.

@@ -35,19 +35,8 @@ struct Q2_K : TwoScalesWithMins<V, 2> {
       out[2 * i].mins = V::template two_mins<0>(min);
       out[2 * i + 1].mins = V::template two_mins<2>(min);
     }
-    for (std::size_t half = 0; half < 2; ++half) {
-      for (std::size_t k = 0; k < 8; k += 4) {
-        typename V::Bytes packed[4];
-        V::load_codes(rows, at + offsetof(Block, codes) + 32 * half + 4 * k, packed);
-        Panel* quarter = out + 4 * half;
-        for (std::size_t i = 0; i < 4; ++i) {
-          quarter[0].codes[k + i] = V::template bits<0, 2>(packed[i]);
-          quarter[1].codes[k + i] = V::template bits<2, 2>(packed[i]);
-          quarter[2].codes[k + i] = V::template bits<4, 2>(packed[i]);
-          quarter[3].codes[k + i] = V::template bits<6, 2>(packed[i]);
-        }
-      }
-    }
+    load_quarters<V>(rows, at + offsetof(Block, codes), out);
+    load_quarters<V>(rows, at + offsetof(Block, codes) + 32, out + 4);
   }
 };
 
@@ -240,7 +229,7 @@ struct IQ4_XS : Centred<V, 8, 0> {
     const typename V::Float d = V::low_halves(header[0]);
     unpack_scales(header, d, out, std::make_integer_sequence<int, 8>());
     for (std::size_t j = 0; j < 8; ++j) {
-      load_iq4_values<V>(rows, at + offsetof(Block, nibbles) + 16 * j, out[j].codes);
+      load_values<V>(rows, at + offsetof(Block, nibbles) + 16 * j, iq4_values, out[j].codes);
     }
   }
 

@@ -7,7 +7,7 @@
 
 // How panels of quantised weights are multiplied by int8 activations, written once for every instruction set (see
 // simd_float.hpp for `V`). A panel is 32 columns of V::width rows, one row to a lane. Its codes are in an order that
-// only V::load_codes, V::load_bits and V::dot know: four vectors for 16 columns.
+// only V::load_codes, V::column_bits and V::dot know: four vectors for 16 columns.
 //
 //   sums[r][t] += scale * x.scale * sum(code * q), with the integer sum exact, for R panels and T tokens.
 //

@@ -30,11 +30,11 @@ Kernels make_table(const char* name) {
   matmul(DType::q6_k) = matmul_quantized<V, Q6_K<V>>;
   matmul(DType::iq4_nl) = matmul_quantized<V, IQ4_NL<V>>;
   matmul(DType::iq4_xs) = matmul_quantized<V, IQ4_XS<V>>;
-  matmul(DType::q1_0) = matmul_decoded<V, DType::q1_0, decode_q1_0>;
+  matmul(DType::q1_0) = matmul_quantized<V, Q1_0<V>>;
   matmul(DType::tq1_0) = matmul_decoded<V, DType::tq1_0, decode_tq1_0>;
-  matmul(DType::tq2_0) = matmul_decoded<V, DType::tq2_0, decode_tq2_0>;
-  matmul(DType::mxfp4) = matmul_decoded<V, DType::mxfp4, decode_mxfp4>;
-  matmul(DType::nvfp4) = matmul_decoded<V, DType::nvfp4, decode_nvfp4>;
+  matmul(DType::tq2_0) = matmul_quantized<V, TQ2_0<V>>;
+  matmul(DType::mxfp4) = matmul_quantized<V, MXFP4<V>>;
+  matmul(DType::nvfp4) = matmul_quantized<V, NVFP4<V>>;
   matmul(DType::iq1_s) = matmul_decoded<V, DType::iq1_s, decode_iq1_s>;
   matmul(DType::iq1_m) = matmul_decoded<V, DType::iq1_m, decode_iq1_m>;
   matmul(DType::iq2_xxs) = matmul_decoded<V, DType::iq2_xxs, decode_iq2_xxs>;
