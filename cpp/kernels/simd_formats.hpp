@@ -8,11 +8,14 @@
 
 // How stored blocks of the simple types, mostly with one scale for 32 weights, are unpacked into panels, written once
 // for every instruction set (see simd_float.hpp for `V`).
+//
+// The parts that a format is put together from must be inlined: a call for each 32 columns takes as long as they do.
 namespace gemlet::kernels::simd {
 
 // The codes of 32 columns from 16 bytes: low nibbles are the first 16 columns, high nibbles the others.
 template <typename V>
-void load_nibbles(const std::uint8_t* const* rows, std::size_t at, typename V::Bytes* out) {
+[[gnu::always_inline]] inline void load_nibbles(const std::uint8_t* const* rows, std::size_t at,
+                                                typename V::Bytes* out) {
   typename V::Bytes packed[4];
   V::load_codes(rows, at, packed);
   for (int k = 0; k < 4; ++k) {
@@ -23,7 +26,8 @@ void load_nibbles(const std::uint8_t* const* rows, std::size_t at, typename V::B
 
 // As load_nibbles, with a fifth bit for each column.
 template <typename V>
-void load_five_bits(const std::uint8_t* const* rows, std::size_t nibbles, std::size_t high, typename V::Bytes* out) {
+[[gnu::always_inline]] inline void load_five_bits(const std::uint8_t* const* rows, std::size_t nibbles,
+                                                  std::size_t high, typename V::Bytes* out) {
   const typename V::Bytes fifth = V::load_words(rows, high);
   typename V::Bytes packed[4];
   V::load_codes(rows, nibbles, packed);
@@ -35,7 +39,8 @@ void load_five_bits(const std::uint8_t* const* rows, std::size_t nibbles, std::s
 
 // As load_nibbles, and the values that the nibbles stand for.
 template <typename V>
-void load_values(const std::uint8_t* const* rows, std::size_t at, const std::int8_t* values, typename V::Bytes* out) {
+[[gnu::always_inline]] inline void load_values(const std::uint8_t* const* rows, std::size_t at,
+                                               const std::int8_t* values, typename V::Bytes* out) {
   load_nibbles<V>(rows, at, out);
   for (int k = 0; k < 8; ++k) out[k] = V::look_up(values, out[k]);
 }
@@ -57,7 +62,7 @@ void load_quarters(const std::uint8_t* const* rows, std::size_t at, Panel* out) 
 
 // The first four bytes of Q4_1 and Q5_1: the scale, and the value of code 0, which is subtracted as its opposite.
 template <typename V, typename Panel>
-void load_scale_and_minimum(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
+[[gnu::always_inline]] inline void load_scale_and_minimum(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
   const typename V::Bytes halves = V::load_words(rows, at);
   out->scale = V::low_halves(halves);
   out->min = V::sub(V::set(0.0F), V::high_halves(halves));
