@@ -40,8 +40,8 @@ const char* value_type_name(ValueType type) {
 
 /// The usual name of a ggml type that is not read.
 std::string unread_type_name(std::uint32_t id) {
-  static constexpr std::pair<std::uint32_t, const char*> names[] = {
-      {9, "Q8_1"}, {15, "Q8_K"}, {24, "I8"}, {25, "I16"}, {26, "I32"}, {27, "I64"}, {28, "F64"}};
+  static constexpr std::pair<std::uint32_t, const char*> names[] = {{9, "Q8_1"}, {15, "Q8_K"}, {24, "I8"}, {25, "I16"},
+                                                                    {26, "I32"}, {27, "I64"},  {28, "F64"}};
   for (const auto& [known, name] : names) {
     if (known == id) return name;
   }
