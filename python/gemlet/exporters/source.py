@@ -80,10 +80,33 @@ class Config:
         """The widest of the sliding windows; 0 if there are none."""
         return max(layer.window for layer in self.layers)
 
+    def common_fields(self) -> dict[str, Any]:
+        """The fields of transformers' configurations that all text models have."""
+        names = (
+            *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+            *("head_dim", "sliding_window", "max_position_embeddings", "layer_types"),
+        )
+        full: dict[str, Any] = {"rope_type": "default", "rope_theta": decimal(self.own["rope_theta"])}
+        if (factor := self.own.get("rope_scaling_factor", 1.0)) != 1.0:
+            full |= {"rope_type": "linear", "factor": decimal(factor)}
+        local = {"rope_type": "default", "rope_theta": decimal(self.own["rope_local_base_freq"])}
+        return {
+            **{name: self.own[name] for name in names},
+            "rms_norm_eps": decimal(self.rms_norm_eps),
+            "rope_parameters": {"full_attention": full, "sliding_attention": local},
+            "hidden_activation": "gelu_pytorch_tanh",
+            "attention_bias": False,
+        }
+
     @property
     def kv_layers(self) -> tuple[int, ...]:
         """Indices of the layers that own keys and values; they come first."""
         return tuple(i for i, layer in enumerate(self.layers) if layer.owns_kv)
+
+
+def decimal(value: float) -> float:
+    """A float32 as its shortest decimal form: 1e-06 rather than 9.999999974752427e-07."""
+    return float(str(np.float32(value)))
 
 
 @dataclass(frozen=True)
