@@ -45,6 +45,7 @@ _DEFAULT_CONTEXT: Final = {"onnx": 8192, "tflite": 1024}
 _ELSEWHERE: Final = {"tensors", "chat_template", "fingerprint"}
 """Fields of a model's description that its metadata leaves out, or has under another key."""
 
+
 @dataclass(frozen=True)
 class Export:
     """Result of an export: the files and how they compare with the core."""

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import gguf
-
 from gemlet import _core
 
 _SPACE: Final = "\u2581"
@@ -44,37 +42,29 @@ class VocabularyFile:
     @classmethod
     def read(cls, path: Path, tokens: int) -> VocabularyFile:
         """The first `tokens` tokens of a file; a model may have fewer rows than its vocabulary has pieces."""
-        core = _core.Tokenizer(path)
-        fields = gguf.GGUFReader(path).fields
-
-        def named(name: str) -> int | None:
-            field = fields.get(f"tokenizer.ggml.{name}_token_id")
-            return None if field is None or not 0 <= field.contents() < tokens else int(field.contents())
-
-        def value(name: str, otherwise: Any) -> Any:
-            field = fields.get(f"tokenizer.ggml.{name}")
-            return otherwise if field is None else field.contents()
-
-        by_score = value("model", "") == "llama" and value("pre", "") != "gemma4"
-        # A piece that is no text in UTF-8 cannot stand in JSON, and no text becomes it.
-        pieces = [core.piece(token).decode(errors="surrogateescape").replace(" ", _SPACE) for token in range(tokens)]
-        kinds = [core.kind(token) for token in range(tokens)]
-        unknown = named("unknown")
-        if unknown is None and "unknown" in kinds:
-            unknown = kinds.index("unknown")
+        found = _core.read_vocabulary(path)
         return cls(
-            pieces=pieces,
-            kinds=kinds,
-            scores=value("scores", []) if by_score else None,
-            merges=[] if by_score else value("merges", []),
-            space_prefix=by_score and bool(value("add_space_prefix", False)),
-            add_bos=bool(value("add_bos_token", True)),
-            bos=core.bos,
-            eos=named("eos"),
-            pad=named("padding"),
-            unknown=unknown,
-            ends=[token for token in range(tokens) if core.is_end(token)],
+            # A piece that is no text in UTF-8 cannot stand in JSON, and no text becomes it.
+            pieces=[_decoded(piece) for piece in found["pieces"][:tokens]],
+            kinds=found["kinds"][:tokens],
+            scores=found["scores"],
+            merges=[_decoded(merge, space=" ") for merge in found["merges"]],
+            space_prefix=found["space_prefix"],
+            add_bos=found["add_bos"],
+            bos=found["bos"],
+            ends=[token for token in found["ends"] if token < tokens],
+            eos=_inside(found["eos"], tokens),
+            pad=_inside(found["pad"], tokens),
+            unknown=_inside(found["unknown"], tokens),
         )
+
+
+def _inside(token: int | None, tokens: int) -> int | None:
+    return token if token is not None and token < tokens else None
+
+
+def _decoded(piece: bytes, space: str = _SPACE) -> str:
+    return piece.decode(errors="surrogateescape").replace(" ", space)
 
 
 def tokenizer_json(vocabulary: VocabularyFile) -> dict[str, Any] | None:
