@@ -7,6 +7,7 @@
 
 #include "engine/cpu.hpp"
 #include "model/registry.hpp"
+#include "text/turns.hpp"
 
 namespace gemlet {
 namespace {
@@ -170,6 +171,10 @@ std::vector<Token> Engine::tokenize(std::string_view text, bool bos, bool specia
 
 std::string Engine::detokenize(std::span<const Token> tokens, bool special) const {
   return impl_->tokenizer.decode(tokens, special);
+}
+
+std::vector<Token> Engine::prompt(std::span<const Turn> turns, const PromptOptions& options) const {
+  return prompt_tokens(impl_->tokenizer, turns, options);
 }
 
 std::string Engine::piece(Token token) const { return std::string(impl_->tokenizer.piece(token)); }
