@@ -5,7 +5,6 @@
 #include <functional>
 #include <string_view>
 #include <system_error>
-#include <utility>
 
 #include "gemlet/error.hpp"
 
@@ -51,8 +50,13 @@ void check_part(const GgufPart& part, const SplitName& name, std::uint32_t numbe
   expect("split.tensors.count", all_tensors, "as in " + name.part(name.number));
 }
 
+struct Place {
+  std::filesystem::path directory;
+  SplitName name;
+};
+
 /// Where the parts are and what they are called. A link of another name is followed to the part itself.
-std::pair<std::filesystem::path, SplitName> find_name(const std::filesystem::path& path, std::uint32_t count) {
+Place find_place(const std::filesystem::path& path, std::uint32_t count) {
   if (const auto name = SplitName::parse(path.filename().string())) return {path.parent_path(), *name};
   std::error_code ignored;
   const std::filesystem::path target = std::filesystem::canonical(path, ignored);
@@ -101,7 +105,8 @@ std::deque<GgufPart> open_parts(const std::filesystem::path& path) {
     fail(path, "split.count is " + std::to_string(count) + ", expected at most " + std::to_string(max_parts),
          Error::Kind::unsupported);
   }
-  const auto [directory, name] = find_name(path, count);
+  const Place place = find_place(path, count);
+  const SplitName& name = place.name;
   const std::uint32_t all_tensors = metadata.get_u32("split.tensors.count");
   check_part(parts.front(), name, name.number, all_tensors);
 
@@ -111,11 +116,11 @@ std::deque<GgufPart> open_parts(const std::filesystem::path& path) {
   };
   // By their numbers, from the given one outwards.
   for (std::uint32_t number = name.number - 1; number >= 1; --number) {
-    open_part([&] { parts.emplace_front(directory / name.part(number)); }, path, number, count);
+    open_part([&] { parts.emplace_front(place.directory / name.part(number)); }, path, number, count);
     check(parts.front(), number);
   }
   for (std::uint32_t number = name.number + 1; number <= count; ++number) {
-    open_part([&] { parts.emplace_back(directory / name.part(number)); }, path, number, count);
+    open_part([&] { parts.emplace_back(place.directory / name.part(number)); }, path, number, count);
     check(parts.back(), number);
   }
   std::size_t found = 0;

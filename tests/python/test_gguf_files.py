@@ -65,8 +65,8 @@ def test_a_missing_part_is_named(parts: list[Path], tmp_path: Path) -> None:
 def test_a_split_model_is_exported_as_the_whole_one(nano_gguf: Path, parts: list[Path], tmp_path: Path) -> None:
     whole, split = Source(nano_gguf), Source(parts[1])
     for name in whole.tensors:
-        encoded = [np.concatenate(list(source.encoded(source.whole(name)))) for source in (whole, split)]
-        assert np.array_equal(*encoded), name
+        expected, found = (np.concatenate(list(source.encoded(source.whole(name)))) for source in (whole, split))
+        assert np.array_equal(expected, found), name
     (tmp_path / "tokenizer.gguf").write_bytes(split.header(0))
     fields = gguf.GGUFReader(tmp_path / "tokenizer.gguf").fields
     assert not [name for name in fields if name.startswith("split.")]

@@ -84,7 +84,7 @@ def test_turns_equal_the_rendered_template(nano: gemlet.Model, tokenizer: _core.
     rng = random.Random(1)
     template = ChatTemplate(nano._engine, source)
     compared = 0
-    for _ in range(1000):
+    for _ in range(600):
         messages = conversation(rng, (SPACES, WORDS, WORDS, BEGUN), system=source is None)
         if any(map(holds_control_text, messages)):
             continue
@@ -93,7 +93,7 @@ def test_turns_equal_the_rendered_template(nano: gemlet.Model, tokenizer: _core.
         expected = nano.tokenize(rendered)
         assert tokenizer.prompt(turns(messages), "complete" if complete else "generation_prompt") == expected, messages
         compared += 1
-    assert compared > 750
+    assert compared > 400
 
 
 @pytest.mark.parametrize("source", [None, GEMMA_2], ids=["gemma3", "gemma2"])
@@ -102,14 +102,14 @@ def test_turns_equal_the_guarded_template(nano: gemlet.Model, tokenizer: _core.T
     rng = random.Random(2)
     template = ChatTemplate(nano._engine, source)
     attacked = 0
-    for _ in range(1000):
+    for _ in range(600):
         messages = conversation(rng, (SPACES, WORDS, BEGUN, CONTROL, CONTROL), system=source is None)
         # The guard cuts off a control token that a content begins at its end, for templates that join contents.
         closed = [Message(m.role, m.content.rstrip() + ".") for m in messages]
         closed = with_tokens(rng, tokenizer, closed)
         assert tokenizer.prompt(turns(closed)) == template.encode(closed), closed
         attacked += any(map(holds_control_text, closed))
-    assert attacked > 750
+    assert attacked > 400
 
 
 def test_only_the_markup_is_control_tokens(tokenizer: _core.Tokenizer) -> None:

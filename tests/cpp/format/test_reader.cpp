@@ -90,11 +90,13 @@ TEST("sizes of layers are an array or one number for all") {
 }
 
 TEST("other converters' spellings are found, after the standard one") {
-  for (const auto& [standard, other] : {std::pair{"attention.key_length", "head_dim"},
-                                        {"rope.freq_base", "rope.global.freq_base"},
-                                        {"rope.freq_base_swa", "rope.local.freq_base"},
-                                        {"rope.freq_base_swa", "rope.freq_base_local"},
-                                        {"rope.freq_base_swa", "rope.local_freq_base"}}) {
+  for (const auto& spelling : {std::pair{"attention.key_length", "head_dim"},
+                               {"rope.freq_base", "rope.global.freq_base"},
+                               {"rope.freq_base_swa", "rope.local.freq_base"},
+                               {"rope.freq_base_swa", "rope.freq_base_local"},
+                               {"rope.freq_base_swa", "rope.local_freq_base"}}) {
+    const char* standard = spelling.first;
+    const char* other = spelling.second;
     const bool number = std::string_view(other) != "head_dim";
     const auto add = [&](gguf::Builder& builder, std::string_view key, std::uint32_t value) {
       const std::string name = "toy." + std::string(key);

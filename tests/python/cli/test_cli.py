@@ -115,7 +115,13 @@ def test_tokenize(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
 
 def test_inspect(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
     shown = json.loads(cli("inspect", tiny_gguf, "--json").stdout)
-    assert shown["layers"] == 5 and shown["sliding"] == [True, False, True, True, False]
+    assert shown["layers"] == 5 and [layer["window"] > 0 for layer in shown["layer_info"]] == [
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
     assert shown["activation_sparsity"][2] is None
     assert len(shown["tensors"]) == len(model.info.tensors)
     assert shown["types"]["F32"]["bytes"] == sum(tensor.bytes for tensor in model.info.tensors)
