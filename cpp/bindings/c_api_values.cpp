@@ -106,7 +106,7 @@ std::vector<Turn> turns_of(const gemlet_turn* turns, std::size_t count) {
   std::vector<Turn> out;
   const auto* next = reinterpret_cast<const std::byte*>(turns);
   for (std::size_t i = 0; i < count; ++i) {
-    const std::string name = "turns[" + std::to_string(i) + "]";
+    const std::string name = "turn " + std::to_string(i);
     const StructKind kind{name.c_str(), turn_kind.first_size};
     const auto turn = read_struct<gemlet_turn>(next, kind);
     if (turn.struct_size != turns->struct_size) {
