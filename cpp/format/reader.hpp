@@ -17,7 +17,7 @@ namespace gemlet {
 /// Reads a model's configuration and weights from a GGUF file, everything checked for type, range and shape. Each
 /// failure is an Error(format) that names the file, the key or tensor, what was expected and what was found.
 ///
-/// Keys are given without the architecture: "block_count" is looked up as "gemma3.block_count". A key that other
+/// Keys are given without the architecture: "block_count" is looked up as "ARCHITECTURE.block_count". A key that other
 /// converters spell differently is found under those spellings too, the standard one first. Refers to the file, which
 /// must outlive the reader and everything it returns.
 class Reader {

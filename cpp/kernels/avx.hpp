@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/blocks.hpp"
+
 // The vector operations of the x86 tables (see simd_float.hpp): AVX2, FMA and F16C. `Dot` multiplies codes by int8
 // activations, the only thing in which the instruction sets differ, and has the peak's operations. It must be defined
 // in an anonymous namespace, or be a template over a type that is, as the other tables' types are.
@@ -108,6 +110,28 @@ struct Avx : Dot {
   static void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
     load_transposed(rows, offset, out);
   }
+  // Four bytes at rows[r] + offset.
+  static Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
+    const auto word = [=](int r) {
+      std::int32_t bytes;
+      std::memcpy(&bytes, rows[r] + offset, sizeof(bytes));
+      return bytes;
+    };
+    return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
+  }
+  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
+  static Bytes column_bits(Bytes words, int k) {
+    const __m128i order = _mm_set_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
+    const __m256i byte =
+        _mm256_add_epi8(_mm256_broadcastsi128_si256(order), _mm256_set1_epi8(static_cast<char>(k / 2)));
+    const __m256i bit = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010U));
+    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(words, byte), bit), bit);
+  }
+  // table[code] for codes below 16.
+  static Bytes look_up(const std::int8_t* table, Bytes codes) {
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), codes);
+  }
   // The 16-bit floats at rows[r] + offset; reads four bytes. Broadcasts and blends, as only two ports shuffle.
   static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
     const auto four = [=](int r) {
@@ -136,9 +160,26 @@ struct Avx : Dot {
     const Bytes shifted = from < to ? _mm256_slli_epi16(high, to - from) : _mm256_srli_epi16(high, from - to);
     return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(((1 << count) - 1) << to)));
   }
+  static Bytes subtract(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
+  static Bytes set_byte(std::uint8_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
+  template <int shift, int count>
+  static Float lane_bits(Bytes x) {  // of each lane, as a whole number
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, shift), _mm256_set1_epi32((1 << count) - 1)));
+  }
+
+  // A small number for each half of 32 columns: pairs of 16 bits.
+  using TwoMins = __m256i;
   template <int j>
-  static Float unsigned_byte(Bytes x) {  // byte j of each lane
-    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, 8 * j), _mm256_set1_epi32(255)));
+  static TwoMins two_mins(Bytes x) {  // unsigned bytes j and j + 1 of each lane
+    const __m256i low = _mm256_and_si256(_mm256_srli_epi32(x, 8 * j), _mm256_set1_epi32(0xFF));
+    const __m256i high = j == 0 ? _mm256_slli_epi32(x, 8) : _mm256_srli_epi32(x, 8 * (j - 1));
+    return _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi32(0xFF0000)));
+  }
+  // min 0 * sum(q) of the first 16 columns + min 1 * that of the others.
+  static Ints dot_mins(TwoMins mins, const ActivationBlock& x) {
+    std::int32_t half_sums;
+    std::memcpy(&half_sums, x.half_sums, sizeof(half_sums));
+    return _mm256_madd_epi16(mins, _mm256_set1_epi32(half_sums));
   }
 };
 

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstring>
 
 #include "kernels/avx.hpp"
@@ -26,7 +27,7 @@ struct Dot {
   // leave room for `exact` such sums: 15 * 127 * 2 * 8 = 30480, 31 * 127 * 2 * 4 = 31496 and 63 * 127 * 2 * 2 = 32004
   // are all below 2^15. Eight-bit codes are signed: |code| * (q with the code's sign), at most 128 * 127 * 2 = 32512.
   template <int bits>
-  static constexpr int exact = bits == 4   ? 8
+  static constexpr int exact = bits <= 4   ? 8
                                : bits == 5 ? 4
                                : bits == 6 ? 2
                                            : 1;
@@ -42,11 +43,11 @@ struct Dot {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
   }
 
-  // sums[r][t], 16 bits: products of codes k with the q of columns 4k to 4k + 3, over exact<bits> values of k.
-  template <int bits, int R, int T, typename Panel>
+  // sums[r][t], 16 bits: products of codes k with the q of columns 4k to 4k + 3, over `run` values of k.
+  template <int bits, int run, int R, int T, typename Panel>
   static void sum16(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], int begin,
                     __m256i (&sums)[R][T]) {
-    for (int k = begin; k < begin + exact<bits>; ++k) {
+    for (int k = begin; k < begin + run; ++k) {
       __m256i code[R], magnitude[R];
       for (int r = 0; r < R; ++r) {
         code[r] = w[r]->codes[k];
@@ -69,7 +70,7 @@ struct Dot {
   static void dot(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&totals)[R][T]) {
     for (int k = 0; k < 8; k += exact<bits>) {
       __m256i sums[R][T];
-      sum16<bits, R, T>(w, x, k, sums);
+      sum16<bits, exact<bits>, R, T>(w, x, k, sums);
       for (int t = 0; t < T; ++t) {
         for (int r = 0; r < R; ++r) {
           totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(sums[r][t], _mm256_set1_epi16(1)));
@@ -78,25 +79,44 @@ struct Dot {
     }
   }
 
-  // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
-  template <int R, int T, typename Panel>
+  // totals[r][t] = s0 * sum((code - centre) * q) over the first 16 columns + s1 * the same over the others.
+  template <int bits, int centre, int R, int T, typename Panel>
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
                              __m256i (&totals)[R][T]) {
+    constexpr int run = exact<bits> < 4 ? exact<bits> : 4;
+    constexpr int shift = std::countr_zero(static_cast<unsigned>(centre));  // 32, which leaves nothing, for 0
     for (int t = 0; t < T; ++t) {
       std::int32_t half_sums;
       std::memcpy(&half_sums, x[t]->half_sums, sizeof(half_sums));
       for (int r = 0; r < R; ++r) {
         const __m256i sum = _mm256_madd_epi16(w[r]->scales.both, _mm256_set1_epi32(half_sums));
-        totals[r][t] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, 5));
+        totals[r][t] = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32(sum, shift));
       }
     }
-    for (int k = 0; k < 8; k += exact<6>) {
+    for (int k = 0; k < 8; k += run) {
       __m256i sums[R][T];
-      sum16<6, R, T>(w, x, k, sums);
+      sum16<bits, run, R, T>(w, x, k, sums);
       for (int t = 0; t < T; ++t) {
         for (int r = 0; r < R; ++r) {
           const __m256i scale = k < 4 ? w[r]->scales.first : w[r]->scales.second;
           totals[r][t] = _mm256_add_epi32(totals[r][t], _mm256_madd_epi16(sums[r][t], scale));
+        }
+      }
+    }
+  }
+
+  // sum(code * q) of signed codes over the first 16 columns and over the others.
+  template <int R, int T, typename Panel>
+  static void dot_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
+                         __m256i (&second)[R][T]) {
+    for (int k = 0; k < 8; ++k) {
+      __m256i sums[R][T];
+      sum16<8, 1, R, T>(w, x, k, sums);
+      for (int t = 0; t < T; ++t) {
+        for (int r = 0; r < R; ++r) {
+          const __m256i sum = _mm256_madd_epi16(sums[r][t], _mm256_set1_epi16(1));
+          __m256i& total = k < 4 ? first[r][t] : second[r][t];
+          total = k % 4 == 0 ? sum : _mm256_add_epi32(total, sum);
         }
       }
     }

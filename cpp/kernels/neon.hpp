@@ -112,10 +112,12 @@ struct Neon : Dot {
     if constexpr (from > to) high = vshrq_n_u8(high, from - to);
     return vorrq_u8(low, vandq_u8(high, vdupq_n_u8(((1 << count) - 1) << to)));
   }
-  template <int j>
-  static Float unsigned_byte(Bytes x) {  // byte j of each lane
-    const uint32x4_t lanes = vshlq_n_u32(vreinterpretq_u32_u8(x), 24 - 8 * j);
-    return vcvtq_f32_u32(vshrq_n_u32(lanes, 24));
+  static Bytes subtract(Bytes a, Bytes b) { return vsubq_u8(a, b); }
+  static Bytes set_byte(std::uint8_t x) { return vdupq_n_u8(x); }
+  template <int shift, int count>
+  static Float lane_bits(Bytes x) {  // of each lane, as a whole number
+    const uint32x4_t lanes = vshlq_n_u32(vreinterpretq_u32_u8(x), 32 - shift - count);
+    return vcvtq_f32_u32(vshrq_n_u32(lanes, 32 - count));
   }
   struct TwoScales {
     Ints first, second;
@@ -124,6 +126,41 @@ struct Neon : Dot {
   static TwoScales two_scales(Bytes x) {  // signed bytes j and j + 1 of each lane
     const int32x4_t lanes = vreinterpretq_s32_u8(x);
     return {vshrq_n_s32(vshlq_n_s32(lanes, 24 - 8 * j), 24), vshrq_n_s32(vshlq_n_s32(lanes, 16 - 8 * j), 24)};
+  }
+
+  // A small number for each half of 32 columns.
+  using TwoMins = TwoScales;
+  template <int j>
+  static TwoMins two_mins(Bytes x) {  // unsigned bytes, below 128, j and j + 1 of each lane
+    return two_scales<j>(x);
+  }
+  // min 0 * sum(q) of the first 16 columns + min 1 * that of the others.
+  static Ints dot_mins(const TwoMins& mins, const ActivationBlock& x) {
+    return vmlaq_n_s32(vmulq_n_s32(mins.first, x.half_sums[0]), mins.second, x.half_sums[1]);
+  }
+
+  // Four bytes at rows[r] + offset.
+  static Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
+    std::uint8_t words[16];
+    for (int r = 0; r < 4; ++r) std::memcpy(words + 4 * r, rows[r] + offset, 4);
+    return vld1q_u8(words);
+  }
+  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
+  static Bytes column_bits(Bytes words, int k) {
+    if constexpr (Dot::pairs_rows) {
+      constexpr std::uint8_t two_lanes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
+      const uint8x16_t byte = vaddq_u8(vld1q_u8(two_lanes), vdupq_n_u8(static_cast<std::uint8_t>(8 * (k % 2) + k / 2)));
+      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201U)));
+    } else {
+      constexpr std::uint8_t lanes[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+      const uint8x16_t byte = vaddq_u8(vld1q_u8(lanes), vdupq_n_u8(static_cast<std::uint8_t>(k / 2)));
+      const uint32x4_t bit = vdupq_n_u32(k % 2 == 0 ? 0x08040201U : 0x80402010U);
+      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u32(bit));
+    }
+  }
+  // table[code] for codes below 16.
+  static Bytes look_up(const std::int8_t* table, Bytes codes) {
+    return vreinterpretq_u8_s8(vqtbl1q_s8(vld1q_s8(table), codes));
   }
 
   // 16 columns of each of four rows, codes below 64 or signed: as signed bytes they are right either way.
@@ -141,20 +178,31 @@ struct Neon : Dot {
     for (int r = 0; r < R; ++r) Dot::template add<bits, 0, 8>(w[r]->codes, x, totals[r]);
   }
 
-  // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
-  template <int R, int T, typename Panel>
+  // totals[r][t] = s0 * sum((code - centre) * q) over the first 16 columns + s1 * the same over the others.
+  template <int bits, int centre, int R, int T, typename Panel>
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&totals)[R][T]) {
     for (int r = 0; r < R; ++r) {
       Ints first[T], second[T];
       for (int t = 0; t < T; ++t) {
-        first[t] = set_int(-32 * x[t]->half_sums[0]);
-        second[t] = set_int(-32 * x[t]->half_sums[1]);
+        first[t] = set_int(-centre * x[t]->half_sums[0]);
+        second[t] = set_int(-centre * x[t]->half_sums[1]);
       }
-      Dot::template add<6, 0, 4>(w[r]->codes, x, first);
-      Dot::template add<6, 4, 8>(w[r]->codes, x, second);
+      Dot::template add<bits, 0, 4>(w[r]->codes, x, first);
+      Dot::template add<bits, 4, 8>(w[r]->codes, x, second);
       for (int t = 0; t < T; ++t) {
         totals[r][t] = vmlaq_s32(vmulq_s32(first[t], w[r]->scales.first), second[t], w[r]->scales.second);
       }
+    }
+  }
+
+  // sum(code * q) of signed codes over the first 16 columns and over the others.
+  template <int R, int T, typename Panel>
+  static void dot_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], Ints (&first)[R][T],
+                         Ints (&second)[R][T]) {
+    for (int r = 0; r < R; ++r) {
+      for (int t = 0; t < T; ++t) first[r][t] = second[r][t] = set_int(0);
+      Dot::template add<8, 0, 4>(w[r]->codes, x, first[r]);
+      Dot::template add<8, 4, 8>(w[r]->codes, x, second[r]);
     }
   }
 };

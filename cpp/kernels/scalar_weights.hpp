@@ -116,11 +116,11 @@ constexpr void set_weights(Kernels& k) {
   set<DType::q6_k, dequantize_q6_k>(k);
   set<DType::iq4_nl, dequantize_iq4_nl>(k);
   set<DType::iq4_xs, dequantize_iq4_xs>(k);
-  set_decoded<DType::q1_0, decode_q1_0>(k);
+  set<DType::q1_0, dequantize_q1_0>(k);
   set_decoded<DType::tq1_0, decode_tq1_0>(k);
-  set_decoded<DType::tq2_0, decode_tq2_0>(k);
-  set_decoded<DType::mxfp4, decode_mxfp4>(k);
-  set_decoded<DType::nvfp4, decode_nvfp4>(k);
+  set<DType::tq2_0, dequantize_tq2_0>(k);
+  set<DType::mxfp4, dequantize_mxfp4>(k);
+  set<DType::nvfp4, dequantize_nvfp4>(k);
   set_decoded<DType::iq1_s, decode_iq1_s>(k);
   set_decoded<DType::iq1_m, decode_iq1_m>(k);
   set_decoded<DType::iq2_xxs, decode_iq2_xxs>(k);

@@ -4,20 +4,59 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/dequantize.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/simd_float.hpp"
-#include "kernels/simd_formats.hpp"
+#include "kernels/simd_panels.hpp"
 
 // Matrix products of quantised weights with int8 activations, written once for every instruction set (see
-// simd_float.hpp for `V`, simd_formats.hpp for `Type`). A tile is V::width weight rows, one to a lane. For few tokens a
-// block is unpacked into registers and used at once; for many, 256 columns of two tiles are unpacked into panels in the
-// first cache, and all tokens pass over them.
+// simd_float.hpp for `V`, simd_formats.hpp for a `Type`). A tile is V::width weight rows, one to a lane. For few tokens
+// a block is unpacked into registers and used at once; for many, 256 columns of two tiles are unpacked into panels in
+// the first cache, and all tokens pass over them.
 namespace gemlet::kernels::simd {
 
-constexpr std::size_t panels = 8;       // of a tile, at a time
-constexpr std::size_t token_tile = 32;  // accumulators on the stack
+constexpr std::size_t panels = 8;  // of a tile, at a time
 // Panels fetched at a time: more would be more lines than a core can wait for, and it would stop for them.
 constexpr std::size_t fetched = 4;
+
+// A format of simd_formats.hpp as multiply_many takes it.
+template <typename Format>
+struct Stored : Format {
+  static constexpr std::size_t block_bytes = sizeof(typename Format::Block);
+  static constexpr std::size_t token_tile = 32;  // sums on the stack
+};
+
+// A type whose rows scalar code makes codes and scales of. That takes as long as some tokens' products, so that more
+// tokens share it.
+template <typename V>
+struct Decoded : ScaledHalves<V> {
+  using Panel = typename ScaledHalves<V>::Panel;
+  static constexpr std::size_t token_tile = 64;
+  std::size_t blocks;
+  std::size_t block_bytes;
+  DecodeFn* decode;
+
+  Decoded(const DTypeTraits& stored, DecodeFn* function)
+      : blocks(stored.elements / 32), block_bytes(stored.bytes), decode(function) {}
+
+  void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) const {
+    DecodedBlock decoded[V::width][panels];
+    for (std::size_t r = 0; r < V::width; ++r) decode(rows[r] + at, decoded[r], 32 * blocks);
+    for (std::size_t b = 0; b < blocks; ++b, ++out) {
+      const std::uint8_t* q[V::width];
+      float scales[2][V::width];
+      for (std::size_t r = 0; r < V::width; ++r) {
+        q[r] = reinterpret_cast<const std::uint8_t*>(decoded[r][b].q);
+        scales[0][r] = decoded[r][b].scales[0];
+        scales[1][r] = decoded[r][b].scales[1];
+      }
+      V::load_codes(q, 0, out->codes);
+      V::load_codes(q, 16, out->codes + 4);
+      out->scales[0] = V::load(scales[0]);
+      out->scales[1] = V::load(scales[1]);
+    }
+  }
+};
 
 template <typename V>
 struct Tile {
@@ -113,16 +152,16 @@ void dot_panels(const typename Type::Panel (&panel)[R][panels], std::size_t n, c
   }
 }
 
-// R tiles and up to token_tile tokens.
+// R tiles and up to Type::token_tile tokens.
 template <typename V, typename Type, int R>
-void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t first_row, std::size_t first_token,
-                   std::size_t tokens, Prefetcher& prefetcher) {
-  constexpr std::size_t block_bytes = sizeof(typename Type::Block);
-  constexpr std::size_t at_once = panels / Type::blocks;
-  const std::size_t stored_blocks = args.cols / (32 * Type::blocks);
+void multiply_many(const MatmulArgs& args, const Type& type, const Tile<V> (&tile)[R], std::size_t first_row,
+                   std::size_t first_token, std::size_t tokens, Prefetcher& prefetcher) {
+  const std::size_t block_bytes = type.block_bytes;
+  const std::size_t at_once = panels / type.blocks;
+  const std::size_t stored_blocks = args.cols / (32 * type.blocks);
   const std::size_t stride = args.cols / 32;
   const auto* x = static_cast<const ActivationBlock*>(args.activations) + first_token * stride;
-  typename V::Float acc[token_tile][R];
+  typename V::Float acc[Type::token_tile][R];
   for (std::size_t t = 0; t < tokens; ++t) {
     for (int r = 0; r < R; ++r) acc[t][r] = V::set(0.0F);
   }
@@ -131,27 +170,27 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
     typename Type::Panel panel[R][panels];
     for (int r = 0; r < R; ++r) {
       prefetcher.advance(V::width * n * block_bytes / 2);
-      for (std::size_t i = 0; i < n; ++i) Type::unpack(tile[r].row, (b + i) * block_bytes, panel[r] + i * Type::blocks);
+      for (std::size_t i = 0; i < n; ++i) type.unpack(tile[r].row, (b + i) * block_bytes, panel[r] + i * type.blocks);
     }
     prefetcher.advance(R * V::width * n * block_bytes / 2);
     std::size_t t = 0;
     for (; t + 4 <= tokens; t += 4) {
-      dot_panels<V, Type, R, 4>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+      dot_panels<V, Type, R, 4>(panel, n * type.blocks, x + t * stride, stride, acc + t);
     }
     switch (tokens - t) {
       case 3:
-        dot_panels<V, Type, R, 3>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        dot_panels<V, Type, R, 3>(panel, n * type.blocks, x + t * stride, stride, acc + t);
         break;
       case 2:
-        dot_panels<V, Type, R, 2>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        dot_panels<V, Type, R, 2>(panel, n * type.blocks, x + t * stride, stride, acc + t);
         break;
       case 1:
-        dot_panels<V, Type, R, 1>(panel, n * Type::blocks, x + t * stride, stride, acc + t);
+        dot_panels<V, Type, R, 1>(panel, n * type.blocks, x + t * stride, stride, acc + t);
         break;
       default:
         break;
     }
-    x += n * Type::blocks;
+    x += n * type.blocks;
   }
   for (std::size_t t = 0; t < tokens; ++t) {
     for (int r = 0; r < R; ++r) {
@@ -162,22 +201,36 @@ void multiply_many(const MatmulArgs& args, const Tile<V> (&tile)[R], std::size_t
 }
 
 template <typename V, typename Type>
-void matmul_quantized(const MatmulArgs& args) {
-  assert(args.cols % (32 * Type::blocks) == 0);
-  if (args.tokens == 1) return multiply_few<V, Type, 1>(args);
-  if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
-  if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
-  const std::size_t row_bytes = args.cols / (32 * Type::blocks) * sizeof(typename Type::Block);
-  for (std::size_t t = 0; t < args.tokens; t += token_tile) {
-    const std::size_t tokens = args.tokens - t < token_tile ? args.tokens - t : token_tile;
+void multiply_tiles(const MatmulArgs& args, const Type& type) {
+  const std::size_t row_bytes = args.cols / (32 * type.blocks) * type.block_bytes;
+  for (std::size_t t = 0; t < args.tokens; t += Type::token_tile) {
+    const std::size_t tokens = args.tokens - t < Type::token_tile ? args.tokens - t : Type::token_tile;
     Prefetcher prefetcher(args, row_bytes);
     prefetcher.advance(2 * V::width * row_bytes);
     std::size_t r = 0;
     for (; r + V::width < args.rows; r += 2 * V::width) {
-      multiply_many<V, Type, 2>(args, {Tile<V>(args, r), Tile<V>(args, r + V::width)}, r, t, tokens, prefetcher);
+      const Tile<V> tiles[2] = {Tile<V>(args, r), Tile<V>(args, r + V::width)};
+      multiply_many<V, Type, 2>(args, type, tiles, r, t, tokens, prefetcher);
     }
-    if (r < args.rows) multiply_many<V, Type, 1>(args, {Tile<V>(args, r)}, r, t, tokens, prefetcher);
+    if (r < args.rows) multiply_many<V, Type, 1>(args, type, {Tile<V>(args, r)}, r, t, tokens, prefetcher);
   }
+}
+
+template <typename V, typename Format>
+void matmul_quantized(const MatmulArgs& args) {
+  using Type = Stored<Format>;
+  assert(args.cols % (32 * Type::blocks) == 0);
+  if (args.tokens == 1) return multiply_few<V, Type, 1>(args);
+  if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
+  if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
+  multiply_tiles<V, Type>(args, {});
+}
+
+template <typename V, DType type, DecodeFn decode>
+void matmul_decoded(const MatmulArgs& args) {
+  const DTypeTraits& stored = traits(type);
+  assert(args.cols % stored.elements == 0);
+  multiply_tiles<V, Decoded<V>>(args, {stored, decode});
 }
 
 }  // namespace gemlet::kernels::simd

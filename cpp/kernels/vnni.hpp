@@ -45,19 +45,12 @@ struct VnniDot {
     accumulate<bits == 8, 0, 8>(w, x, totals);
   }
 
-  // totals[r][t] = s0 * sum((code - 32) * q) over the first 16 columns + s1 * the same over the others.
-  template <int R, int T, typename Panel>
+  // totals[r][t] = s0 * sum((code - centre) * q) over the first 16 columns + s1 * the same over the others.
+  template <int bits, int centre, int R, int T, typename Panel>
   static void dot_two_scales(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T],
                              __m256i (&totals)[R][T]) {
     __m256i second[R][T];
-    for (int t = 0; t < T; ++t) {
-      for (int r = 0; r < R; ++r) {
-        totals[r][t] = _mm256_set1_epi32(-32 * x[t]->half_sums[0]);
-        second[r][t] = _mm256_set1_epi32(-32 * x[t]->half_sums[1]);
-      }
-    }
-    accumulate<false, 0, 4>(w, x, totals);
-    accumulate<false, 4, 8>(w, x, second);
+    add_halves<false, centre>(w, x, totals, second);
     for (int t = 0; t < T; ++t) {
       for (int r = 0; r < R; ++r) {
         totals[r][t] = _mm256_add_epi32(_mm256_mullo_epi32(totals[r][t], w[r]->scales.first),
@@ -66,7 +59,28 @@ struct VnniDot {
     }
   }
 
+  // sum(code * q) of signed codes over the first 16 columns and over the others.
+  template <int R, int T, typename Panel>
+  static void dot_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
+                         __m256i (&second)[R][T]) {
+    add_halves<true, 128>(w, x, first, second);
+  }
+
  private:
+  // sum((code - centre) * q) over the first 16 columns and over the others; signed codes have 128 added, not a centre.
+  template <bool is_signed, int centre, int R, int T, typename Panel>
+  static void add_halves(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&first)[R][T],
+                         __m256i (&second)[R][T]) {
+    for (int t = 0; t < T; ++t) {
+      for (int r = 0; r < R; ++r) {
+        first[r][t] = _mm256_set1_epi32(-centre * x[t]->half_sums[0]);
+        second[r][t] = _mm256_set1_epi32(-centre * x[t]->half_sums[1]);
+      }
+    }
+    accumulate<is_signed, 0, 4>(w, x, first);
+    accumulate<is_signed, 4, 8>(w, x, second);
+  }
+
   // totals[r][t] += sum(code * q) over columns 4 * first to 4 * last, or sum((code + 128) * q) of signed codes.
   template <bool is_signed, int first, int last, int R, int T, typename Panel>
   static void accumulate(const Panel* const (&w)[R], const ActivationBlock* const (&x)[T], __m256i (&totals)[R][T]) {

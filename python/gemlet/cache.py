@@ -4,13 +4,18 @@ import os
 from pathlib import Path
 
 
-def cache_folder() -> Path | None:
-    """The folder, made if need be; None if `GEMLET_CACHE` is empty, or there is no folder that can be written."""
+def cache_location() -> Path | None:
+    """Where the folder is or would be; None if `GEMLET_CACHE` is empty, or for a user without a home."""
     named = os.environ.get("GEMLET_CACHE")
-    if named == "":
-        return None
+    if named is not None:
+        return Path(named) if named else None
     base = user_cache()
-    folder = Path(named) if named else base / "gemlet" if base else None
+    return base / "gemlet" if base else None
+
+
+def cache_folder() -> Path | None:
+    """The folder, made if need be; None if there is none that can be written."""
+    folder = cache_location()
     if folder is None:
         return None
     try:

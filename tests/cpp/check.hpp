@@ -4,11 +4,14 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 // A test program: TEST bodies that CHECK; run_tests() runs them all, prints "N passed, N failed" and returns the exit
 // code. Small enough to build for any target under an emulator, which is why it is not a library.
+#include "gemlet/error.hpp"
+
 namespace check {
 
 /// The caller's place: std::source_location, which clang before 16 lacks.
@@ -49,6 +52,20 @@ std::string throws(const std::function<void()>& body, Where where = Where::curre
   return {};
 }
 
+/// `body` must throw an Error of this kind whose message contains `part`.
+inline void throws_error(const std::function<void()>& body, gemlet::Error::Kind kind, std::string_view part,
+                         Where where = Where::current()) {
+  try {
+    body();
+  } catch (const gemlet::Error& error) {
+    that(error.kind() == kind, std::string("an error of another kind: ") + error.what(), where);
+    that(std::string_view(error.what()).find(part) != std::string_view::npos,
+         std::string("found \"") + error.what() + "\", expected \"" + std::string(part) + "\" in it", where);
+    return;
+  }
+  that(false, "expected an Error", where);
+}
+
 inline int run_tests() {
   int failed = 0;
   for (const auto& [name, body] : tests()) {
@@ -76,3 +93,4 @@ inline int run_tests() {
   static const check::Register CHECK_JOIN(register_, __LINE__)(name, CHECK_JOIN(test_, __LINE__)); \
   static void CHECK_JOIN(test_, __LINE__)()
 #define CHECK(condition) check::that((condition), #condition)
+#define CHECK_THROWS(expression, kind, part) check::throws_error([&] { (void)(expression); }, (kind), (part))

@@ -1,4 +1,4 @@
-"""transformers' Gemma 3n as the oracle: in float32, in true float64, and with the rounding of int8 activations."""
+"""transformers as the oracle: in float32, in true float64, and with the rounding of int8 activations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
-from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
+from transformers import Gemma3ForCausalLM, Gemma3nForCausalLM, Gemma3nTextConfig, Gemma3TextConfig
 from transformers.models.gemma3n import modeling_gemma3n
 
 from tiny import Tiny
+from tiny_gemma3 import TinyGemma3
 
 Array = NDArray[np.float32]
 
@@ -50,15 +51,22 @@ def _doubled() -> Iterator[None]:
 class Reference:
     """The model of `tiny`, with its own weights or with `weights` in their place."""
 
-    def __init__(self, tiny: Tiny, weights: Mapping[str, Array] | None = None, *, double: bool = False) -> None:
+    def __init__(
+        self, tiny: Tiny | TinyGemma3, weights: Mapping[str, Array] | None = None, *, double: bool = False
+    ) -> None:
         self._scope: Callable[[], contextlib.AbstractContextManager[None]] = (
             _doubled if double else contextlib.nullcontext
         )
         self._dtype = torch.float64 if double else torch.float32
         with self._scope():
-            config = Gemma3nTextConfig(**tiny.config())
+            described, model = (
+                (Gemma3nTextConfig, Gemma3nForCausalLM)
+                if isinstance(tiny, Tiny)
+                else (Gemma3TextConfig, Gemma3ForCausalLM)
+            )
+            config = described(**tiny.config())
             config._attn_implementation = "eager"
-            self.model = Gemma3nForCausalLM(config).eval()
+            self.model = model(config).eval()
             state = {
                 f"model.{name}": torch.from_numpy(np.array(value)).to(self._dtype)
                 for name, value in (tiny.weights() if weights is None else weights).items()

@@ -50,7 +50,7 @@ class TinyGemma3:
     local_rope: float = 1e4
     rope_factor: float = 8.0
     """Positions of the layers with full attention are divided by it; 1: not scaled."""
-    query_scalar: float = 17.0
+    query_scalar: int = 17
     """Attention scores are divided by its root."""
     soft_cap: float | None = None
     context: int = 512

@@ -112,7 +112,7 @@ struct LayerInfo {
 
 /// What `gemlet inspect` shows.
 struct ModelInfo {
-  std::string architecture;  ///< as the file names it: "gemma3"
+  std::string architecture;  ///< as the file names it (general.architecture)
   std::string name;
   std::string chat_template;  ///< Jinja, empty if the file has none
   int vocabulary = 0;

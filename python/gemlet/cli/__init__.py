@@ -53,12 +53,13 @@ def gemlet(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Google's Gemma 3n on small machines.
+    """Google's Gemma models on small machines.
 
     `gemlet demo` shows a model that comes with gemlet, `gemlet chat` talks to it.
 
-    `gemlet convert CHECKPOINT -o model.gguf` makes a model file out of a checkpoint; any public GGUF file of Gemma 3n
-    runs as it is: `gemlet chat model.gguf`. `gemlet pull OWNER/REPO` downloads one, and `gemlet list` shows those here.
+    `gemlet convert CHECKPOINT -o model.gguf` makes a model file out of a checkpoint; any public GGUF file of Gemma 3
+    or 3n runs as it is: `gemlet chat model.gguf`. `gemlet pull OWNER/REPO` downloads one, and `gemlet list` shows those
+    here.
     """
 
 

@@ -36,7 +36,7 @@ def convert(
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
-    """Convert a Hugging Face checkpoint of Gemma 3n to a GGUF file, which llama.cpp runs too.
+    """Convert a Hugging Face checkpoint of Gemma 3 or 3n to a GGUF file, which llama.cpp runs too.
 
     The file appears whole or not at all; an old one of that name stays until then.
 
@@ -44,7 +44,7 @@ def convert(
 
     `gemlet convert gemma-3n-E2B-it -o gemma-3n-e2b-q4_0.gguf`
 
-    `gemlet convert gemma-3n-E4B-it -o e4b.gguf --quant balanced`
+    `gemlet convert gemma-3-1b-it -o gemma-3-1b.gguf --quant balanced`
 
     `gemlet convert gemma-3n-E4B-it -o e2b.gguf --slice e2b`
     """

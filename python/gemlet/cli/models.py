@@ -1,6 +1,7 @@
 """``gemlet list`` and ``gemlet rm``: the models on this machine."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -67,8 +68,6 @@ def remove(
 
     `gemlet rm gemma-3-270m --yes`
     """
-    import sys
-
     from gemlet.hub.installed import plan_removal
 
     removal = plan_removal(name)

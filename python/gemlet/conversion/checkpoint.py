@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 #: safetensors' own limit on a header (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
 _MAX_HEADER_BYTES = 100_000_000
+_MAX_RANK = 8
 
 #: bfloat16 has no numpy type: its bits travel as uint16.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -127,7 +128,8 @@ def _read_header(path: Path) -> Iterator[StoredTensor]:
 def _tensor(path: Path, name: str, entry: Any, data: int, size: int) -> StoredTensor:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        sane = isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        sane = isinstance(dtype, str) and len(shape) <= _MAX_RANK
+        sane = sane and all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, end))
     except (TypeError, KeyError, ValueError):
         sane = False
     if not sane:

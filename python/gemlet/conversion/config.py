@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,20 @@ FULL: Final = "full_attention"
 _FOREIGN_WEIGHTS: Final = ("quantization_config", "quantization", "compression_config")
 """Keys of config.json under which quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8, MLX) describe their weights."""
 
+_SURROGATE: Final = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+"""Half of a character outside the basic plane: without the other half it is no text."""
+
+#: What float32 holds, in which the model is computed.
+_SMALLEST, _GREATEST = 1e-37, 3e38
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ConvertError naming the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -135,8 +144,8 @@ class Fields:
     def number(self, name: str, default: float | None = None) -> float:
         """A positive number."""
         value = self.values.get(name, default)
-        if not is_number(value) or not 0 < value < math.inf:
-            self.complain(name, "a number above 0")
+        if not is_number(value) or not _SMALLEST < value < _GREATEST:
+            self.complain(name, "a number above 0 that float32 holds")
             return 1.0
         return float(value)
 
@@ -258,7 +267,7 @@ def is_size(value: object) -> bool:
 
 
 def _token(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31 else None
 
 
 def _tokens(value: object) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ Field numbers are those of sentencepiece_model.proto (github.com/google/sentence
 from __future__ import annotations
 
 import enum
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -128,10 +129,19 @@ def _piece(data: bytes) -> Piece:
         if number == 1:
             text = _blob(value).decode("utf-8")
         elif number == 2:
-            score = struct.unpack("<f", _blob(value))[0]
+            score = _float32(_blob(value))
         elif number == 3:
             kind = PieceKind(int(value))
     return Piece(text, score, kind)
+
+
+def _float32(data: bytes) -> float:
+    if len(data) != 4:
+        raise ValueError(f"a score of {len(data)} bytes, expected 4")
+    (value,) = struct.unpack("<f", data)
+    if not math.isfinite(value):
+        raise ValueError(f"a score of {value}")
+    return float(value)
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

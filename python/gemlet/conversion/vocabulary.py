@@ -132,6 +132,8 @@ def _from_tokenizers(path: Path, described: dict[str, Any]) -> Vocabulary:
         raise ConvertError(f"{path}: model.vocab: expected an object that numbers its pieces from 0")
     _check_normalizer(path, described.get("normalizer"))
     unknown = model.get("unk_token")
+    if not isinstance(unknown, str | None):
+        raise ConvertError(f"{path}: model.unk_token: expected a piece, found {unknown!r:.80}")
     pieces = [Piece("")] * len(ids)
     for text, i in ids.items():
         is_byte = bool(model.get("byte_fallback")) and len(text) == 6 and text.startswith("<0x")
@@ -168,7 +170,7 @@ def _apply_added(vocabulary: Vocabulary, added: list[Any], limit: int, path: Pat
     for entry in added:
         entry = _object(entry)
         i, text = entry.get("id"), entry.get("content")
-        if not isinstance(i, int) or not isinstance(text, str):
+        if type(i) is not int or i < 0 or not isinstance(text, str):
             raise ConvertError(f"{path}: malformed added token {entry!r:.80}")
         if i >= limit and (entry.get("special") is True or text in _GEMMA_CONTROL):
             # A text model comes with the tokenizer of its multimodal siblings, whose picture token it has no row for.
@@ -209,7 +211,10 @@ def _name_special(vocabulary: Vocabulary, settings: dict[str, Any], config: Text
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
-        return jinja.read_text(encoding="utf-8")
+        try:
+            return jinja.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConvertError(f"{jinja}: not a text in UTF-8: {error}") from error
     template = settings.get("chat_template")
     alone = directory / "chat_template.json"
     if template is None and alone.is_file():

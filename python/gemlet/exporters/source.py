@@ -132,6 +132,8 @@ class Source:
         """A tensor as one matrix, or matrix `part` of a stack of them."""
         stored = self.tensors[tensor]
         *outer, rows, cols = stored["shape"]
+        if tensor in (EMBEDDING, HEAD):
+            rows = min(rows, self.config.vocab_size)  # public files may have more rows than tokens
         return Matrix(tensor, rows, cols, stored["type"], part if outer else None)
 
     def whole(self, tensor: str) -> Matrix:

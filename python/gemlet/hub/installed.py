@@ -49,7 +49,7 @@ class Removal:
                 file.unlink(missing_ok=True)
             except OSError as error:
                 raise FileError(f"{file}: cannot be removed: {error.strerror}") from error
-        for folder in {file.parent for file in self.files}:
+        for folder in sorted({file.parent for file in self.files}, reverse=True):  # what is inside comes first
             _remove_empty(folder, self.root)
 
 
@@ -196,14 +196,15 @@ def _plain_size(file: Path) -> int:
 def _remove_empty(folder: Path, root: Path) -> None:
     """Remove a folder and those above it, as far as they are empty, and a repository's `refs` when nothing else of it
     is left."""
-    while folder != root and root in folder.parents:
-        refs = folder / "refs" / "main"
-        if {entry.name for entry in folder.iterdir()} == {"refs"} and not refs.parent.is_symlink():
-            refs.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                refs.parent.rmdir()
-        try:
-            folder.rmdir()
-        except OSError:
-            return
+    while root in folder.parents:
+        if folder.exists():
+            refs = folder / "refs"
+            if [entry.name for entry in folder.iterdir()] == ["refs"] and not refs.is_symlink():
+                (refs / "main").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    refs.rmdir()
+            try:
+                folder.rmdir()
+            except OSError:
+                return
         folder = folder.parent

@@ -45,11 +45,16 @@ def find_ollama(name: str) -> Path:
     """
     relative = _manifest_path(name)
     stores = _stores()
+    unreadable = ""
     for store in stores:
-        if (manifest := store / "manifests" / relative).is_file():
-            return _read(store, manifest, name).path
-    places = " and ".join(map(str, stores)) or "no folder: this user has no home; set OLLAMA_MODELS"
-    raise FileError(f"{PREFIX}{name}: Ollama has no such model in {places}; get it with: ollama pull {name}")
+        manifest = store / "manifests" / relative
+        try:
+            if manifest.is_file():
+                return _read(store, manifest, name).path
+        except PermissionError:
+            unreadable = f"; {store} may not be read by this user"
+    places = " and ".join(map(str, stores))
+    raise FileError(f"{PREFIX}{name}: no such model in {places}{unreadable}; get it with: ollama pull {name}")
 
 
 def list_ollama() -> Iterator[OllamaModel]:
@@ -64,7 +69,7 @@ def list_ollama() -> Iterator[OllamaModel]:
                 name = f"{_shortened(parts)}:{tag}"
                 try:
                     yield _read(store, Path(parent, tag), name)
-                except (FileError, FormatError, UnsupportedError):
+                except (FileError, FormatError, UnsupportedError, PermissionError):
                     continue
 
 

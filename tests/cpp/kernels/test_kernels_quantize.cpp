@@ -16,6 +16,12 @@ using namespace kernel_inputs;
 
 #include "goldens/quantized.inc"
 
+struct Golden {
+  DType type;
+  std::uint64_t hash;
+};
+#include "goldens/weight_types.inc"
+
 std::vector<float> floats(const std::uint32_t* bits, std::size_t n) {
   std::vector<float> x(n);
   std::memcpy(x.data(), bits, n * sizeof(float));
@@ -65,6 +71,25 @@ TEST("K-quant blocks have ggml's values") {
   check_values(DType::q6_k, q6_k_blocks, std::size(q6_k_blocks), q6_k_values, std::size(q6_k_values));
 }
 
+TEST("blocks of random bytes have the values that gguf-py gives them") {
+  for (const Golden& golden : goldens) {
+    const DType type = golden.type;
+    std::vector<std::uint8_t> row(64 * traits(type).bytes);
+    auto state = static_cast<std::uint64_t>(type);
+    for (auto& byte : row) {
+      state = state * 6364136223846793005U + 1442695040888963407U;
+      byte = static_cast<std::uint8_t>(state >> 56);
+    }
+    for_each_table([&](const Kernels& k) {
+      std::uint64_t actual = 0xCBF29CE484222325U;
+      for (const float value : dequantize(k, type, row)) {
+        actual = (actual ^ (std::isnan(value) ? 0x7FC00000U : std::bit_cast<std::uint32_t>(value))) * 0x100000001B3U;
+      }
+      check::that(actual == golden.hash, k.name + std::string(": ") + traits(type).name);
+    });
+  }
+}
+
 TEST("quantised values are as near as the type allows") {
   Random random(1);
   const auto x = normals(random, 4096);
@@ -85,6 +110,7 @@ TEST("quantised values are as near as the type allows") {
 TEST("types that are read but not written have no quantiser") {
   CHECK(find_quantizer(DType::q4_k) == nullptr);
   CHECK(find_quantizer(DType::q5_k) == nullptr);
+  CHECK(find_quantizer(DType::iq4_nl) == nullptr);
 }
 
 TEST("a block with NaN or infinity surfaces") {

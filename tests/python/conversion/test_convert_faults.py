@@ -116,6 +116,73 @@ def test_bad_fields(tmp_path: Path, field: str, value: Any, message: str) -> Non
     assert message in refused(checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rms_norm_eps", 10**400),
+        ("rms_norm_eps", 1e-60),
+        ("rope_theta", 1e300),
+        ("final_logit_softcapping", 1e39),
+        ("activation_sparsity_pattern", [1e-8] * 5),
+        ("activation_sparsity_pattern", [1 - 1e-12] * 5),
+    ],
+)
+def test_numbers_that_no_model_can_have(tmp_path: Path, field: str, value: Any) -> None:
+    config = {**Tiny().config(), field: value}
+    checkpoint = write_checkpoint(tmp_path / "c", Tiny(), config={"rope_parameters": None, field: value})
+    assert field in config and f"{field}: expected" in refused(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"270": {"content": "\\ud800"}}}'),
+        ("tokenizer_config.json", '{"chat_template": "a\\uDFFFb"}'),
+        ("config.json", '{"_name_or_path": "\\udc00"}'),
+        ("added_tokens.json", '{"<mine>": -400}'),
+        ("added_tokens.json", '{"<mine>": true}'),
+        ("tokenizer.json", '{"added_tokens": [{"id": -1, "content": "x"}]}'),
+    ],
+)
+def test_tokens_that_are_none(checkpoint: Path, name: str, text: str) -> None:
+    (checkpoint / name).write_text(text)
+    assert name in refused(checkpoint)
+
+
+def test_a_pair_of_surrogates_is_a_character(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer_config.json").write_text('{"chat_template": "\\ud83d\\ude00"}')
+    assert convert(checkpoint, checkpoint.parent / "m.gguf", "f32").bytes
+
+
+def test_an_unknown_token_that_is_no_piece(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer.model").unlink()
+    model = {"type": "BPE", "unk_token": [], "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    (checkpoint / "tokenizer.json").write_text(json.dumps({"model": model, "normalizer": SPACES}))
+    assert "model.unk_token: expected a piece, found []" in refused(checkpoint)
+
+
+SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+
+
+def test_a_template_in_another_encoding(checkpoint: Path) -> None:
+    (checkpoint / "chat_template.jinja").write_bytes("é".encode("latin-1"))
+    assert "chat_template.jinja: not a text in UTF-8" in refused(checkpoint)
+
+
+@pytest.mark.parametrize("score", [b"\x11" + bytes(8), b"\x15\x00\x00\xc0\x7f", b"\x12\x01x"])
+def test_scores_that_are_no_numbers(checkpoint: Path, score: bytes) -> None:
+    piece = b"\x0a\x01a" + score
+    (checkpoint / "tokenizer.model").write_bytes(b"\x0a" + bytes([len(piece)]) + piece)
+    assert "not a SentencePiece model" in refused(checkpoint)
+
+
+def test_a_shape_of_many_numbers_is_refused_at_once(checkpoint: Path) -> None:
+    """Their product would take half a minute for a header of four megabytes."""
+    spoil = header(lambda h: h["model.norm.weight"].update(shape=[1 << 62] * 200_000))
+    spoil(checkpoint)
+    assert "malformed entry" in refused(checkpoint)
+
+
 def test_missing_fields_are_listed_at_once(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     for name in ("hidden_size", "laurel_rank", "layer_types"):

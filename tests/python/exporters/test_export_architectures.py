@@ -107,5 +107,5 @@ def test_caches_have_the_shape_of_their_layer(source: Source, tmp_path: Path) ->
 
 
 def test_an_architecture_that_is_not_exported_is_named() -> None:
-    with pytest.raises(gemlet.UnsupportedError, match="architecture 'other' are not exported, only gemma3n"):
+    with pytest.raises(gemlet.UnsupportedError, match="architecture 'other' are not exported, only gemma3, gemma3n"):
         architectures.by_name("other")

@@ -14,6 +14,7 @@ from gemlet.conversion import convert
 from gemlet.exporters import export, litertlm
 
 from tiny import Tiny, write_checkpoint
+from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
 
 litert_lm = pytest.importorskip("litert_lm", reason="needs the [live] extra")
 
@@ -57,10 +58,14 @@ def test_nano_answers_as_in_the_core(quant: str, nano_gguf: Path, tmp_path: Path
     assert answers == expected == ["The capital of Portugal is Lisbon.", "bonne nuit"]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One with every feature and a window of six; a piece for each token, and a template that takes parts."""
-    folder = write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", Tiny(vocab=289, ple_vocab=285))
+@pytest.fixture(scope="module", params=["gemma3n", "gemma3"])
+def checkpoint(request: pytest.FixtureRequest, nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with every feature and a window of six or seven; a piece for each token, and a template that takes parts."""
+    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    if request.param == "gemma3":
+        write_gemma3_checkpoint(folder, TinyGemma3(vocab=289))
+    else:
+        write_checkpoint(folder, Tiny(vocab=289, ple_vocab=285))
     config = json.loads((folder / "tokenizer_config.json").read_text())
     config["chat_template"] = gemlet.load(nano_gguf).info.chat_template
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -49,3 +49,24 @@ def test_a_registry_only_imports_and_lists_it(registry: Path, name: str) -> None
 def test_a_name_out_of_place_is_found() -> None:
     assert WORDS["gemma3n"].search("class AltUp:") and WORDS["gemma3"].search("gemma3.attention")
     assert not WORDS["gemma3"].search("gemma3n") and not WORDS["gemma3n"].search("Gemma 3n")
+
+
+CPP = PACKAGE.parents[1] / "cpp"
+CPP_ROOMS = {"gemma3": "model/gemma/", "gemma3n": "model/gemma3n/"}
+CPP_LISTS = {"model/CMakeLists.txt", "model/registry.cpp"}
+# Where Google publishes slices, in the parser of slices.
+CPP_ELSEWHERE = {"model/slice.cpp": "google/gemma3n-slicing-configs"}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_only_its_own_room_and_the_registry_name_an_architecture_in_the_core(name: str) -> None:
+    found = set()
+    for path in CPP.rglob("*"):
+        if path.suffix not in {".c", ".h", ".cpp", ".hpp", ".txt"}:
+            continue
+        relative = str(path.relative_to(CPP))
+        text = path.read_text(encoding="utf-8").replace(CPP_ELSEWHERE.get(relative, "\0"), "")
+        if WORDS[name].search(text):
+            found.add(relative)
+    assert {path for path in found if not path.startswith(CPP_ROOMS[name])} - CPP_LISTS == set()
+    assert any(path.startswith(CPP_ROOMS[name]) for path in found) and CPP_LISTS <= found | {"model/CMakeLists.txt"}

@@ -90,7 +90,7 @@ def test_names_that_ollama_would_not_give(store: Path, name: str) -> None:
 
 
 def test_what_is_not_there(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileError, match=r"Ollama has no such model in .*; get it with: ollama pull gemma3:1b"):
+    with pytest.raises(FileError, match=r"no such model in .*; get it with: ollama pull gemma3:1b"):
         find_model("ollama:gemma3:1b")
     monkeypatch.delenv("OLLAMA_MODELS")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -100,6 +100,17 @@ def test_what_is_not_there(store: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / ".ollama").mkdir()
     (tmp_path / "models").rename(tmp_path / ".ollama" / "models")
     assert find_model("ollama:gemma3:1b").name == blob.name
+
+
+def test_a_store_that_may_not_be_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of Ollama's service may be. The tests may run as a user who may read everything."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(FileError, match=f"{store} may not be read by this user"):
+        find_model("ollama:gemma3:1b")
 
 
 @pytest.mark.parametrize(

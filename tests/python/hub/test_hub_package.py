@@ -170,6 +170,21 @@ def test_no_folder_for_caches(parts: Path, monkeypatch: pytest.MonkeyPatch) -> N
         package.find_gemma_270m()
 
 
+def test_a_cache_that_cannot_be_written_is_read(cache: Path, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = package.find_gemma_270m()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert package.find_gemma_270m() == path
+    path.unlink()
+    with pytest.raises(FileError, match="set GEMLET_CACHE to one that can be written"):
+        package.find_gemma_270m()
+
+
+def test_looking_makes_no_folder(cache: Path, not_installed: None) -> None:
+    with pytest.raises(FileError):
+        package.find_gemma_270m()
+    assert not cache.parent.exists()
+
+
 def test_programs_that_join_at_once_join_once(cache: Path, parts: Path) -> None:
     """The lock is held until all of them are about to wait for it."""
     cache.mkdir(parents=True)

@@ -3,7 +3,7 @@
 GGUF's names are llama.cpp's (gguf-py/gguf/constants.py, MODEL_ARCH.GEMMA3; conversion/gemma.py, Gemma3Model), the
 checkpoint's are transformers' (models/gemma3/modeling_gemma3.py). One key is gemlet's own: `gemma3.attention.scale`,
 the factor of attention scores, where that is not head_dim^-0.5. llama.cpp has no key for it and takes the published 27B
-for granted in any model of 62 layers.
+for granted in any model of 62 layers; so does gemlet where the key is missing.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ _DEFAULTS: Final = {
 }
 #: Every layer of this number has full attention unless the configuration or the file says otherwise.
 _PERIOD: Final = 6
+
+#: Ollama's files of models with this context leave out that positions are scaled: readers take it for granted.
+_SCALED_CONTEXT: Final = 131072
+#: Readers take the published scale for granted in a model of so many layers.
+_LAYERS_OF_27B: Final = 62
 
 
 @dataclass(frozen=True)
@@ -164,11 +169,13 @@ def add_metadata(writer: gguf.GGUFWriter, config: Gemma3Config) -> None:
     if config.rope.factor != 1.0:
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope.factor)
+    elif config.max_position_embeddings >= _SCALED_CONTEXT:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
     writer.add_sliding_window(config.sliding_window)
     pattern = _pattern(config.layer_types)
     if pattern != _PERIOD:
         writer.add_sliding_window_pattern(pattern)
-    if config.query_pre_attn_scalar != config.head_dim:
+    if config.query_pre_attn_scalar != config.head_dim or config.num_hidden_layers == _LAYERS_OF_27B:
         writer.add_attention_scale(config.attention_scale)
     if config.final_logit_softcapping is not None:
         writer.add_final_logit_softcapping(config.final_logit_softcapping)

@@ -64,8 +64,12 @@ class Gemma3nConfig(TextConfig):
 
 def _icdf(sparsity: float) -> float:
     """torch computes erfinv(2 p - 1) sqrt(2); the argument is rounded to float32 as there, the rest in double."""
-    argument = np.float32(2) * np.float32(sparsity) - np.float32(1)
-    return float(np.float32(NormalDist().inv_cdf((float(argument) + 1) / 2)))
+    return float(np.float32(NormalDist().inv_cdf((_argument(sparsity) + 1) / 2)))
+
+
+def _argument(sparsity: float) -> float:
+    """2 p - 1 in float32: -1 for the least sparsities, of which there is no cutoff."""
+    return float(np.float32(2) * np.float32(sparsity) - np.float32(1))
 
 
 # Configuration.
@@ -89,7 +93,7 @@ def read_config(file: ConfigFile) -> Gemma3nConfig:
         "activation_sparsity_pattern",
         layers,
         "a number from 0 to below 1",
-        lambda entry: is_number(entry) and 0 <= entry < 1,
+        lambda entry: is_number(entry) and 0 <= entry < 1 and (entry == 0 or abs(_argument(entry)) < 1),
     )
     altup = fields.integer("altup_num_inputs", low=2, high=16)
     _check_sharing(fields, layers, shared, types)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gemlet.errors import UnsupportedError
 from gemlet.exporters.architecture import Architecture
 
-from . import gemma3n
+from . import gemma3, gemma3n
 
 _REGISTRY: dict[str, Architecture] = {}
 
@@ -15,7 +15,7 @@ def register(architecture: Architecture) -> None:
     _REGISTRY[architecture.name] = architecture
 
 
-for _architecture in (gemma3n.ARCHITECTURE,):
+for _architecture in (gemma3.ARCHITECTURE, gemma3n.ARCHITECTURE):
     register(_architecture)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import gemlet
 import pytest
 from gemlet import _core
-from gemlet.templates import ChatTemplate, Message, Role
+from gemlet.chat.templates import ChatTemplate, Message, Role
 
 GEMMA_2 = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"

@@ -141,10 +141,19 @@ def test_metadata(tmp_path: Path) -> None:
 
 
 def test_what_needs_no_key_has_none(tmp_path: Path) -> None:
-    tiny = TinyGemma3(layers="sssssFss", rope_factor=1.0, query_scalar=10.0)
+    tiny = TinyGemma3(layers="sssssFss", rope_factor=1.0, query_scalar=10)
     found = keys(tmp_path, tiny)
     absent = {"attention.scale", "attention.sliding_window_pattern", "rope.scaling.type", "rope.scaling.factor"}
     assert not absent & found.keys() and "final_logit_softcapping" not in found
+
+
+def test_what_readers_would_take_for_granted_is_said_otherwise(tmp_path: Path) -> None:
+    """A long context without a factor, and as many layers as 27B with the usual scale."""
+    tiny = TinyGemma3(layers="sssssF", rope_factor=1.0, context=131072)
+    found = keys(tmp_path / "long", tiny)
+    assert found["rope.scaling.type"] == "none" and "rope.scaling.factor" not in found
+    tiny = TinyGemma3(layers=("sssssF" * 11)[:62], query_scalar=10, hidden=12, ffn=8)
+    assert keys(tmp_path / "deep", tiny)["attention.scale"] == pytest.approx(10**-0.5)
 
 
 @pytest.mark.parametrize(
