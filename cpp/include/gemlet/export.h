@@ -2,8 +2,8 @@
 #define GEMLET_EXPORT_H
 
 /* GEMLET_API marks what the shared library exports, in C and in C++; GEMLET_HIDDEN what an exported class keeps inside.
- * A program for Windows that links the static library defines GEMLET_STATIC, which find_package's target does by itself.
- * GEMLET_BUILDING is for gemlet's own sources. */
+ * A program for Windows that links the static library defines GEMLET_STATIC, which find_package's target does by
+ * itself. GEMLET_BUILDING is for gemlet's own sources. */
 #if defined(_WIN32)
 #if defined(GEMLET_BUILDING)
 #define GEMLET_API __declspec(dllexport)
