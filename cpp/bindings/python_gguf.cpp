@@ -61,15 +61,16 @@ py::dict read_model_file(const std::filesystem::path& path) {
     entry["type"] = traits(tensor.type).name;
     entry["shape"] = py::tuple(py::cast(std::vector<std::int64_t>(
         tensor.shape.begin(), tensor.shape.begin() + static_cast<std::ptrdiff_t>(tensor.rank))));
-    entry["offset"] = static_cast<std::size_t>(tensor.data - file.file().bytes().data());
+    const MappedFile& part = file.part_of(tensor).file;
+    entry["file"] = part.path();
+    entry["offset"] = static_cast<std::size_t>(tensor.data - part.bytes().data());
     entry["bytes"] = tensor.bytes();
     tensors[py::str(std::string(tensor.name))] = std::move(entry);
   }
   py::dict out;
   out["config"] = to_dict(config);
   out["per_layer_rows"] = weights->embed_tokens_per_layer.rows();
-  out["alignment"] = file.alignment();
-  out["metadata_end"] = file.metadata_end();
+  out["alignment"] = file.parts().front().contents.alignment;
   out["tensors"] = std::move(tensors);
   return out;
 }
@@ -77,6 +78,14 @@ py::dict read_model_file(const std::filesystem::path& path) {
 }  // namespace
 
 void bind_gguf(py::module_& m) {
+  m.def(
+      "gguf_header",
+      [](const std::filesystem::path& path, std::uint64_t tensor_count) {
+        return py::bytes(GgufFile(path).header(tensor_count));
+      },
+      py::arg("path"), py::arg("tensor_count"),
+      "The beginning of a GGUF file with the metadata of this one, but not split, and with so many tensors: everything "
+      "before their table.");
   m.def("read_model_file", &read_model_file, py::arg("path"),
         "The configuration of a Gemma 3n GGUF file, every shape checked, and where its tensors are; no weights are "
         "read.");

@@ -23,30 +23,13 @@ int in_range(const char* name, int value, int low, int high) {
   return value;
 }
 
-// Of everything up to the weights (configuration, vocabulary, tensor table) and of the first bytes of each tensor: two
-// models that differ only further in would have to share every tensor's beginning. Reading all weights would take as
-// long as reading the file.
+// A slice is another model, whose keys and values are not those of the whole.
 std::uint64_t fingerprint(const GgufFile& file, const ModelShape& shape, bool is_slice) {
-  constexpr std::size_t sample = 4096;
-  const MappedFile& mapped = file.file();
-  const std::span<const std::byte> bytes = mapped.bytes();
-  std::uint64_t hash = 0xcbf29ce484222325ULL ^ bytes.size();
-  const auto mix = [&](const std::byte* data, std::size_t size) {
-    for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
-  };
-  const std::byte* weights = bytes.data() + bytes.size();
-  for (const Tensor& tensor : file.tensors()) weights = std::min(weights, tensor.data);
-  mix(bytes.data(), static_cast<std::size_t>(weights - bytes.data()));
-  std::byte head[sample];
-  for (const Tensor& tensor : file.tensors()) {
-    const std::size_t size = std::min(sample, tensor.bytes());
-    mapped.read({tensor.data, size}, head);  // not through the map: a tensor on flash stays there
-    mix(head, size);
-  }
-  if (is_slice) {  // another model, whose keys and values are not those of the whole
+  std::uint64_t hash = fingerprint(file);
+  if (is_slice) {
     for (const LayerShape& layer : shape.layers) {
       const std::uint64_t kept[] = {layer.file_index, layer.intermediate_size};
-      mix(reinterpret_cast<const std::byte*>(kept), sizeof(kept));
+      hash = mix_fingerprint(hash, reinterpret_cast<const std::byte*>(kept), sizeof(kept));
     }
   }
   return hash;
@@ -75,7 +58,7 @@ ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
     info.intermediate_size.push_back(static_cast<int>(layer.intermediate_size));
   }
   info.hyperparameters = model.hyperparameters();
-  info.file_bytes = file.file().bytes().size();
+  info.file_bytes = file.file_bytes();
   info.fingerprint = fingerprint(file, shape, is_slice);
   for (const Tensor& stored : file.tensors()) {
     const std::optional<Tensor> tensor = model.used_part(stored);

@@ -1,78 +1,71 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <map>
-#include <span>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
+#include "format/gguf_header.hpp"
+#include "format/gguf_metadata.hpp"
 #include "format/mapped_file.hpp"
 #include "tensor/tensor.hpp"
 
 namespace gemlet {
 
-/// An array of strings inside the mapped file: views, checked for bounds when the file was opened.
-using GgufStrings = std::vector<std::string_view>;
-using GgufValue = std::variant<bool, std::int64_t, std::uint64_t, double, std::string_view, std::vector<bool>,
-                               std::vector<std::int64_t>, std::vector<double>, GgufStrings>;
+/// One of the files that a model is split into, or its only one.
+struct GgufPart {
+  explicit GgufPart(const std::filesystem::path& path) : file(path), contents(read_gguf(path, file.bytes())) {}
 
-/// A piece of a file for a message: in double quotes, cut after 80 bytes, and escaped to printable ASCII, so that a
-/// hostile name cannot garble a terminal.
-std::string quote(std::string_view text);
+  MappedFile file;
+  GgufContents contents;  ///< without its tensors, once they are the GgufFile's
+};
 
-/// A GGUF file, version 2 or 3, memory-mapped and read as untrusted input
-/// (github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+/// A model in GGUF, version 2 or 3 (github.com/ggml-org/ggml/blob/master/docs/gguf.md): one file, or all parts of one
+/// that `gguf-split` has cut, found beside the part that is given ("name-00001-of-00003.gguf"). Memory-mapped and read
+/// as untrusted input.
+///
 /// The constructor checks everything that later code relies on: counts and lengths against the file size before any
-/// allocation, known types, no duplicate names, dimensions that do not overflow, rows that are whole blocks, offsets
-/// aligned (to 8 bytes at least) and inside the file, tensors that do not overlap. Bytes after the last tensor are left
-/// alone. Throws Error naming the file and the field or tensor.
-class GgufFile {
+/// allocation, no duplicate names, dimensions that do not overflow, rows that are whole blocks, offsets aligned (to 8
+/// bytes at least) and inside the file, tensors that do not overlap, parts that belong together and are complete.
+/// Tensors of unknown types are kept aside until something asks for them. Bytes after the last tensor are left alone.
+/// Throws Error naming the file and the field or tensor.
+///
+/// The metadata is that of the first part, and so is the path.
+class GgufFile : public GgufMetadata {
  public:
   explicit GgufFile(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return path_; }
-  const MappedFile& file() const { return file_; }
-  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
-  std::size_t metadata_end() const { return metadata_end_; }       ///< bytes before the table of tensors
-  std::uint32_t alignment() const { return alignment_; }           ///< of the tensors, in bytes
-  const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in file order
+  const std::deque<GgufPart>& parts() const { return parts_; }     ///< in order, at least one
+  std::size_t file_bytes() const;                                  ///< of all parts
+  const std::vector<Tensor>& tensors() const { return tensors_; }  ///< in file order, part after part
 
-  // Typed metadata; `get_*` throw when the key is missing or of another type or out of range, `find_*` return the
-  // default only when the key is missing. A single float is finite; arrays hold what the file says (a dense layer's
-  // activation_sparsity_scale is minus infinity).
-  std::uint32_t get_u32(std::string_view key) const;
-  std::uint32_t find_u32(std::string_view key, std::uint32_t fallback) const;
-  float get_f32(std::string_view key) const;
-  float find_f32(std::string_view key, float fallback) const;
-  bool find_bool(std::string_view key, bool fallback) const;
-  std::string_view get_string(std::string_view key) const;
-  std::string_view find_string(std::string_view key, std::string_view fallback) const;
-  const GgufStrings& get_strings(std::string_view key) const;
-  bool contains(std::string_view key) const;
-  bool is_array(std::string_view key) const;  ///< false for a missing key
-  /// A scalar counts as `count` equal values (GGUF writers store per-layer fields both ways); any other length throws.
-  std::vector<std::uint32_t> get_u32s(std::string_view key, std::size_t count) const;
-  std::vector<float> get_f32s(std::string_view key, std::size_t count) const;
-  std::vector<bool> get_bools(std::string_view key, std::size_t count) const;
-  /// The whole array, whatever its length.
-  const std::vector<std::int64_t>& get_integers(std::string_view key) const;
-  const std::vector<double>& get_numbers(std::string_view key) const;
-
+  /// Null if there is none of this name. Throws Error(unsupported) for one whose type is not read.
   const Tensor* find_tensor(std::string_view name) const;
-  /// The mapped file that a tensor's bytes lie in.
-  const MappedFile& file_of(const std::byte* data) const;
+  /// The part that a tensor's bytes lie in.
+  const GgufPart& part_of(const Tensor& tensor) const;
+
+  /// The beginning of a GGUF file with the same metadata, but not split, and with so many tensors: everything before
+  /// their table.
+  std::string header(std::uint64_t tensor_count) const;
 
  private:
-  std::filesystem::path path_;
-  MappedFile file_;
-  std::map<std::string, GgufValue, std::less<>> metadata_;
-  std::size_t metadata_end_ = 0;
-  std::uint32_t alignment_ = 0;
+  explicit GgufFile(std::deque<GgufPart> parts);
+
+  std::deque<GgufPart> parts_;
   std::vector<Tensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> tensor_index_;
+  std::map<std::string, std::uint32_t, std::less<>> opaque_types_;
 };
+
+/// Identifies a model: a hash of everything before the weights (configuration, vocabulary, tensor table) and of the
+/// first bytes of each tensor. Two models that differ only further in would have to share every tensor's beginning;
+/// reading all weights would take as long as reading the file.
+std::uint64_t fingerprint(const GgufFile& file);
+/// A fingerprint of something derived from a model: mixes more bytes into `hash` (64-bit FNV-1a).
+std::uint64_t mix_fingerprint(std::uint64_t hash, const std::byte* data, std::size_t size);
 
 }  // namespace gemlet

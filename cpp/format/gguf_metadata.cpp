@@ -1,9 +1,10 @@
+#include "format/gguf_metadata.hpp"
+
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <type_traits>
 
-#include "format/gguf.hpp"
 #include "gemlet/error.hpp"
 
 namespace gemlet {
@@ -31,20 +32,21 @@ std::string describe(const GgufValue& value) {
       value);
 }
 
-[[noreturn]] void fail(const GgufFile& file, std::string_view key, const std::string& what) {
+[[noreturn]] void fail(const GgufMetadata& file, std::string_view key, const std::string& what) {
   throw Error(Error::Kind::format, file.path().string() + ": metadata " + quote(key) + ": " + what);
 }
 
-[[noreturn]] void fail_type(const GgufFile& file, std::string_view key, const char* expected, const GgufValue& found) {
+[[noreturn]] void fail_type(const GgufMetadata& file, std::string_view key, const char* expected,
+                            const GgufValue& found) {
   fail(file, key, "expected " + std::string(expected) + ", found " + describe(found));
 }
 
-const GgufValue* find(const GgufFile& file, std::string_view key) {
-  const auto found = file.metadata().find(key);
-  return found == file.metadata().end() ? nullptr : &found->second;
+const GgufValue* find(const GgufMetadata& file, std::string_view key) {
+  const auto found = file.values().find(key);
+  return found == file.values().end() ? nullptr : &found->second;
 }
 
-const GgufValue& get(const GgufFile& file, std::string_view key) {
+const GgufValue& get(const GgufMetadata& file, std::string_view key) {
   const GgufValue* value = find(file, key);
   if (value == nullptr) fail(file, key, "missing");
   return *value;
@@ -72,7 +74,7 @@ constexpr const char* f32_range = "a float";
 
 /// The typed array `Stored`, or a scalar as `count` equal values; `convert` gives nothing for a value out of range.
 template <typename T, typename Stored, typename Convert, typename ConvertScalar>
-std::vector<T> get_values(const GgufFile& file, std::string_view key, std::size_t count, const char* expected,
+std::vector<T> get_values(const GgufMetadata& file, std::string_view key, std::size_t count, const char* expected,
                           Convert convert, ConvertScalar convert_scalar) {
   const GgufValue& value = get(file, key);
   if (const std::optional<T> scalar = convert_scalar(value)) return std::vector<T>(count, *scalar);
@@ -95,9 +97,9 @@ std::vector<T> get_values(const GgufFile& file, std::string_view key, std::size_
 
 }  // namespace
 
-bool GgufFile::contains(std::string_view key) const { return find(*this, key) != nullptr; }
+bool GgufMetadata::contains(std::string_view key) const { return find(*this, key) != nullptr; }
 
-bool GgufFile::is_array(std::string_view key) const {
+bool GgufMetadata::is_array(std::string_view key) const {
   const GgufValue* value = find(*this, key);
   return value != nullptr && std::visit(
                                  [](const auto& v) {
@@ -107,18 +109,18 @@ bool GgufFile::is_array(std::string_view key) const {
                                  *value);
 }
 
-std::uint32_t GgufFile::get_u32(std::string_view key) const {
+std::uint32_t GgufMetadata::get_u32(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const std::optional<std::uint32_t> number = as_u32(value);
   if (!number) fail_type(*this, key, u32_range, value);
   return *number;
 }
 
-std::uint32_t GgufFile::find_u32(std::string_view key, std::uint32_t fallback) const {
+std::uint32_t GgufMetadata::find_u32(std::string_view key, std::uint32_t fallback) const {
   return contains(key) ? get_u32(key) : fallback;
 }
 
-float GgufFile::get_f32(std::string_view key) const {
+float GgufMetadata::get_f32(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* number = std::get_if<double>(&value);
   const std::optional<float> narrow = number == nullptr ? std::nullopt : as_f32(*number);
@@ -126,9 +128,11 @@ float GgufFile::get_f32(std::string_view key) const {
   return *narrow;
 }
 
-float GgufFile::find_f32(std::string_view key, float fallback) const { return contains(key) ? get_f32(key) : fallback; }
+float GgufMetadata::find_f32(std::string_view key, float fallback) const {
+  return contains(key) ? get_f32(key) : fallback;
+}
 
-bool GgufFile::find_bool(std::string_view key, bool fallback) const {
+bool GgufMetadata::find_bool(std::string_view key, bool fallback) const {
   const GgufValue* value = find(*this, key);
   if (value == nullptr) return fallback;
   const auto* flag = std::get_if<bool>(value);
@@ -136,51 +140,51 @@ bool GgufFile::find_bool(std::string_view key, bool fallback) const {
   return *flag;
 }
 
-std::string_view GgufFile::get_string(std::string_view key) const {
+std::string_view GgufMetadata::get_string(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* text = std::get_if<std::string_view>(&value);
   if (text == nullptr) fail_type(*this, key, "a string", value);
   return *text;
 }
 
-std::string_view GgufFile::find_string(std::string_view key, std::string_view fallback) const {
+std::string_view GgufMetadata::find_string(std::string_view key, std::string_view fallback) const {
   return contains(key) ? get_string(key) : fallback;
 }
 
-const GgufStrings& GgufFile::get_strings(std::string_view key) const {
+const GgufStrings& GgufMetadata::get_strings(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* strings = std::get_if<GgufStrings>(&value);
   if (strings == nullptr) fail_type(*this, key, "an array of strings", value);
   return *strings;
 }
 
-const std::vector<std::int64_t>& GgufFile::get_integers(std::string_view key) const {
+const std::vector<std::int64_t>& GgufMetadata::get_integers(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* integers = std::get_if<std::vector<std::int64_t>>(&value);
   if (integers == nullptr) fail_type(*this, key, "an array of integers", value);
   return *integers;
 }
 
-const std::vector<double>& GgufFile::get_numbers(std::string_view key) const {
+const std::vector<double>& GgufMetadata::get_numbers(std::string_view key) const {
   const GgufValue& value = get(*this, key);
   const auto* numbers = std::get_if<std::vector<double>>(&value);
   if (numbers == nullptr) fail_type(*this, key, "an array of numbers", value);
   return *numbers;
 }
 
-std::vector<std::uint32_t> GgufFile::get_u32s(std::string_view key, std::size_t count) const {
+std::vector<std::uint32_t> GgufMetadata::get_u32s(std::string_view key, std::size_t count) const {
   return get_values<std::uint32_t, std::int64_t>(
       *this, key, count, u32_range, [](std::int64_t v) { return as_u32(v); }, as_u32);
 }
 
-std::vector<float> GgufFile::get_f32s(std::string_view key, std::size_t count) const {
+std::vector<float> GgufMetadata::get_f32s(std::string_view key, std::size_t count) const {
   return get_values<float, double>(*this, key, count, f32_range, as_f32, [](const GgufValue& v) {
     const auto* number = std::get_if<double>(&v);
     return number == nullptr ? std::optional<float>() : as_f32(*number);
   });
 }
 
-std::vector<bool> GgufFile::get_bools(std::string_view key, std::size_t count) const {
+std::vector<bool> GgufMetadata::get_bools(std::string_view key, std::size_t count) const {
   return get_values<bool, bool>(
       *this, key, count, "a bool", [](bool v) { return std::optional<bool>(v); },
       [](const GgufValue& v) {

@@ -175,8 +175,8 @@ std::vector<float> Reader::floats(const std::string& name, std::initializer_list
 }
 
 FileRows Reader::rows(const std::string& name, std::size_t rows, std::size_t cols) const {
-  const Matrix stored = matrix(name, rows, cols);
-  return {file_.file_of(stored.data), stored};
+  const Tensor& stored = tensor(name, {rows, cols});
+  return {file_.part_of(stored).file, matrix(name, rows, cols)};
 }
 
 }  // namespace gemlet

@@ -45,6 +45,10 @@ bool Batch::has_adapters() const {
   return std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return row.adapter != nullptr; });
 }
 
+bool Batch::has_unwanted() const {
+  return std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return !row.wanted; });
+}
+
 Query Batch::query(const LayerShape& layer, std::size_t t) const {
   const Row& row = rows_[t];
   const std::size_t end = row.position + 1;

@@ -49,6 +49,7 @@ class Batch {
 
   std::size_t size() const { return rows_.size(); }
   bool has_adapters() const;
+  bool has_unwanted() const;
   const Row& operator[](std::size_t t) const { return rows_[t]; }
 
   /// What row t attends to in this layer.

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <utility>
 
+#include "model/gemma/model.hpp"
 #include "model/gemma3n/model.hpp"
 
 namespace gemlet {
@@ -12,6 +13,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::map<std::string, ModelFactory, std::less<>> factories = {
+      {"gemma3", make_gemma3},
       {"gemma3n", make_gemma3n},
   };
 };

@@ -6,9 +6,7 @@
 """
 
 import os
-import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gemlet.errors import (
@@ -30,14 +28,13 @@ from gemlet.scoring import perplexity
 from gemlet.session import Session, step_batch
 from gemlet.slicing import Slice, SliceLike
 from gemlet.stream import Stream
+from gemlet.version import __version__
 
 if TYPE_CHECKING:
-    from gemlet.chat import Chat
-    from gemlet.convert import Conversion
-    from gemlet.export import Export
-    from gemlet.templates import Message
-
-__version__ = "0.1.0"
+    from gemlet.chat.conversation import Chat
+    from gemlet.chat.templates import Message
+    from gemlet.conversion import Conversion
+    from gemlet.exporters import Export
 
 __all__ = [
     "ArgumentError",
@@ -62,6 +59,7 @@ __all__ = [
     "TensorInfo",
     "TokenLogProb",
     "UnsupportedError",
+    "__version__",
     "convert",
     "demo",
     "export",
@@ -76,23 +74,26 @@ def demo() -> Model:
     return load("nano")
 
 
-def _convert(
+def convert(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
     quant: str = "q4_0",
     progress: Callable[[int, int], None] | None = None,
     *,
+    head: str | None = None,
     threads: int | None = None,
     slice: SliceLike | None = None,
     transpose_down: bool = False,
 ) -> "Conversion":
-    """Convert a Hugging Face checkpoint; see gemlet.convert.convert. Needs ``pip install 'gemlet[convert]'``."""
-    from gemlet.convert import convert
+    """Convert a Hugging Face checkpoint; see gemlet.conversion.convert. Needs ``pip install 'gemlet[convert]'``."""
+    from gemlet import conversion
 
-    return convert(checkpoint, out, quant, progress, threads=threads, slice=slice, transpose_down=transpose_down)
+    return conversion.convert(
+        checkpoint, out, quant, progress, head=head, threads=threads, slice=slice, transpose_down=transpose_down
+    )
 
 
-def _export(
+def export(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     format: str,
@@ -104,46 +105,22 @@ def _export(
     threads: int | None = None,
     runtime: str = "litert",
 ) -> "Export":
-    """Export to ONNX, TFLite or LiteRT-LM; see gemlet.export.export. Needs ``pip install 'gemlet[export]'``."""
-    from gemlet.export import export
+    """Export to ONNX, TFLite or LiteRT-LM; see gemlet.exporters.export. Needs ``pip install 'gemlet[export]'``."""
+    from gemlet import exporters
 
-    return export(
+    return exporters.export(
         source, out, format, quant, progress, context=context, prefill=prefill, threads=threads, runtime=runtime
     )
-
-
-class _Package(ModuleType):
-    """`gemlet.convert` and `gemlet.export` are functions, although importing a folder of that name sets it to the
-    module, and the folders cannot be imported up front: their requirements are optional."""
-
-    @property
-    def convert(self) -> Callable[..., "Conversion"]:
-        return _convert
-
-    @convert.setter
-    def convert(self, _: ModuleType) -> None:
-        pass
-
-    @property
-    def export(self) -> Callable[..., "Export"]:
-        return _export
-
-    @export.setter
-    def export(self, _: ModuleType) -> None:
-        pass
 
 
 def __getattr__(name: str) -> Any:
     """Chat and its message bring in asyncio and Jinja, which nobody needs who does not chat."""
     if name == "Chat":
-        from gemlet.chat import Chat
+        from gemlet.chat.conversation import Chat
 
         return Chat
     if name == "Message":
-        from gemlet.templates import Message
+        from gemlet.chat.templates import Message
 
         return Message
     raise AttributeError(f"module 'gemlet' has no attribute {name!r}")
-
-
-sys.modules[__name__].__class__ = _Package

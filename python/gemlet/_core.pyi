@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -199,7 +200,7 @@ def quantize(rows: NDArray[Any], type: str, threads: int = 1) -> NDArray[np.uint
 def dequantize(rows: NDArray[np.uint8], type: str, cols: int) -> NDArray[np.float32]: ...
 
 class Ceiling:
-    """What the machine can do at most; every figure is a rate per second."""
+    """The machine's ceilings; every figure is a rate per second."""
 
     def __init__(self, isa: str, threads: int, buffer_bytes: int) -> None: ...
     @property
@@ -249,20 +250,21 @@ class _Config(TypedDict):
 class _StoredTensor(TypedDict):
     type: str
     shape: tuple[int, ...]
+    file: Path
+    """The model file, or the part of a split one that the tensor lies in."""
     offset: int
     bytes: int
 
 class _ModelFile(TypedDict):
     config: _Config
     per_layer_rows: int
-    """Of the per-layer table; ids beyond them use its row 0."""
-    metadata_end: int
-    """Bytes before the table of tensors."""
+    """Rows of the per-layer table; ids beyond them use its row 0."""
     alignment: int
-    """Of the tensors, in bytes."""
+    """Alignment of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
 
 def usable_cores() -> int:
-    """That computing threads have work for."""
+    """Number of processor cores that this process can use."""
 
+def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...

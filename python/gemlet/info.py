@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gemlet.engine import Engine
+from gemlet.protocols import Engine
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Work:
-    """What a model has computed since it was loaded, or between two moments."""
+    """Amount of computation since the model was loaded, or between two moments."""
 
     weight_bytes: int
-    """Of weight matrices streamed from memory, once for each product."""
+    """Bytes of weight matrices streamed from memory, counted once for each product."""
     multiply_adds: int
-    """Of weights with activations."""
+    """Multiply-adds of weights with activations."""
     barriers: int
     """Parallel loops, at whose ends the threads wait for one another."""
 
     def __sub__(self, earlier: "Work") -> "Work":
-        """What was done since."""
+        """The work done since an earlier moment."""
         return Work(
             self.weight_bytes - earlier.weight_bytes,
             self.multiply_adds - earlier.multiply_adds,
@@ -77,9 +77,9 @@ class ModelInfo:
     context: int
     file_bytes: int
     fingerprint: int
-    """Of the weights, the configuration and the slice; saved sessions carry it."""
+    """Hash of the weights, the configuration and the slice; saved sessions carry it."""
     tensors: tuple[TensorInfo, ...]
-    """Of a slice, what it uses of them."""
+    """The model's tensors; for a slice, the parts that it uses."""
 
     @property
     def parameters(self) -> int:
@@ -88,7 +88,7 @@ class ModelInfo:
 
     @property
     def bytes(self) -> int:
-        """Of all weights: about the size of the file, or less for a slice."""
+        """Size of all weights: about the size of the file, or less for a slice."""
         return sum(tensor.bytes for tensor in self.tensors)
 
     @property

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
 from gemlet.bundled import find_model
-from gemlet.engine import Engine
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
+from gemlet.protocols import Engine
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 from gemlet.slicing import SliceLike
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gemlet.chat import Chat
+    from gemlet.chat.conversation import Chat
     from gemlet.scheduler import Scheduler
 
 Prompt = str | bytes | Sequence[int]
@@ -222,7 +222,7 @@ class Model:
             context: tokens that the conversation may have.
             options: for every answer, unless a turn says otherwise.
         """
-        from gemlet.chat import Chat
+        from gemlet.chat.conversation import Chat
 
         return Chat(self, system, template=template, tools=tools, context=context, **options)
 
@@ -295,8 +295,8 @@ def _load_folder(
     folder: Path, backend: str | None, threads: int | None, context: int | None, own: dict[str, object]
 ) -> Model:
     """``own``: settings that only the core knows."""
-    from gemlet.backends import engine
-    from gemlet.backends.manifest import NAME
+    from gemlet.exported.engine import load as load_exported
+    from gemlet.exported.manifest import NAME
 
     if not (folder / NAME).exists():
         if (folder / "config.json").exists():
@@ -306,4 +306,4 @@ def _load_folder(
         raise FileError(f"{folder}: a directory without {NAME}, expected a GGUF file or an exported model")
     if given := [name for name, value in own.items() if value is not None]:
         raise ArgumentError(f"{', '.join(given)}: only for GGUF files, and {folder} is an exported model")
-    return Model(engine.load(folder, backend=backend, threads=threads, context=context), folder)
+    return Model(load_exported(folder, backend=backend, threads=threads, context=context), folder)

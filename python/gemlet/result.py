@@ -16,16 +16,16 @@ class Stats:
 
     prompt_tokens: int
     reused_tokens: int
-    """Of the prompt, already computed in an earlier turn."""
+    """Prompt tokens whose keys and values an earlier turn had computed."""
     generated_tokens: int
     drafted_tokens: int
-    """Guessed by speculation."""
+    """Draft tokens that speculative decoding proposed."""
     accepted_tokens: int
-    """Of those, right: so many passes over the weights were saved."""
+    """Draft tokens that were accepted; each saved one pass over the weights."""
     prefill_seconds: float
     decode_seconds: float
     first_token_seconds: float
-    """From the call to the first sampled token."""
+    """Time from the call to the first sampled token."""
     peak_memory: int
     """Peak resident bytes of the process so far."""
 

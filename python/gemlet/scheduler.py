@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Unpack
 
 from gemlet import _core
-from gemlet.engine import EngineScheduler
 from gemlet.options import GenerateOptions, to_core
+from gemlet.protocols import EngineScheduler
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 

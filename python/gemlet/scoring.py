@@ -69,7 +69,7 @@ def scores(model: Model, text: str | bytes, window: int | None = None, stride: i
 
 
 def _nll(model: Model, tokens: list[int], first: int) -> "NDArray[np.float64]":
-    """Of tokens[first:], each given all before it."""
+    """Negative log-likelihoods of tokens[first:], each given all tokens before it."""
     import numpy as np
 
     session = model.session(len(tokens))

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
-from gemlet.engine import EngineSession
 from gemlet.errors import ArgumentError
 from gemlet.options import GenerateOptions, to_core
+from gemlet.protocols import EngineSession
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
 
@@ -61,7 +61,7 @@ class Session:
         return self._core.logits()
 
     def logits(self) -> "NDArray[np.float32]":
-        """Of the last token, shape (vocabulary,)."""
+        """The logits after the last token, shape (vocabulary,)."""
         return self._core.logits()
 
     def rewind(self, position: int) -> None:

@@ -20,7 +20,7 @@ class Slice:
     """
 
     ffn_share: float = 1.0
-    """Of each layer's feed-forward width: more than 0, at most 1."""
+    """Share of each layer's feed-forward width: more than 0, at most 1."""
     ffn_widths: tuple[int, ...] = ()
     """Instead: one width for all layers, or one for each layer that is kept."""
     dropped_layers: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from gemlet.engine import Generation
+from gemlet.protocols import Generation
 from gemlet.result import GenerateResult
 
 

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 
-from gemlet.convert import convert  # noqa: E402
+from gemlet.conversion import convert  # noqa: E402
 
+from oracle_models import dequantised  # noqa: E402
 from reference import Reference, rounded_inputs  # noqa: E402
-from test_oracle_quantized import dequantised  # noqa: E402
 from tiny import Tiny, write_checkpoint  # noqa: E402
 
 SMALL = Tiny(layers="sFssF", hidden=18, heads=3, ffn=(70,), ple=5, laurel=3, window=4)

@@ -118,11 +118,11 @@ def test_exported_int4_says_what_the_core_says(tmp_path: Path) -> None:
     """On the same codes. One answer in 630 turns out another way: two pieces of a name are as likely to within the
     rounding of activations."""
     import gemlet
-    from gemlet.export import export
-    from gemlet.export.progress import Progress
-    from gemlet.export.quants import find_quant
-    from gemlet.export.requantise import requantise
-    from gemlet.export.source import Source
+    from gemlet.exporters import export
+    from gemlet.exporters.progress import Progress
+    from gemlet.exporters.quants import find_quant
+    from gemlet.exporters.requantise import requantise
+    from gemlet.exporters.source import Source
 
     nano = Path(gemlet.__file__).parent / "models" / "nano.gguf"
     requantise(Source(nano), find_quant("int4").recipe, tmp_path / "q4_0.gguf", Progress())

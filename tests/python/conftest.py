@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gemlet
 import pytest
-from gemlet.convert import convert
+from gemlet.conversion import convert
 
 from tiny import Tiny, write_checkpoint
 

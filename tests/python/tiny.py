@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gemlet.convert.sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
+from gemlet.conversion.sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]

@@ -15,6 +15,7 @@ import typer
 
 from gemlet.cli import bench, chat, convert, demo, export, inspect, perplexity, run, tokenize
 from gemlet.errors import ArgumentError, GemletError
+from gemlet.version import __version__
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,8 +40,6 @@ app.add_typer(export.app, name="export")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from gemlet import __version__
-
         print(f"gemlet {__version__}")
         raise typer.Exit
 

@@ -9,7 +9,7 @@ from gemlet.cli import common
 from gemlet.errors import GemletError
 
 if TYPE_CHECKING:
-    from gemlet.chat import Chat
+    from gemlet.chat.conversation import Chat
     from gemlet.result import GenerateResult
 
 HELP = """\

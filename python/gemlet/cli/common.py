@@ -77,7 +77,7 @@ class Answering:
         return load(model, self.threads, self.context, self.slice, self.cache)
 
     def generate_options(self) -> GenerateOptions:
-        """Those that were given."""
+        """The generation options that were given on the command line."""
         given = {name: getattr(self, name) for name in GenerateOptions.__annotations__ if hasattr(self, name)}
         return cast(GenerateOptions, {name: value for name, value in given.items() if value is not None})
 
@@ -163,7 +163,7 @@ def describe(stats: Stats) -> str:
 
 
 def stats_to_dict(stats: Stats) -> dict[str, float]:
-    """For JSON."""
+    """Statistics with the derived rates, for JSON."""
     return {
         **vars(stats),
         "prefill_tokens_per_second": stats.prefill_tokens_per_second,

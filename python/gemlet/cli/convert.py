@@ -49,7 +49,7 @@ def convert(
     `gemlet convert gemma-3n-E4B-it -o e2b.gguf --slice e2b`
     """
     try:
-        from gemlet.convert import convert as convert_checkpoint
+        from gemlet.conversion import convert as convert_checkpoint
     except ModuleNotFoundError as error:
         raise UnsupportedError(f"converting needs {error.name}: pip install 'gemlet[convert]'") from error
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gemlet.cli import common
 
 if TYPE_CHECKING:
-    from gemlet.chat import Chat
+    from gemlet.chat.conversation import Chat
     from gemlet.result import GenerateResult
 
 CONVERSATION = (

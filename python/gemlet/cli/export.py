@@ -11,8 +11,8 @@ from gemlet.cli import common
 from gemlet.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
-    from gemlet.export import Export
-    from gemlet.export.check import Comparison
+    from gemlet.exporters import Export
+    from gemlet.exporters.check import Comparison
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,7 +105,7 @@ def litertlm(
 
 def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **settings: Any) -> None:
     try:
-        from gemlet.export import export
+        from gemlet.exporters import export
     except ModuleNotFoundError as error:
         raise UnsupportedError(f"exporting needs {error.name}: pip install 'gemlet[export]'") from error
     with common.progress("Exporting") as advance:
@@ -139,7 +139,7 @@ def _cells(comparison: "Comparison") -> tuple[str, ...]:
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Those of a list as in 32,256."""
+    """Parse a list of numbers such as 32,256."""
     try:
         found = tuple(int(word) for word in text.split(","))
     except ValueError:

@@ -1,0 +1,36 @@
+#include "model/gemma/model.hpp"
+
+namespace gemlet {
+
+Gemma::Gemma(const GgufFile& file, std::size_t tokens) {
+  const Reader read(file, file.get_string("general.architecture"));
+  config_ = read_gemma3_config(read, tokens);
+  weights_ = read_gemma_weights(read, config_);
+}
+
+std::unique_ptr<Activations> Gemma::make_activations(const kernels::Kernels& table, ThreadPool& pool) const {
+  return std::make_unique<GemmaActivations>(config_, table, pool);
+}
+
+std::size_t Gemma::step_bytes() const {
+  std::size_t bytes = weights_.lm_head.bytes();
+  for (const GemmaLayerWeights& w : weights_.layers) {
+    for (const Matrix* matrix :
+         {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.gate_proj, &w.up_proj, &w.down_proj}) {
+      bytes += matrix->bytes();
+    }
+  }
+  return bytes;
+}
+
+// Files that hold the picture encoder too have its tensors under these names.
+std::optional<Tensor> Gemma::used_part(const Tensor& tensor) const {
+  if (tensor.name.starts_with("v.") || tensor.name.starts_with("mm.")) return std::nullopt;
+  return tensor;
+}
+
+std::unique_ptr<const Model> make_gemma3(const GgufFile& file, std::size_t tokens) {
+  return std::make_unique<const Gemma>(file, tokens);
+}
+
+}  // namespace gemlet

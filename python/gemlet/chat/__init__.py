@@ -1,0 +1,1 @@
+"""Conversations: turns, chat templates, and the sandbox that renders them."""

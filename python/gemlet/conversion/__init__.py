@@ -1,0 +1,88 @@
+"""From a Hugging Face checkpoint of Gemma 3n to a GGUF file that gemlet and llama.cpp run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from gemlet.slicing import SliceLike, to_core
+
+from .checkpoint import read_tensors
+from .config import read_config
+from .errors import ConvertError
+from .mapping import plan, transpose_sparse_down
+from .metadata import ARCHITECTURE, add_metadata
+from .recipes import HEADS, PRESETS, RECIPES, find_recipe
+from .slicing import cut
+from .vocabulary import read_vocabulary
+from .writer import Progress, TypedTensor, write_gguf
+
+__all__ = ["HEADS", "PRESETS", "RECIPES", "Conversion", "ConvertError", "convert"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Result of a conversion: the file, its size, how many tensors of each type, and the checkpoint's tensors that
+    have no place in it yet (pictures and sound)."""
+
+    path: Path
+    bytes: int
+    types: dict[str, int]
+    left_out: tuple[str, ...]
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    quant: str = "q4_0",
+    progress: Progress | None = None,
+    *,
+    head: str | None = None,
+    threads: int | None = None,
+    slice: SliceLike | None = None,
+    transpose_down: bool = False,
+) -> Conversion:
+    """Converts the checkpoint in a directory to the GGUF file `out`.
+
+    quant: "f32", "bf16", "f16", "q8_0" or "q4_0", or a preset: "performance" (bf16), "balanced" (q8_0),
+        "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type.
+    head: another type for the token embedding, which is the output head too: "q4_0" makes decoding quicker and the
+        file smaller at some cost in quality; "q6_k", "q8_0".
+    progress: called with the bytes written so far and in all.
+    threads: of the quantiser; by default one for each processor.
+    transpose_down: stores the sparse layers' down projection transposed: faster here, unreadable for llama.cpp.
+    slice: the part of a MatFormer model to write, as gemlet.load takes it: "e2b" makes E2B out of E4B.
+
+    Works through slabs of a tensor, so that memory does not grow with the model. `out` appears whole or not at all:
+    an old file of that name stays until the new one is complete.
+    Raises ConvertError; every missing, unknown or misshapen tensor is listed in one, before anything is written; and
+    gemlet.ArgumentError for a slice that the model does not have.
+    """
+    directory, path = Path(checkpoint), Path(out)
+    recipe = find_recipe(quant, head)
+    stored = read_tensors(directory)
+    config = read_config(directory)
+    planned = plan(config, stored)
+    vocabulary = read_vocabulary(directory, config)
+    if planned.left_out:
+        _log.info("%d tensors of the vision and audio parts are left out", len(planned.left_out))
+    kept = transpose_sparse_down(config, planned.tensors) if transpose_down else planned.tensors
+    if slice is not None:
+        config, kept = cut(config, kept, to_core(slice), recipe.ffn_block(config))
+    tensors = [TypedTensor(tensor, recipe.type_of(tensor.role, tensor.cols)) for tensor in kept]
+    size = write_gguf(
+        path,
+        ARCHITECTURE,
+        lambda writer: add_metadata(writer, config, vocabulary, recipe),
+        tensors,
+        planned.stored,
+        threads or os.cpu_count() or 1,
+        progress,
+    )
+    types = Counter(tensor.type.name for tensor in tensors)
+    return Conversion(path, size, dict(types), tuple(planned.left_out))

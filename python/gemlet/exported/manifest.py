@@ -1,0 +1,191 @@
+"""gemlet.json: what an exported folder holds, and what runs it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import math
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
+
+from gemlet.errors import FileError, FormatError, UnsupportedError
+from gemlet.info import ModelInfo, TensorInfo
+
+from .runner import Runner
+
+if TYPE_CHECKING:
+    from gemlet import _core
+
+NAME: Final = "gemlet.json"
+TOKENIZER: Final = "tokenizer.gguf"
+VERSION: Final = 1
+
+BACKENDS: Final = {"onnx": "gemlet.exported.onnx", "tflite": "gemlet.exported.tflite"}
+"""The module of each format: it has `open_runner(folder, context, threads)`, and says what it needs."""
+
+REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge-litert", (2, 3), (2, 4))}
+"""The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
+in pyproject.toml."""
+
+_HEAD_BYTES: Final = 1 << 26
+
+_OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
+"""Fields of ModelInfo that depend on who runs the model."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Parsed gemlet.json of an exported folder."""
+
+    format: str
+    quant: str
+    context: int
+    """Largest number of tokens of a timeline."""
+    info: dict[str, Any]
+    """ModelInfo's fields, but for those of the run."""
+    files: dict[str, int]
+    """The other files of the folder, and their sizes in bytes."""
+    heads: dict[str, str]
+    """SHA-256 of the first 64 MiB of each: the graphs, at whose damage a runtime may crash, lie there."""
+
+    @classmethod
+    def of_folder(cls, folder: Path, format: str, quant: str, context: int, info: ModelInfo) -> Manifest:
+        """Describe the files that are in the folder now."""
+        parts = sorted(folder.iterdir())
+        files = {part.name: part.stat().st_size for part in parts}
+        return cls(format, quant, context, info_of(info), files, {part.name: _head(part) for part in parts})
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read and check it, and that the files are there.
+
+        Raises:
+            FileError: it cannot be read, or a file is missing.
+            FormatError: it is malformed, or a file has another size; the message names the field or file.
+            UnsupportedError: a version or format that this gemlet does not know.
+        """
+        path = folder / NAME
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from error
+        except ValueError as error:
+            raise FormatError(f"{path}: not JSON: {error}") from error
+        if not isinstance(found, dict):
+            raise FormatError(f"{path}: expected an object, found {type(found).__name__}")
+        if found.get("version") != VERSION:
+            raise UnsupportedError(f"{path}: version is {found.get('version')!r}, this gemlet reads {VERSION}")
+        manifest = cls(
+            **{field.name: _field(path, found, field.name, get_type_hints(cls)[field.name]) for field in fields(cls)}
+        )
+        if manifest.format not in BACKENDS:
+            raise UnsupportedError(f"{path}: format is {manifest.format!r}, expected one of {', '.join(BACKENDS)}")
+        if manifest.context < 1:
+            raise FormatError(f"{path}: context is {manifest.context}, expected 1 or more")
+        manifest._check_files(folder)
+        manifest.model_info("", 1, 1)
+        return manifest
+
+    def write(self, folder: Path) -> None:
+        """Write it. Raises OSError."""
+        text = json.dumps({"version": VERSION, **vars(self)}, ensure_ascii=False, indent=1, allow_nan=False)
+        (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+    def model_info(self, runtime: str, threads: int, context: int) -> _core._Info:
+        """The model's description in this runtime. Raises FormatError for a field that is missing or wrong."""
+        values: dict[str, Any] = {
+            "kernels": runtime,
+            "threads": threads,
+            "context": context,
+            "file_bytes": sum(self.files.values()),
+        }
+        types = get_type_hints(ModelInfo)
+        for name in types.keys() - values.keys() - {"tensors", "activation_sparsity"}:
+            values[name] = _field(Path(NAME), self.info, name, types[name])
+        sparsity = _field(Path(NAME), self.info, "activation_sparsity", list)
+        values["activation_sparsity"] = tuple(-math.inf if scale is None else float(scale) for scale in sparsity)
+        values["tensors"] = [_tensor(entry) for entry in _field(Path(NAME), self.info, "tensors", list)]
+        return cast("_core._Info", values)
+
+    def open(self, folder: Path, context: int, threads: int) -> Runner:
+        """The model in its runtime.
+
+        Raises:
+            UnsupportedError: the runtime is not installed, or older than what was tested; says what to install.
+            FormatError: the runtime does not take the file.
+        """
+        require_runtime(self.format)
+        backend: ModuleType = importlib.import_module(BACKENDS[self.format])
+        runner: Runner = backend.open_runner(folder, context, threads)
+        return runner
+
+    def _check_files(self, folder: Path) -> None:
+        for name, size in self.files.items():
+            if Path(name).name != name or type(size) is not int:
+                raise FormatError(f"{folder / NAME}: files: expected names and sizes, found {name!r}: {size!r}")
+            try:
+                actual = (folder / name).stat().st_size
+            except OSError as error:
+                raise FileError(f"{folder / name}: {error.strerror}") from error
+            if actual != size:
+                raise FormatError(f"{folder / name}: has {actual:,} bytes, expected {size:,}")
+            if self.heads.get(name) != _head(folder / name):
+                raise FormatError(f"{folder / name}: is not what was exported: its first bytes have changed")
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+
+
+def info_of(info: ModelInfo) -> dict[str, Any]:
+    """The fields of a model's description that a manifest keeps."""
+    kept = {name: value for name, value in vars(info).items() if name not in _OF_THE_RUN}
+    kept["activation_sparsity"] = [None if math.isinf(scale) else scale for scale in info.activation_sparsity]
+    kept["tensors"] = [vars(tensor) for tensor in info.tensors]
+    return kept
+
+
+def require_runtime(format: str) -> None:
+    """Raises UnsupportedError, with what to install, unless the package that runs a format is there in such a
+    version."""
+    package, oldest, beyond = REQUIRES[format]
+    wanted = f"{package} from {'.'.join(map(str, oldest))} to below {'.'.join(map(str, beyond))}"
+    install = f"pip install 'gemlet[{format}]'"
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UnsupportedError(f"running a model in {format} needs {wanted}: {install}") from None
+    if not oldest <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < beyond:
+        raise UnsupportedError(f"running a model in {format} needs {wanted}, found {version}: {install}")
+
+
+def _field(path: Path, found: dict[str, Any], name: str, type: Any) -> Any:
+    if name not in found:
+        raise FormatError(f"{path}: {name} is missing")
+    value = found[name]
+    origin = getattr(type, "__origin__", type)
+    if origin is tuple:
+        kind = get_args(type)[0]
+        if not isinstance(value, (list, tuple)) or not all(_is(entry, kind) for entry in value):
+            raise FormatError(f"{path}: {name} is {value!r:.80}, expected a list of {kind.__name__}")
+        return tuple(value)
+    if not _is(value, origin):
+        raise FormatError(f"{path}: {name} is {value!r:.80}, expected {origin.__name__}")
+    return value
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _tensor(entry: Any) -> dict[str, Any]:
+    try:
+        return vars(TensorInfo(**{**entry, "shape": tuple(map(int, entry["shape"]))}))
+    except (TypeError, KeyError, ValueError) as error:
+        raise FormatError(f"{NAME}: tensors: {entry!r:.80} is not a tensor") from error

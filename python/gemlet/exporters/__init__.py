@@ -1,0 +1,298 @@
+"""From a checkpoint or a GGUF file of Gemma 3n to files that other runtimes run, each checked by running it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gemlet._core import usable_cores
+from gemlet.bundled import find_model
+from gemlet.conversion import convert
+from gemlet.errors import ArgumentError
+from gemlet.exported import manifest
+from gemlet.exported.manifest import TOKENIZER, Manifest
+from gemlet.memory import peak_memory
+from gemlet.model import Model
+
+from . import litertlm, onnx, tflite
+from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
+from .errors import ExportError
+from .onnx.file import OnnxFile
+from .place import check_space, replacing, scratch
+from .progress import Progress
+from .quants import QUANTS, Quant, find_quant, positive_scales
+from .requantise import matches, requantise
+from .source import Source
+from .tflite.file import TfliteFile
+
+__all__ = ["FORMATS", "QUANTS", "RUNTIMES", "Export", "ExportError", "export"]
+
+FORMATS: Final = ("onnx", "tflite", "litertlm")
+RUNTIMES: Final = ("litert", "tflite-runtime")
+
+REPORT: Final = "report.json"
+
+_DEFAULT_CONTEXT: Final = {"onnx": 8192, "tflite": 1024}
+_ELSEWHERE: Final = {"tensors", "chat_template", "fingerprint"}
+"""Fields of a model's description that its metadata leaves out, or has under another key."""
+
+_COPIED: Final = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+"""What other programs want to find beside the model, if the checkpoint has it."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Result of an export: the files and how they compare with the core."""
+
+    path: Path
+    format: str
+    quant: str
+    runtime: str
+    """Name and version of the runtime that the check ran in."""
+    files: dict[str, int]
+    """Sizes of the files in bytes."""
+    same_weights: Comparison
+    """Compared with the core on exactly the weights that the file holds: the check that has to pass."""
+    rounding: Comparison
+    """The core compared with itself, its KV cache in half precision: how much small differences grow in this model."""
+    source: Comparison | None
+    """Compared with the core on the given file, if its weights are stored otherwise: the cost of the quantisation."""
+    seconds: dict[str, float]
+    """prepare, write, check."""
+    peak_memory: dict[str, int]
+    """Resident bytes of the process at the end of each step, pages of mapped files included: the check maps the source
+    and the result."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+
+def export(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str,
+    quant: str = "int4",
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    context: int | None = None,
+    prefill: Sequence[int] = (32, 256),
+    threads: int | None = None,
+    runtime: str = "litert",
+) -> Export:
+    """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
+
+    Args:
+        source: a GGUF file, or the folder of a Hugging Face checkpoint.
+        out: a new or empty folder, or one of an earlier export; for a bundle, a file. It appears whole, once its check
+            has passed, or not at all; what an earlier export left stays until then.
+        format: "onnx", "tflite", or "litertlm": one file for LiteRT-LM, which is run in it too if it is installed.
+        quant: "int4", "int8", "fp16" or "fp32". Weights that the source stores in the same type keep their codes.
+        progress: called with the bytes written so far, and in all.
+        context: most tokens of a timeline; by default the smaller of 8192 (TFLite: 1024) and what the model was
+            trained for. TFLite reserves room for all of them.
+        prefill: lengths of the TFLite file's prompt signatures.
+        threads: of the quantiser and of the check.
+        runtime: of TFLite files: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14,
+            2023), which runs fp32 only, and files of at most 2 GB.
+
+    Raises:
+        ExportError: the place is taken, the disk is full, or the file does not pass its check.
+        ConvertError: a checkpoint that does not fit its configuration; lists every tensor at fault.
+        FileError, FormatError, UnsupportedError: a source that the core does not load, or a runtime that is missing.
+    """
+    if format not in FORMATS:
+        raise ArgumentError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
+    if runtime not in RUNTIMES:
+        raise ArgumentError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+    if runtime != "litert" and format != "tflite":
+        raise ArgumentError(f"runtime is {runtime!r}, which runs the format tflite, found {format}")
+    task = _Task(
+        Path(source), Path(out), format, find_quant(quant), context, prefill, threads, runtime, Progress(progress)
+    )
+    manifest.require_runtime("tflite" if format == "litertlm" else format)
+    if runtime == "tflite-runtime":
+        tflite.require_old_runtime(quant)
+    if format == "litertlm":
+        return _bundle(task)
+    with replacing(task.target, manifest.NAME) as folder, scratch(task.target) as work:
+        done = _write(task, folder, work)
+        _write_report(done, folder / REPORT)
+    return done
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Arguments of one export."""
+
+    origin: Path
+    target: Path
+    """The final path, which errors name. The files are made in a temporary place."""
+    format: str
+    quant: Quant
+    context: int | None
+    prefill: Sequence[int]
+    threads: int | None
+    runtime: str
+    steps: Progress
+
+
+def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> Export:
+    """Fills the empty folder and checks it. `room_for_padding`: a prompt that ends with the context may be padded to
+    the length of a TFLite signature."""
+    format, quant, steps, target = task.format, task.quant, task.steps, task.target
+    seconds: dict[str, float] = {}
+    peak: dict[str, int] = {}
+    with _measured(seconds, peak, "prepare"):
+        given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
+        weights = _with_types(given, quant, format, work, steps)
+    held = _context(task.context, weights.config.max_position_embeddings, format)
+    core = load_core(weights.path, _check_context(held, weights), task.threads)
+    with _measured(seconds, peak, "write"):
+        if format == "onnx":
+            file: OnnxFile | TfliteFile = onnx.build(weights)
+        else:
+            lengths = _lengths(task.prefill, held)
+            file = tflite.build(weights, held + (lengths[0] - 1 if room_for_padding else 0), lengths)
+        if task.runtime == "tflite-runtime":
+            tflite.require_old_runtime(quant.name, file.weight_bytes)
+        check_space(folder, file.weight_bytes, target)
+        steps.expect(file.weight_bytes)
+        file.write(folder, _metadata(core, quant), steps)
+        _add_companions(task.origin, weights, folder)
+    described = Manifest.of_folder(folder, format, quant.name, held, core.info)
+    with _measured(seconds, peak, "check"):
+        runner = described.open(folder, held, core.info.threads)
+        exported = begin_exported(runner)
+        reference = Reference(core, core.context)
+        same = reference.compare(exported)
+        rounding = reference.compare(begin_core(load_core(weights.path, core.context, task.threads, exact_cache=False)))
+        require(same, rounding, format, quant.name, str(target))
+        other = None
+        if given.path != weights.path:
+            other = Reference(load_core(given.path, core.context, task.threads), core.context).compare(exported)
+    described.write(folder)
+    return Export(target, format, quant.name, runner.runtime, described.files, same, rounding, other, seconds, peak)
+
+
+def _bundle(task: _Task) -> Export:
+    """A TFLite export in one file with its tokenizer. LiteRT-LM has to answer as LiteRT does."""
+    target = task.target
+    if not target.parent.is_dir():
+        raise ExportError(f"{target}: there is no directory {target.parent}")
+    if target.is_dir():
+        raise ExportError(f"{target}: is a folder, expected a file name")
+    with scratch(target) as work:
+        folder = work / "model"
+        folder.mkdir()
+        # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
+        done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
+        path = work / target.name
+        with _measured(done.seconds, done.peak_memory, "bundle"):
+            check_space(work, done.bytes, target)
+            litertlm.write(folder, path, target)
+        runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
+        with _measured(done.seconds, done.peak_memory, "LiteRT-LM"):
+            count = task.threads or usable_cores()
+            answers = litertlm.answers_in_litert_lm(path, Manifest.read(folder).context, count, target)
+            if answers is not None:
+                litertlm.compare(target, answers, litertlm.answers_in_litert(folder, count))
+                runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
+        bundle = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
+        report = path.with_name(f"{target.name}.{REPORT}")
+        _write_report(bundle, report)
+        path.replace(target)
+        report.replace(target.with_name(report.name))
+    return bundle
+
+
+def _write_report(done: Export, path: Path) -> None:
+    report = {**dataclasses.asdict(done), "path": done.path.name}
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _lengths(prefill: Sequence[int], context: int) -> tuple[int, ...]:
+    """Lengths of the prompt signatures, none longer than the context."""
+    if any(length < 1 for length in prefill):
+        raise ArgumentError(f"prefill: expected lengths of 1 or more, found {list(prefill)}")
+    return tuple(sorted({min(length, context) for length in prefill}))
+
+
+def _as_gguf(origin: Path, quant: Quant, format: str, work: Path, steps: Progress, threads: int | None) -> Source:
+    """The file that was given, or what the converter makes of a checkpoint."""
+    if not origin.is_dir():
+        return Source(find_model(origin))
+    before = 0
+
+    def advance(done: int, total: int) -> None:
+        nonlocal before
+        if before == 0:
+            steps.expect(total)
+        steps.add(done - before)
+        before = done
+
+    path = work / "weights.gguf"
+    if positive_scales(quant, format):  # quantised once, by _with_types
+        convert(origin, path, "bf16", advance, threads=threads)
+    else:
+        convert(origin, path, quant.recipe_name, advance, head=quant.head, threads=threads)
+    return Source(path)
+
+
+def _with_types(given: Source, quant: Quant, format: str, work: Path, steps: Progress) -> Source:
+    """The same model with its weights in the types of `quant`."""
+    positive = positive_scales(quant, format)
+    if matches(given, quant.recipe) and not positive:
+        return given
+    path = work / "requantised.gguf"
+    requantise(given, quant.recipe, path, steps, positive=positive)
+    return Source(path)
+
+
+def _context(asked: int | None, trained: int, format: str) -> int:
+    if asked is None:
+        return min(_DEFAULT_CONTEXT[format], trained)
+    if not 1 <= asked <= trained:
+        raise ArgumentError(f"context: expected 1 to {trained} (what the model was trained for), found {asked}")
+    return asked
+
+
+def _check_context(held: int, weights: Source) -> int:
+    return min(held, length(weights.config.sliding_window, weights.config.max_position_embeddings))
+
+
+def _metadata(core: Model, quant: Quant) -> dict[str, str]:
+    """Metadata for other programs, stored inside the model file."""
+    config = {name: value for name, value in manifest.info_of(core.info).items() if name not in _ELSEWHERE}
+    special = {"bos": core.bos, "ends": [token for token in core.special_tokens() if core.is_end(token)]}
+    return {
+        "gemlet.config": json.dumps(config),
+        "gemlet.quant": quant.name,
+        "gemlet.tokenizer": json.dumps({"file": TOKENIZER, "vocabulary": core.info.vocabulary, **special}),
+        "gemlet.chat_template": core.info.chat_template,
+    }
+
+
+def _add_companions(origin: Path, weights: Source, folder: Path) -> None:
+    header = weights.header(0)
+    (folder / TOKENIZER).write_bytes(header + bytes(-len(header) % weights.alignment))
+    for name in _COPIED if origin.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(origin / name, folder / name)
+
+
+@contextlib.contextmanager
+def _measured(seconds: dict[str, float], peak: dict[str, int], step: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(time.perf_counter() - start, 2)
+    peak[step] = peak_memory()

@@ -1,0 +1,76 @@
+"""An ONNX file that is written without holding its weights: they go to a data file of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import onnx
+from onnx import TensorProto, helper
+
+from gemlet.exporters.progress import Progress
+
+from .builder import CONTRIB, IR_VERSION, OPSET, OnnxBuilder
+from .packing import Part, slabs
+
+MODEL: Final = "model.onnx"
+DATA: Final = "model.onnx.data"
+
+_ALIGNMENT: Final = 4096
+"""Alignment of tensors in the data file: whole pages can be mapped."""
+_INPUT_ORDER: Final = {"input_ids": 0, "position_ids": 1, "num_logits_to_keep": 3}
+"""The keys and values come between."""
+
+
+class OnnxFile:
+    """A graph, and where its weights will be."""
+
+    def __init__(self, builder: OnnxBuilder) -> None:
+        """`builder` has the whole graph."""
+        self._builder = builder
+        self._offsets: dict[str, tuple[Part, int]] = {}
+        self.weight_bytes = 0
+        """The size of the data file."""
+        for name, (_, stored, _) in builder.weights.items():
+            for part in stored:
+                begin = self.weight_bytes + -self.weight_bytes % _ALIGNMENT
+                self._offsets[f"{name}.{part.suffix}"] = (part, begin)
+                self.weight_bytes = begin + part.bytes
+
+    def write(self, folder: Path, metadata: Mapping[str, str], progress: Progress) -> None:
+        """Writes model.onnx and its weights. `metadata` goes into the file as it is. Raises OSError."""
+        self._write_weights(folder / DATA, progress)
+        (folder / MODEL).write_bytes(self._model(metadata).SerializeToString())
+
+    def _model(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        b = self._builder
+        tensors = [*b.constants.values()]
+        for name, (part, offset) in self._offsets.items():
+            tensor = TensorProto(name=name, data_type=part.type, dims=part.shape, data_location=TensorProto.EXTERNAL)
+            for key, value in (("location", DATA), ("offset", offset), ("length", part.bytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            tensors.append(tensor)
+        inputs = sorted(b.inputs, key=lambda value: _INPUT_ORDER.get(value.name, 2))
+        outputs = sorted(b.outputs, key=lambda value: value.name != "logits")
+        graph = helper.make_graph(b.nodes, "gemma3n", inputs, outputs, initializer=tensors)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gemlet")
+        helper.set_model_props(model, dict(metadata))
+        return model
+
+    def _write_weights(self, path: Path, progress: Progress) -> None:
+        b = self._builder
+        with path.open("wb") as file:
+            file.truncate(self.weight_bytes)
+            for name, (matrix, stored, half_scales) in b.weights.items():
+                ends = [self._offsets[f"{name}.{part.suffix}"][1] for part in stored]
+                for slab in slabs(b.source, matrix, half_scales=half_scales):
+                    for i, piece in enumerate(slab):
+                        file.seek(ends[i])
+                        file.write(piece.data)
+                        ends[i] += piece.nbytes
+                        progress.add(piece.nbytes)
+            file.flush()
+            os.fsync(file.fileno())
