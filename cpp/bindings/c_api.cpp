@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/busy.hpp"
 #include "gemlet/gemlet.h"
 #include "gemlet/gemlet.hpp"
 
@@ -19,7 +20,7 @@ struct gemlet_engine {
 struct gemlet_session {
   gemlet::Session session;
   gemlet::Cancel cancel{false};
-  std::atomic<bool> busy{false};
+  gemlet::Busy busy{};
 };
 
 namespace {
@@ -100,17 +101,15 @@ std::span<T> array(T* data, std::size_t count, const char* name) {
   return {data, count};
 }
 
+gemlet_session& checked(gemlet_session* session) {
+  require(session, "session");
+  return *session;
+}
+
 /// A call on a session: refuses one from another thread, or from inside a callback, while it lasts.
 class Use {
  public:
-  explicit Use(gemlet_session* session) : session_(*checked(session)) {
-    if (session_.busy.exchange(true, std::memory_order_acquire)) {
-      throw Error(Error::Kind::argument, "the session is busy with another call");
-    }
-  }
-  ~Use() { session_.busy.store(false, std::memory_order_release); }
-  Use(const Use&) = delete;
-  Use& operator=(const Use&) = delete;
+  explicit Use(gemlet_session* session) : session_(checked(session)), use_(session_.busy) {}
 
   gemlet::Session& session() const { return session_.session; }
   /// Forgets what was cancelled before, for a call that can be cancelled.
@@ -121,12 +120,8 @@ class Use {
   bool cancelled() const { return session_.cancel.load(); }
 
  private:
-  static gemlet_session* checked(gemlet_session* session) {
-    require(session, "session");
-    return session;
-  }
-
   gemlet_session& session_;
+  gemlet::Busy::Use use_;
 };
 
 gemlet::Sampling sampling_of(const gemlet_sampling& from) {

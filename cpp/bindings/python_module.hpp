@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <exception>
 #include <string_view>
 #include <vector>
 
@@ -15,10 +16,14 @@ void bind_sampler(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 void bind_gguf(pybind11::module_& m);
-void bind_answer(pybind11::module_& m);
+void bind_slice(pybind11::module_& m);
+void bind_engine(pybind11::module_& m);
+void bind_session(pybind11::module_& m);
+void bind_generation(pybind11::module_& m);
+void bind_scheduler(pybind11::module_& m);
+void bind_runner(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
-const char* name_of(FinishReason reason);
 
 /// The control tokens of an engine or a tokenizer, and the one for what is unknown.
 template <typename Vocabulary>
@@ -30,6 +35,9 @@ std::vector<Token> special_tokens(const Vocabulary& of, int size) {
   }
   return out;
 }
+
+/// Sets the Python exception of a core's Error.
+void translate_error(std::exception_ptr pointer);
 
 /// Malformed UTF-8 becomes U+FFFD.
 pybind11::str to_str(std::string_view text);

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "bindings/python_module.hpp"
-#include "text/tokenizer.hpp"
 #include "format/gguf.hpp"
+#include "text/tokenizer.hpp"
 
 namespace py = pybind11;
 

@@ -7,9 +7,9 @@
 
 #include "engine/engine.hpp"
 #include "engine/sampler.hpp"
+#include "gemlet/gemlet.hpp"
 #include "text/text_stream.hpp"
 #include "text/tokenizer.hpp"
-#include "gemlet/gemlet.hpp"
 
 namespace gemlet {
 

@@ -54,8 +54,13 @@ ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
   info.file_layers = static_cast<int>(shape.file_layers);
   info.trained_context = static_cast<int>(shape.max_position_embeddings);
   for (const LayerShape& layer : shape.layers) {
-    info.layer_index.push_back(static_cast<int>(layer.file_index));
-    info.intermediate_size.push_back(static_cast<int>(layer.intermediate_size));
+    const auto number = [](std::size_t n) { return static_cast<int>(n); };
+    info.layer_info.push_back({.index = number(layer.file_index),
+                               .kv_source = number(layer.kv_source),
+                               .kv_heads = number(layer.kv_heads),
+                               .head_dim = number(layer.head_dim),
+                               .window = number(layer.window),
+                               .intermediate_size = number(layer.intermediate_size)});
   }
   info.hyperparameters = model.hyperparameters();
   info.file_bytes = file.file_bytes();
@@ -100,7 +105,6 @@ Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<
       info(std::move(description)),
       pool_(options.threads) {
   check_context();
-  info.threads = options.threads;
   info.context = options.context;
 }
 

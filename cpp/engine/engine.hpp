@@ -18,8 +18,7 @@ namespace gemlet {
 struct Engine::Impl {
   /// The model of a GGUF file.
   Impl(const std::filesystem::path& path, const EngineOptions& requested);
-  /// A model that was made elsewhere, with the tokenizer of a GGUF file. Of `info` the engine fills in what depends on
-  /// the options.
+  /// A model that was made elsewhere, with the tokenizer of a GGUF file. The engine fills in the context of `info`.
   Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<const Model> made, ModelInfo description,
        const EngineOptions& requested);
 

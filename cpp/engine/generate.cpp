@@ -31,8 +31,8 @@ void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
 
 }  // namespace
 
-GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
-                        const OnText& on_text, const Cancel* cancel) {
+GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options, const OnText& on_text,
+                        const Cancel* cancel) {
   const Clock::time_point called = Clock::now();
   Answer answer(Session::Impl::of(session).parts(), static_cast<std::size_t>(session.context()), prompt.tokens, options,
                 on_text);

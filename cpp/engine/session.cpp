@@ -42,8 +42,8 @@ void Session::Impl::check(const Prompt& prompt, std::size_t taken) const {
   Timeline::check(prompt, model().shape().hidden_size);
   if (prompt.tokens.size() > cache->context() - taken) {
     throw Error(Error::Kind::context, "the context holds " + std::to_string(cache->context()) + " tokens, " +
-                                          std::to_string(taken) + " are taken: " +
-                                          std::to_string(prompt.tokens.size()) + " more do not fit");
+                                          std::to_string(taken) +
+                                          " are taken: " + std::to_string(prompt.tokens.size()) + " more do not fit");
   }
 }
 

@@ -82,7 +82,8 @@ KvCache& pages_of(Cache& cache, const std::filesystem::path& path) {
   return *kv;
 }
 
-Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std::byte* media, std::size_t media_count) {
+Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std::byte* media,
+                     std::size_t media_count) {
   Prompt prompt;
   prompt.tokens.resize(token_count);
   std::memcpy(prompt.tokens.data(), tokens, token_count * sizeof(Token));

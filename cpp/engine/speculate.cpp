@@ -18,8 +18,8 @@ Slice default_draft(const Model& model) {
 
 std::unique_ptr<Drafter> make_drafter(Session& session, const GenerateOptions& options) {
   if (options.speculate == Speculate::lookup) return std::make_unique<LookupDrafter>(session);
-  return std::make_unique<SliceDrafter>(session,
-                                        options.draft ? *options.draft : default_draft(Session::Impl::of(session).model()));
+  return std::make_unique<SliceDrafter>(
+      session, options.draft ? *options.draft : default_draft(Session::Impl::of(session).model()));
 }
 
 std::size_t fixed_guesses(const GenerateOptions& options) {

@@ -18,8 +18,9 @@ void Timeline::check(const Prompt& prompt, std::size_t hidden_size) {
            " and end within the prompt's " + std::to_string(prompt.tokens.size()) + " tokens");
     }
     if (media.rows == nullptr || media.rows->size() != media.count * hidden_size) {
-      fail("has " + std::to_string(media.rows == nullptr ? 0 : media.rows->size()) + " floats of embeddings, expected " +
-           std::to_string(media.count) + " rows of " + std::to_string(hidden_size));
+      fail("has " + std::to_string(media.rows == nullptr ? 0 : media.rows->size()) +
+           " floats of embeddings, expected " + std::to_string(media.count) + " rows of " +
+           std::to_string(hidden_size));
     }
     end = media.end();
   }
@@ -46,9 +47,8 @@ void Timeline::set_adapter(std::shared_ptr<const Adapter> adapter) {
 std::size_t Timeline::common_prefix(const Prompt& prompt, std::size_t most) const {
   const auto token = std::mismatch(tokens_.begin(), tokens_.end(), prompt.tokens.begin(), prompt.tokens.end()).first;
   std::size_t common = std::min(static_cast<std::size_t>(token - tokens_.begin()), most);
-  const auto [ours, theirs] =
-      std::mismatch(media_.begin(), media_.end(), prompt.media.begin(), prompt.media.end(),
-                    [](const Media& a, const Media& b) { return a.same(b); });
+  const auto [ours, theirs] = std::mismatch(media_.begin(), media_.end(), prompt.media.begin(), prompt.media.end(),
+                                            [](const Media& a, const Media& b) { return a.same(b); });
   // Placeholders are alike: from the first picture on that differs, nothing is the same.
   if (ours != media_.end()) common = std::min(common, ours->begin);
   if (theirs != prompt.media.end()) common = std::min(common, theirs->begin);

@@ -35,7 +35,8 @@ class Timeline {
   /// picture.
   std::size_t common_prefix(const Prompt& prompt, std::size_t most) const;
   bool may_cut(std::size_t at) const { return cut_before(at) == at; }
-  /// A timeline that was restored knows its media by their content alone: takes the rows of those that `prompt` has too.
+  /// A timeline that was restored knows its media by their content alone: takes the rows of those that `prompt` has
+  /// too.
   void take_rows(const Prompt& prompt);
 
   /// The last place at or before `at`, and the first at or after it, that does not lie inside of a picture.

@@ -1,9 +1,9 @@
+#include "model/attention.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
-
-#include "model/attention.hpp"
 
 // Attention in one pass over the keys and values, with the softmax of each query row kept up to date as scores come in.
 //

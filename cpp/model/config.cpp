@@ -53,7 +53,7 @@ Hyperparameters hyperparameters(const ModelShape& shape) {
   out["intermediate_size"] = std::move(widths);
   out["layer_types"] = std::move(types);
   // One number where all layers agree, as a rule; a list where they do not.
-  const auto by_layer = [&](const char* name, std::size_t LayerShape::*field) {
+  const auto by_layer = [&](const char* name, std::size_t LayerShape::* field) {
     std::vector<std::int64_t> values;
     for (const LayerShape& layer : shape.layers) values.push_back(integer(layer.*field));
     const bool same = std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return v == values.front(); });

@@ -41,8 +41,8 @@ class Model {
   virtual std::unique_ptr<Activations> make_activations(const kernels::Kernels& table, ThreadPool& pool) const = 0;
 
   /// Computes the segments together and advances their caches, which this model made. They must be distinct and hold
-  /// room; token ids must lie in the vocabulary. logits: float[wanted tokens][vocab_size], in the order of the segments.
-  /// Throws Error(cancelled) when *cancel is set; the caches are then as before.
+  /// room; token ids must lie in the vocabulary. logits: float[wanted tokens][vocab_size], in the order of the
+  /// segments. Throws Error(cancelled) when *cancel is set; the caches are then as before.
   virtual void forward(std::span<const Segment> segments, Activations& activations, float* logits, const Cancel* cancel,
                        const LayerTrace& trace = {}) const = 0;
 

@@ -15,7 +15,8 @@ std::size_t largest(const std::vector<LayerShape>& layers, const Size& size) {
 }  // namespace
 
 bool ModelShape::media_attend_both_ways() const {
-  return std::any_of(layers.begin(), layers.end(), [](const LayerShape& layer) { return layer.media_attend_both_ways; });
+  return std::any_of(layers.begin(), layers.end(),
+                     [](const LayerShape& layer) { return layer.media_attend_both_ways; });
 }
 
 std::size_t ModelShape::max_intermediate_size() const {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "text/utf8.hpp"
 #include "gemlet/error.hpp"
+#include "text/utf8.hpp"
 
 namespace gemlet {
 namespace {

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-#include "text/piece_matcher.hpp"
 #include "format/gguf.hpp"
 #include "gemlet/gemlet.hpp"
+#include "text/piece_matcher.hpp"
 
 namespace gemlet {
 

@@ -15,6 +15,14 @@ class _Tensor(TypedDict):
     bytes: int
     on_flash: bool
 
+class _LayerInfo(TypedDict):
+    index: int
+    kv_source: int
+    kv_heads: int
+    head_dim: int
+    window: int
+    intermediate_size: int
+
 class _Info(TypedDict):
     architecture: str
     name: str
@@ -24,16 +32,8 @@ class _Info(TypedDict):
     layers: int
     file_layers: int
     trained_context: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    sliding_window: int
-    kv_shared_layers: int
-    hidden_size_per_layer_input: int
-    layer_index: tuple[int, ...]
-    intermediate_size: tuple[int, ...]
-    sliding: tuple[bool, ...]
-    activation_sparsity: tuple[float, ...]
+    layer_info: list[_LayerInfo]
+    hyperparameters: dict[str, Any]
     kernels: str
     threads: int
     context: int
@@ -107,7 +107,7 @@ class Engine:
 class Session:
     def prefill(self, tokens: Sequence[int], all: bool = False) -> NDArray[np.float32]: ...
     def prefill_layers(self, tokens: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Append tokens; for each layer the AltUp streams that leave it, shape (altup, len(tokens), hidden)."""
+        """Append tokens; the output of each layer, shape (streams, len(tokens), hidden)."""
     def logits(self) -> NDArray[np.float32]: ...
     def rewind(self, position: int) -> None: ...
     def advance_to(self, tokens: Sequence[int]) -> int: ...
@@ -151,21 +151,6 @@ class Generation:
     def cancel(self) -> None: ...
     def close(self) -> None: ...
     def results(self) -> list[_Result]: ...
-
-class Answer:
-    """One answer while it grows, from logits that the caller computes."""
-
-    def __init__(self, tokenizer: Tokenizer, context: int, prompt: Sequence[int], options: GenerateOptions) -> None: ...
-    @property
-    def running(self) -> bool: ...
-    @property
-    def last_token(self) -> int: ...
-    def sample(self, logits: NDArray[np.float32]) -> str:
-        """The text that became final."""
-    def finish(self, reason: str) -> str: ...
-    def result(
-        self, *, reused_tokens: int, prefill_seconds: float, decode_seconds: float, first_token_seconds: float
-    ) -> _Result: ...
 
 class Scheduler:
     def submit(
@@ -222,30 +207,14 @@ class Sampler:
     def __init__(self, sampling: Sampling, vocabulary: int, prompt: Sequence[int] = ()) -> None: ...
     def sample(self, logits: NDArray[np.float32]) -> tuple[int, float, list[tuple[int, float]]]: ...
 
-class _Layer(TypedDict):
-    intermediate_size: int
-    sliding: bool
-    sparsity_scale: float | None
-    owns_kv: bool
-    kv_layer: int
-
-class _Config(TypedDict):
-    vocab_size: int
-    hidden_size: int
-    hidden_size_per_layer_input: int
-    num_attention_heads: int
-    num_key_value_heads: int
+class _LayerShape(TypedDict):
+    file_index: int
+    kv_source: int
+    kv_heads: int
     head_dim: int
-    sliding_window: int
-    altup_num_inputs: int
-    altup_active_idx: int
-    laurel_rank: int
-    max_position_embeddings: int
-    rms_norm_eps: float
-    rope_theta: float
-    rope_local_base_freq: float
-    final_logit_softcapping: float
-    layers: list[_Layer]
+    window: int
+    rope: int
+    intermediate_size: int
 
 class _StoredTensor(TypedDict):
     type: str
@@ -256,9 +225,9 @@ class _StoredTensor(TypedDict):
     bytes: int
 
 class _ModelFile(TypedDict):
-    config: _Config
-    per_layer_rows: int
-    """Rows of the per-layer table; ids beyond them use its row 0."""
+    architecture: str
+    hyperparameters: dict[str, Any]
+    layers: list[_LayerShape]
     alignment: int
     """Alignment of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
@@ -266,5 +235,15 @@ class _ModelFile(TypedDict):
 def usable_cores() -> int:
     """Number of processor cores that this process can use."""
 
+def engine_of_runner(
+    tokenizer: str | os.PathLike[str], runner: object, info: _Info, *, context: int, chunk: int
+) -> Engine:
+    """An engine whose logits `runner` computes; see gemlet.exported.runner.Runner."""
+
+def register_architecture(name: str, factory: Callable[[Path, int], tuple[object, dict[str, Any]]]) -> None:
+    """GGUF files of this architecture are computed by what `factory(path, tokens)` returns: a runner, and a dict with
+    vocabulary, hidden_size, layers, trained_context and hyperparameters."""
+
+def architectures() -> list[str]: ...
 def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...

@@ -1,8 +1,10 @@
 """What a loaded model says about itself."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
-from gemlet.protocols import Engine
+from gemlet import _core
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,26 @@ class TensorInfo:
         for size in self.shape:
             count *= size
         return count
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One layer: what it stores, what it attends to and how wide it is."""
+
+    index: int
+    """Number in the file."""
+    kv_source: int
+    """Number of the layer whose keys and values it reads: its own, or one that it shares."""
+    kv_heads: int
+    head_dim: int
+    window: int
+    """Positions that a token attends to, itself included; 0: all before it."""
+    intermediate_size: int
+
+    @property
+    def owns_kv(self) -> bool:
+        """Whether it has keys and values of its own."""
+        return self.kv_source == self.index
 
 
 @dataclass(frozen=True)
@@ -47,7 +69,7 @@ class Work:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Configuration of a model and how it was loaded. The tuples have one entry a layer."""
+    """Configuration of a model and how it was loaded."""
 
     architecture: str
     name: str
@@ -59,19 +81,9 @@ class ModelInfo:
     file_layers: int
     """More than ``layers`` where a slice drops some."""
     trained_context: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    sliding_window: int
-    kv_shared_layers: int
-    hidden_size_per_layer_input: int
-    layer_index: tuple[int, ...]
-    """The number of each layer in the file."""
-    intermediate_size: tuple[int, ...]
-    sliding: tuple[bool, ...]
-    """False: full attention."""
-    activation_sparsity: tuple[float, ...]
-    """Gate values this many standard deviations above their mean survive; minus infinity: dense."""
+    layer_info: tuple[LayerInfo, ...]
+    hyperparameters: dict[str, Any]
+    """The whole configuration, in the checkpoint's own vocabulary; lists have one entry a layer."""
     kernels: str
     threads: int
     context: int
@@ -80,6 +92,11 @@ class ModelInfo:
     """Hash of the weights, the configuration and the slice; saved sessions carry it."""
     tensors: tuple[TensorInfo, ...]
     """The model's tensors; for a slice, the parts that it uses."""
+
+    @property
+    def sliding_window(self) -> int:
+        """The widest sliding window; 0 if all layers attend to everything."""
+        return max((layer.window for layer in self.layer_info), default=0)
 
     @property
     def parameters(self) -> int:
@@ -100,8 +117,19 @@ class ModelInfo:
         return max(sizes, key=lambda name: sizes[name], default="")
 
     @classmethod
-    def of(cls, engine: Engine) -> "ModelInfo":
+    def of(cls, engine: _core.Engine) -> "ModelInfo":
         """Read it from a loaded engine."""
-        fields = dict(engine.info())
-        tensors = tuple(TensorInfo(**tensor) for tensor in engine.info()["tensors"])
-        return cls(**{**fields, "tensors": tensors})  # type: ignore[arg-type]
+        fields: dict[str, Any] = dict(engine.info())
+        fields["tensors"] = tuple(TensorInfo(**tensor) for tensor in fields["tensors"])
+        fields["layer_info"] = tuple(LayerInfo(**layer) for layer in fields["layer_info"])
+        return cls(**fields)
+
+
+def without_infinities(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinities: null stands for them."""
+    return {
+        name: [None if isinstance(entry, float) and math.isinf(entry) else entry for entry in value]
+        if isinstance(value, list)
+        else value
+        for name, value in hyperparameters.items()
+    }

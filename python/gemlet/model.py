@@ -11,7 +11,6 @@ from gemlet.bundled import find_model
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
-from gemlet.protocols import Engine
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 from gemlet.slicing import SliceLike
@@ -35,7 +34,7 @@ _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vo
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
-    def __init__(self, engine: Engine, path: Path) -> None:
+    def __init__(self, engine: _core.Engine, path: Path) -> None:
         """Wrap a loaded engine: the core's, or an exported model."""
         self._engine = engine
         self.path = path

@@ -9,7 +9,6 @@ from typing import Unpack
 
 from gemlet import _core
 from gemlet.options import GenerateOptions, to_core
-from gemlet.protocols import EngineScheduler
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 
@@ -20,7 +19,7 @@ class Scheduler:
     one from ``Model.scheduler()``.
     """
 
-    def __init__(self, core: EngineScheduler, context: int) -> None:
+    def __init__(self, core: _core.Scheduler, context: int) -> None:
         """Start the thread, which ends with this object. ``context``: of a session."""
         thread = threading.Thread(target=core.run, name="gemlet-scheduler", daemon=True)
         self._core = core
@@ -67,7 +66,7 @@ class Scheduler:
         self._close()
 
 
-def _stop(core: EngineScheduler, thread: threading.Thread) -> None:
+def _stop(core: _core.Scheduler, thread: threading.Thread) -> None:
     core.stop()
     if thread is not threading.current_thread():  # a callback may let go of the last reference
         thread.join()

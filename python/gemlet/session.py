@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from gemlet import _core
 from gemlet.errors import ArgumentError
 from gemlet.options import GenerateOptions, to_core
-from gemlet.protocols import EngineSession
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
 
@@ -20,7 +20,7 @@ class Session:
     raises ArgumentError. Memory is taken as the timeline grows. Get one from ``Model.session()``.
     """
 
-    def __init__(self, core: EngineSession) -> None:
+    def __init__(self, core: _core.Session) -> None:
         """Wrap a core session."""
         self._core = core
 

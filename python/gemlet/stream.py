@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from gemlet.protocols import Generation
+from gemlet import _core
 from gemlet.result import GenerateResult
 
 
@@ -15,7 +15,7 @@ class Stream(Iterator[str]):
     """
 
     def __init__(
-        self, generation: Generation, seed: int, on_end: Callable[[GenerateResult], None] | None = None
+        self, generation: _core.Generation, seed: int, on_end: Callable[[GenerateResult], None] | None = None
     ) -> None:
         """``on_end`` is called once with an answer that was read to its end, not with one that was stopped."""
         self._generation = generation

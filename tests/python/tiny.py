@@ -129,7 +129,7 @@ class Tiny:
 
     def weights(self) -> dict[str, Array]:
         """The text model's tensors by their names inside it, without K and V in the shared layers."""
-        draw = _Draw(self.seed)
+        draw = Draw(self.seed)
         hidden, ple, n = self.hidden, self.ple, self.altup
         q_dim = self.heads * self.head_dim
         width = len(self.layers) * ple
@@ -172,7 +172,7 @@ class Tiny:
             tensors |= {f"layers.{i}.{name}": value for name, value in layer.items()}
         return tensors
 
-    def _keys_and_values(self, draw: _Draw) -> dict[str, Array]:
+    def _keys_and_values(self, draw: Draw) -> dict[str, Array]:
         kv_dim = self.kv_heads * self.head_dim
         return {
             "self_attn.k_proj.weight": draw.linear(kv_dim, self.hidden),
@@ -182,7 +182,7 @@ class Tiny:
 
     def unused_keys_and_values(self) -> dict[str, Array]:
         """What published checkpoints carry in the shared layers besides."""
-        draw = _Draw(self.seed + 1)
+        draw = Draw(self.seed + 1)
         return {
             f"layers.{i}.{name}": value
             for i in range(self.own_kv, len(self.layers))
@@ -190,7 +190,9 @@ class Tiny:
         }
 
 
-class _Draw:
+class Draw:
+    """Random tensors from a seed."""
+
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 

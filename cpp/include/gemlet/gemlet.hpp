@@ -99,6 +99,16 @@ struct TensorInfo {
   bool on_flash = false;  ///< read row by row from the file, never resident as a whole
 };
 
+/// One layer of a model: what it stores, what it attends to and how wide it is.
+struct LayerInfo {
+  int index = 0;      ///< number in the file
+  int kv_source = 0;  ///< number of the layer whose keys and values it reads: its own, or one it shares
+  int kv_heads = 0;
+  int head_dim = 0;
+  int window = 0;  ///< positions that a token attends to, itself included; 0: all before it
+  int intermediate_size = 0;
+};
+
 /// What `gemlet inspect` shows.
 struct ModelInfo {
   std::string architecture;  ///< as the file names it: "gemma3"
@@ -109,10 +119,9 @@ struct ModelInfo {
   int layers = 0;
   int file_layers = 0;  ///< more than `layers` where a slice drops some
   int trained_context = 0;
-  std::vector<int> layer_index;        ///< number of each layer in the file
-  std::vector<int> intermediate_size;  ///< feed-forward width of each layer
-  Hyperparameters hyperparameters;     ///< the whole configuration
-  std::string kernels;  ///< the kernel table in use
+  std::vector<LayerInfo> layer_info;  ///< of each layer
+  Hyperparameters hyperparameters;    ///< the whole configuration
+  std::string kernels;                ///< the kernel table in use
   int threads = 0;
   int context = 0;
   std::size_t file_bytes = 0;

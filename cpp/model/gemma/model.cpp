@@ -15,8 +15,7 @@ std::unique_ptr<Activations> Gemma::make_activations(const kernels::Kernels& tab
 std::size_t Gemma::step_bytes() const {
   std::size_t bytes = weights_.lm_head.bytes();
   for (const GemmaLayerWeights& w : weights_.layers) {
-    for (const Matrix* matrix :
-         {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.gate_proj, &w.up_proj, &w.down_proj}) {
+    for (const Matrix* matrix : {&w.q_proj, &w.k_proj, &w.v_proj, &w.o_proj, &w.gate_proj, &w.up_proj, &w.down_proj}) {
       bytes += matrix->bytes();
     }
   }

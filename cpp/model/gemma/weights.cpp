@@ -48,8 +48,7 @@ GemmaLayerWeights read_layer(const Reader& read, const GemmaConfig& config, cons
 GemmaWeights read_gemma_weights(const Reader& read, const GemmaConfig& config) {
   GemmaWeights w;
   w.embed_tokens = read_vocabulary_matrix(read, "token_embd.weight", config.shape);
-  w.lm_head =
-      read.has("output.weight") ? read_vocabulary_matrix(read, "output.weight", config.shape) : w.embed_tokens;
+  w.lm_head = read.has("output.weight") ? read_vocabulary_matrix(read, "output.weight", config.shape) : w.embed_tokens;
   w.norm = read.floats("output_norm.weight", {config.shape.hidden_size});
   for (const LayerShape& layer : config.shape.layers) w.layers.push_back(read_layer(read, config, layer));
   return w;

@@ -1,9 +1,9 @@
-#include "model/gemma3n/model.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
+
+#include "model/gemma3n/model.hpp"
 
 // The forward pass of Gemma 3n, after transformers' modeling_gemma3n.py, whose names it keeps. T tokens are computed
 // together; every step is either one or more products with weight matrices (Compute::linear) or work on each token.
@@ -131,7 +131,9 @@ void Gemma3n::attention(std::size_t index, const Gemma3nLayerWeights& w, Gemma3n
   const std::size_t kv_heads = config_.num_key_value_heads;
 
   if (layer.owns_kv()) {
-    linear(s.compute, s.batch, {{w.q_proj, s.q.data()}, {w.k_proj, s.k.data()}, {w.v_proj, s.v.data()}, {w.laurel_left, s.laurel_low.data()}},
+    linear(
+        s.compute, s.batch,
+        {{w.q_proj, s.q.data()}, {w.k_proj, s.k.data()}, {w.v_proj, s.v.data()}, {w.laurel_left, s.laurel_low.data()}},
         s.normed.data());
   } else {
     linear(s.compute, s.batch, {{w.q_proj, s.q.data()}, {w.laurel_left, s.laurel_low.data()}}, s.normed.data());
@@ -309,12 +311,14 @@ void Gemma3n::logits(Gemma3nActivations& s, float* out) const {
   if (s.tokens() == 0) return;
   linear(s.compute, s.batch, {{weights_->lm_head, out}}, s.normed.data());
   s.compute.each_token(s.tokens(), [&](std::size_t t) {
-    s.compute.kernels().soft_cap(out + t * config_.shape.vocab_size, config_.final_logit_softcapping, config_.shape.vocab_size);
+    s.compute.kernels().soft_cap(out + t * config_.shape.vocab_size, config_.final_logit_softcapping,
+                                 config_.shape.vocab_size);
   });
 }
 
 // modalities [altup] = tanh(modality_router . norm(x) / hidden).
-void Gemma3n::route(const Gemma3nLayerWeights& w, const float* x, float* modalities, float* scratch, const Gemma3nActivations& s) const {
+void Gemma3n::route(const Gemma3nLayerWeights& w, const float* x, float* modalities, float* scratch,
+                    const Gemma3nActivations& s) const {
   const kernels::Kernels& k = s.compute.kernels();
   const std::size_t hidden = s.hidden;
   k.rms_norm(x, w.router_norm.data(), config_.rms_norm_eps, scratch, hidden);

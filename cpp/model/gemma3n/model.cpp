@@ -14,6 +14,12 @@ Gemma3n::Gemma3n(const GgufFile& file, std::size_t tokens) {
   weights_ = read_gemma3n_weights(read, config_);
 }
 
+Hyperparameters Gemma3n::hyperparameters() const {
+  Hyperparameters out = gemlet::hyperparameters(config_);
+  out["vocab_size_per_layer_input"] = static_cast<std::int64_t>(weights_->embed_tokens_per_layer.rows());
+  return out;
+}
+
 std::unique_ptr<Activations> Gemma3n::make_activations(const kernels::Kernels& table, ThreadPool& pool) const {
   return std::make_unique<Gemma3nActivations>(config_, table, pool);
 }

@@ -18,7 +18,7 @@ class Gemma3n final : public Model {
   Gemma3n(const GgufFile& file, std::size_t tokens);
 
   const ModelShape& shape() const override { return config_.shape; }
-  Hyperparameters hyperparameters() const override { return gemlet::hyperparameters(config_); }
+  Hyperparameters hyperparameters() const override;
   std::unique_ptr<Activations> make_activations(const kernels::Kernels& table, ThreadPool& pool) const override;
   void forward(std::span<const Segment> segments, Activations& activations, float* logits, const Cancel* cancel,
                const LayerTrace& trace) const override;
@@ -41,7 +41,8 @@ class Gemma3n final : public Model {
   void altup_collapse(Gemma3nActivations& s) const;
   void logits(Gemma3nActivations& s, float* out) const;
 
-  void route(const Gemma3nLayerWeights& w, const float* x, float* modalities, float* scratch, const Gemma3nActivations& s) const;
+  void route(const Gemma3nLayerWeights& w, const float* x, float* modalities, float* scratch,
+             const Gemma3nActivations& s) const;
   void match_magnitude(const float* target, float* x, const Gemma3nActivations& s) const;
 
   Gemma3nConfig config_;

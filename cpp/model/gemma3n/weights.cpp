@@ -23,7 +23,8 @@ Gemma3nLayerWeights read_layer(const Reader& read, const Gemma3nConfig& config, 
   w.input_layernorm = read.floats(name("attn_norm"), {hidden});
   w.q_proj = read.matrix(name("attn_q"), q_dim, hidden);
   w.q_norm = read.floats(name("attn_q_norm"), {config.head_dim});
-  if (config.shape.layers[index].owns_kv()) {  // published files carry these in shared layers too; nothing reads them there
+  if (config.shape.layers[index]
+          .owns_kv()) {  // published files carry these in shared layers too; nothing reads them there
     w.k_proj = read.matrix(name("attn_k"), kv_dim, hidden);
     w.v_proj = read.matrix(name("attn_v"), kv_dim, hidden);
     w.k_norm = read.floats(name("attn_k_norm"), {config.head_dim});
@@ -79,8 +80,7 @@ std::shared_ptr<const Gemma3nWeights> read_gemma3n_weights(const Reader& read, c
   const auto weights = std::make_shared<Gemma3nWeights>();
   Gemma3nWeights& w = *weights;
   w.embed_tokens = read_vocabulary_matrix(read, "token_embd.weight", config.shape);
-  w.lm_head =
-      read.has("output.weight") ? read_vocabulary_matrix(read, "output.weight", config.shape) : w.embed_tokens;
+  w.lm_head = read.has("output.weight") ? read_vocabulary_matrix(read, "output.weight", config.shape) : w.embed_tokens;
 
   const char* const table = "per_layer_token_embd.weight";
   const FileRows stored = read.rows(table, read.dimension(table, 2, 0, 1, max_vocabulary), per_layer);

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, Unpack, cast
 
+from gemlet import _core
 from gemlet.chat.templates import ChatTemplate, Message
 from gemlet.errors import ArgumentError, FileError, FormatError
 from gemlet.info import ModelInfo
 from gemlet.options import GenerateOptions, to_core
-from gemlet.protocols import Engine
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
 
@@ -23,7 +23,7 @@ class ChatModel(Protocol):
     """The part of a model that a conversation uses."""
 
     info: ModelInfo
-    _engine: Engine
+    _engine: _core.Engine
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Turn tokens into text."""

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from gemlet import _core
 from gemlet.chat.sandbox import Renderer
-from gemlet.protocols import Engine
 from gemlet.text import to_bytes, to_text
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -61,7 +61,7 @@ class Message:
 class ChatTemplate:
     """A model's chat template. Safe to use from several threads."""
 
-    def __init__(self, engine: Engine, source: str | None = None) -> None:
+    def __init__(self, engine: _core.Engine, source: str | None = None) -> None:
         """``source``: Jinja; None takes the file's, or Gemma's format if it has none.
 
         Raises TemplateError for a source that does not parse.

@@ -1,8 +1,7 @@
 """``gemlet inspect``: what is in a model file."""
 
 import json
-import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +24,7 @@ def inspect(
 
     `gemlet inspect nano`
 
-    `gemlet inspect model.gguf --json | jq .kv_shared_layers`
+    `gemlet inspect model.gguf --json | jq .hyperparameters`
     """
     info = common.load(model, slice=slice).info
     if as_json:
@@ -46,20 +45,18 @@ def _types(info: "ModelInfo") -> dict[str, dict[str, int]]:
 
 
 def _to_dict(info: "ModelInfo") -> dict[str, object]:
+    from gemlet.info import without_infinities
+
     return {
         **vars(info),
         "fingerprint": f"{info.fingerprint:016x}",
-        "activation_sparsity": [_finite(value) for value in info.activation_sparsity],
+        "layer_info": [vars(layer) for layer in info.layer_info],
+        "hyperparameters": without_infinities(info.hyperparameters),
         "parameters": info.parameters,
         "types": _types(info),
         "on_flash_bytes": sum(tensor.bytes for tensor in info.tensors if tensor.on_flash),
         "tensors": [vars(tensor) for tensor in info.tensors],
     }
-
-
-def _finite(value: float) -> float | None:
-    """Dense layers have no cutoff."""
-    return value if math.isfinite(value) else None
 
 
 def _print(info: "ModelInfo", list_tensors: bool) -> None:
@@ -69,16 +66,15 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
 
     console = Console()
     layers = f"{info.layers} of {info.file_layers}" if info.layers < info.file_layers else str(info.layers)
+    shared = sum(not layer.owns_kv for layer in info.layer_info)
     facts = {
         "name": info.name,
         "architecture": info.architecture,
         "parameters": common.amount(info.parameters),
         "file": common.size(info.file_bytes),
         "on flash": common.size(sum(tensor.bytes for tensor in info.tensors if tensor.on_flash)),
-        "layers": f"{layers}, the last {info.kv_shared_layers} share keys and values",
-        "hidden size": f"{info.hidden_size}, {info.hidden_size_per_layer_input} for each layer's own input",
-        "attention": f"{info.heads} heads, {info.kv_heads} for keys and values, of {info.head_dim}",
-        "sliding window": str(info.sliding_window),
+        "layers": layers + (f", the last {shared} share keys and values" if shared else ""),
+        "hidden size": str(info.hidden_size),
         "vocabulary": str(info.vocabulary),
         "context": f"{info.context} of {info.trained_context}",
         "chat template": f"{len(info.chat_template)} characters" if info.chat_template else "none: Gemma's turn format",
@@ -90,19 +86,20 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
         table.add_row(name, Text(value))
     console.print(table)
 
-    table = Table("layer", "attention", "keys, values", "feed forward", "sparse above", "bytes", title="Layers")
-    own = info.layers - info.kv_shared_layers
-    for i, index in enumerate(info.layer_index):
-        kind = info.sliding[i]
-        source = max((j for j in range(own) if info.sliding[j] == kind), default=i)
-        cutoff = _finite(info.activation_sparsity[i])
+    table = Table(show_header=False, box=None, title="Hyperparameters")
+    for name, entry in info.hyperparameters.items():
+        table.add_row(name, Text(_short(entry)))
+    console.print(table)
+
+    table = Table("layer", "attention", "keys, values", "feed forward", "bytes", title="Layers")
+    for layer in info.layer_info:
+        heads = f"{layer.kv_heads} x {layer.head_dim}" if layer.owns_kv else f"those of layer {layer.kv_source}"
         table.add_row(
-            str(index),
-            "sliding" if kind else "full",
-            "own" if i < own else f"of layer {info.layer_index[source]}",
-            str(info.intermediate_size[i]),
-            "dense" if cutoff is None else f"mean + {cutoff:.3f} sd",
-            common.size(sum(tensor.bytes for tensor in info.tensors if tensor.name.startswith(f"blk.{index}."))),
+            str(layer.index),
+            f"sliding, {layer.window}" if layer.window else "full",
+            heads,
+            str(layer.intermediate_size),
+            common.size(sum(tensor.bytes for tensor in info.tensors if tensor.name.startswith(f"blk.{layer.index}."))),
         )
     console.print(table)
 
@@ -118,3 +115,13 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
             place = "on flash" if tensor.on_flash else ""
             table.add_row(Text(tensor.name), tensor.type, shape, common.size(tensor.bytes), place)
         console.print(table)
+
+
+def _short(value: object) -> str:
+    """A hyperparameter in a line: of a list the values that occur, and how often."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if not isinstance(value, list):
+        return str(value)
+    counts = Counter(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
+    return ", ".join(f"{count} x {entry}" for entry, count in counts.items())

@@ -1,4 +1,4 @@
-"""From a Hugging Face checkpoint of Gemma 3n to a GGUF file that gemlet and llama.cpp run."""
+"""From a Hugging Face checkpoint to a GGUF file that gemlet and llama.cpp run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import gguf
+
+from gemlet.errors import ArgumentError
 from gemlet.slicing import SliceLike, to_core
 
+from . import architectures
 from .checkpoint import read_tensors
-from .config import read_config
+from .config import ConfigFile
 from .errors import ConvertError
-from .mapping import plan, transpose_sparse_down
-from .metadata import ARCHITECTURE, add_metadata
+from .metadata import add_general, add_vocabulary
 from .recipes import HEADS, PRESETS, RECIPES, find_recipe
-from .slicing import cut
+from .tensors import plan
 from .vocabulary import read_vocabulary
 from .writer import Progress, TypedTensor, write_gguf
 
@@ -65,24 +68,34 @@ def convert(
     """
     directory, path = Path(checkpoint), Path(out)
     recipe = find_recipe(quant, head)
-    stored = read_tensors(directory)
-    config = read_config(directory)
-    planned = plan(config, stored)
+    file = ConfigFile.read(directory)
+    architecture = architectures.find(file)
+    config = architecture.read_config(file)
+    planned = plan(architecture, config, read_tensors(directory))
     vocabulary = read_vocabulary(directory, config)
     if planned.left_out:
         _log.info("%d tensors of the vision and audio parts are left out", len(planned.left_out))
-    kept = transpose_sparse_down(config, planned.tensors) if transpose_down else planned.tensors
+    kept = planned.tensors
+    if transpose_down:
+        if architecture.transpose_down is None:
+            raise ArgumentError(f"transpose_down: {architecture.title} has no sparse layers, as Gemma 3n has")
+        kept = architecture.transpose_down(config, kept)
     if slice is not None:
-        config, kept = cut(config, kept, to_core(slice), recipe.ffn_block(config))
-    tensors = [TypedTensor(tensor, recipe.type_of(tensor.role, tensor.cols)) for tensor in kept]
+        if architecture.cut is None:
+            raise ArgumentError(f"slice: MatFormer slices are Gemma 3n's, and {directory} is {architecture.title}")
+        config, kept = architecture.cut(config, kept, to_core(slice), recipe.ffn_block(config))
+    tensors = [
+        TypedTensor(tensor, recipe.type_of(architecture.role_of(tensor.name, tensor.shape), tensor.cols))
+        for tensor in kept
+    ]
+
+    def add_metadata(writer: gguf.GGUFWriter) -> None:
+        add_general(writer, config.name, recipe)
+        architecture.add_metadata(writer, config)
+        add_vocabulary(writer, vocabulary)
+
     size = write_gguf(
-        path,
-        ARCHITECTURE,
-        lambda writer: add_metadata(writer, config, vocabulary, recipe),
-        tensors,
-        planned.stored,
-        threads or os.cpu_count() or 1,
-        progress,
+        path, architecture.name, add_metadata, tensors, planned.stored, threads or os.cpu_count() or 1, progress
     )
     types = Counter(tensor.type.name for tensor in tensors)
     return Conversion(path, size, dict(types), tuple(planned.left_out))

@@ -7,6 +7,7 @@ system does with its page cache, and a file that shrinks meanwhile is an error a
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from .config import read_json
 from .errors import ConvertError
+
+_log = logging.getLogger(__name__)
 
 #: safetensors' own limit on a header (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
 _MAX_HEADER_BYTES = 100_000_000
@@ -59,6 +62,12 @@ class StoredTensor:
         except OSError as error:
             raise ConvertError(f"{self.path}: cannot be read: {error.strerror}") from error
 
+    def as_float32(self, slab: NDArray[Any]) -> NDArray[np.float32]:
+        """The values of a slab."""
+        if self.dtype == "BF16":
+            return (slab.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return slab.astype(np.float32)
+
     def equals(self, other: StoredTensor) -> bool:
         """Whether both hold the same bytes, read in step."""
         if (self.dtype, self.shape) != (other.dtype, other.shape):
@@ -80,14 +89,27 @@ def _read_fully(file: Any, view: memoryview, tensor: StoredTensor) -> None:
         view = view[count:]
 
 
+def _mistaken_for_weights(start: bytes) -> str | None:
+    """What a file is that a failed download has left in place of the weights, by its first bytes."""
+    if start.startswith(b"version https://"):
+        return "a Git LFS pointer and not the file itself; fetch it with git lfs pull"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a web page and not weights; download it again"
+    return None
+
+
 def _read_header(path: Path) -> Iterator[StoredTensor]:
     """The tensors of one safetensors file, every one checked to lie inside it."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
+            start = file.read(16)
+            length = int.from_bytes(start[:8], "little")
+            if what := _mistaken_for_weights(start):
+                raise ConvertError(f"{path}: is {what}")
             if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ConvertError(f"{path}: truncated or not safetensors: a header of {length} bytes in {size}")
+            file.seek(8)
             header = json.loads(file.read(length).decode("utf-8"))
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
@@ -119,23 +141,24 @@ def _tensor(path: Path, name: str, entry: Any, data: int, size: int) -> StoredTe
 
 def read_tensors(directory: Path) -> dict[str, StoredTensor]:
     """All tensors of a checkpoint by the names they carry there: model.safetensors.index.json and its shards, or a
-    single model.safetensors. Raises ConvertError."""
-    if not directory.is_dir():
-        raise ConvertError(f"{directory}: {'not a directory' if directory.exists() else 'no such directory'}")
-    index = directory / "model.safetensors.index.json"
+    single model.safetensors. Raises ConvertError, also for a folder that holds both sets of weights whole; of a broken
+    and a whole set, the whole one is taken."""
+    index, single = directory / "model.safetensors.index.json", directory / "model.safetensors"
     if not index.is_file():
-        single = directory / "model.safetensors"
         if not single.is_file():
-            raise ConvertError(f"{directory}: neither model.safetensors nor model.safetensors.index.json is there")
+            raise ConvertError(f"{directory}: neither {single.name} nor {index.name} is there")
         return {tensor.name: tensor for tensor in _read_header(single)}
-
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(
-        isinstance(file, str) and file == Path(file).name for file in weight_map.values()
-    ):
-        raise ConvertError(f"{index}: weight_map: expected an object of tensor names and file names")
+    weight_map = _weight_map(index)
     shards = sorted(set(weight_map.values()))
     absent = [shard for shard in shards if not (directory / shard).is_file()]
+    if single.is_file() and single.name not in shards:
+        if not absent:
+            raise ConvertError(
+                f"{directory}: holds two sets of weights, {single.name} and the {len(shards)} files of {index.name}; "
+                "remove one of them"
+            )
+        _log.info("%s: %d of its files are missing; reading %s", index, len(absent), single.name)
+        return {tensor.name: tensor for tensor in _read_header(single)}
     if absent:
         raise ConvertError.listing(f"{index}: {len(absent)} of {len(shards)} files are missing", absent)
     tensors: dict[str, StoredTensor] = {}
@@ -148,3 +171,13 @@ def read_tensors(directory: Path) -> dict[str, StoredTensor]:
     if lost:
         raise ConvertError.listing(f"{index}: {len(lost)} tensors are in no file", lost)
     return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The file of each tensor, from the index of a checkpoint in several files."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(file, str) and file == Path(file).name for file in weight_map.values()
+    ):
+        raise ConvertError(f"{index}: weight_map: expected an object of tensor names and file names")
+    return weight_map

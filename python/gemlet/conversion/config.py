@@ -1,21 +1,21 @@
-"""A checkpoint's config.json: the sizes and constants of the text model, checked one by one."""
+"""A checkpoint's configuration: the fields that every text model has, and typed reading of the JSON they come from."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import Any, Final, TypeGuard
 
 from .errors import ConvertError
 
-SLIDING = "sliding_attention"
-FULL = "full_attention"
-ARCHITECTURES = ("Gemma3nForConditionalGeneration", "Gemma3nForCausalLM", "Gemma3nTextModel", "Gemma3nModel")
+SLIDING: Final = "sliding_attention"
+FULL: Final = "full_attention"
+
+_FOREIGN_WEIGHTS: Final = ("quantization_config", "quantization", "compression_config")
+"""Keys of config.json under which quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8, MLX) describe their weights."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -35,53 +35,84 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Gemma 3n's text model, in the names of `Gemma3nTextConfig` (transformers). Lists have one entry a layer."""
+    """The fields that every architecture's text model has, in transformers' names. Tuples have one entry a layer."""
 
+    name: str
     vocab_size: int
-    vocab_size_per_layer_input: int
     hidden_size: int
-    hidden_size_per_layer_input: int
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
-    num_kv_shared_layers: int
     sliding_window: int
     max_position_embeddings: int
-    laurel_rank: int
-    altup_num_inputs: int
-    altup_active_idx: int
-    altup_correct_scale: bool
-    tie_word_embeddings: bool
     rms_norm_eps: float
-    rope_theta: float
-    rope_local_base_freq: float
-    final_logit_softcapping: float
+    tie_word_embeddings: bool
     intermediate_size: tuple[int, ...]
     layer_types: tuple[str, ...]
-    activation_sparsity_pattern: tuple[float, ...]
-    name: str
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
 
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """config.json as it was read, and what stands beside it."""
+
+    path: Path
+    root: dict[str, Any]
+    text: dict[str, Any]
+    """The text model's part: the object `text_config` of a multimodal checkpoint, otherwise all of the file."""
+
+    @classmethod
+    def read(cls, directory: Path) -> ConfigFile:
+        """Raises ConvertError naming the file and what is wrong with it."""
+        if not directory.is_dir():
+            raise ConvertError(f"{directory}: {'not a directory' if directory.exists() else 'no such directory'}")
+        path = directory / "config.json"
+        if not path.exists() and (directory / "adapter_config.json").exists():
+            raise ConvertError(
+                f"{directory}: holds an adapter (adapter_config.json), not a model; merge it into its base model first"
+            )
+        root = read_json(path)
+        for key in _FOREIGN_WEIGHTS:
+            if root.get(key):
+                kind = root[key].get("quant_method") if isinstance(root[key], dict) else None
+                raise ConvertError(
+                    f"{path}: {key}: the weights are quantised{f' by {kind}' if kind else ''}, expected a checkpoint "
+                    "in float32, float16 or bfloat16"
+                )
+        text = root.get("text_config", root)
+        if not isinstance(text, dict):
+            raise ConvertError(f"{path}: text_config: expected a JSON object, found {type(text).__name__}")
+        return cls(path, root, text)
+
+    def fields(self, **defaults: Any) -> Fields:
+        """The text model's fields; `defaults` stand in for those that are missing."""
+        return Fields({**defaults, "tie_word_embeddings": self.root.get("tie_word_embeddings", True), **self.text})
+
+    def special_tokens(self) -> dict[str, Any]:
+        """`bos_token_id`, `eos_token_ids` and `pad_token_id`; generation_config.json goes before config.json."""
+        values = {**self.root, **self.text}
+        generation = self.path.with_name("generation_config.json")
+        if generation.is_file():
+            values.update({key: value for key, value in read_json(generation).items() if value is not None})
+        return {
+            "bos_token_id": _token(values.get("bos_token_id")),
+            "eos_token_ids": _tokens(values.get("eos_token_id")),
+            "pad_token_id": _token(values.get("pad_token_id")),
+        }
+
     @property
-    def first_shared_layer(self) -> int:
-        return self.num_hidden_layers - self.num_kv_shared_layers
-
-    def sparsity_scales(self) -> list[float]:
-        """The cutoff of each layer in standard deviations above the mean: icdf(sparsity) of the normal distribution, as
-        `Gemma3nTextMLP._gaussian_topk` takes it in float32; minus infinity for a dense layer."""
-        return [_icdf(sparsity) if sparsity > 0 else -math.inf for sparsity in self.activation_sparsity_pattern]
-
-
-def _icdf(sparsity: float) -> float:
-    """torch computes erfinv(2 p - 1) sqrt(2); the argument is rounded to float32 as there, the rest in double."""
-    argument = np.float32(2) * np.float32(sparsity) - np.float32(1)
-    return float(np.float32(NormalDist().inv_cdf((float(argument) + 1) / 2)))
+    def name(self) -> str:
+        """The model's name: the last part of `_name_or_path`, or the folder's."""
+        given = self.root.get("_name_or_path")
+        if isinstance(given, str) and given.strip("/"):
+            return given.rstrip("/").rsplit("/", 1)[-1]
+        return self.path.parent.resolve().name
 
 
-class _Fields:
+class Fields:
     """Takes typed fields out of a JSON object and collects what is wrong with them."""
 
     def __init__(self, values: dict[str, Any]) -> None:
@@ -89,10 +120,12 @@ class _Fields:
         self.problems: list[str] = []
 
     def complain(self, name: str, expected: str) -> None:
+        """Note a field that is not as expected."""
         found = json.dumps(self.values[name])[:80] if name in self.values else "nothing"
         self.problems.append(f"{name}: expected {expected}, found {found}")
 
     def integer(self, name: str, low: int = 1, high: int = 1 << 24, default: int | None = None) -> int:
+        """A whole number in a range."""
         value = self.values.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             self.complain(name, f"a whole number from {low} to {high}")
@@ -100,13 +133,19 @@ class _Fields:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
+        """A positive number."""
         value = self.values.get(name, default)
-        if not _is_number(value) or not 0 < value < math.inf:
+        if not is_number(value) or not 0 < value < math.inf:
             self.complain(name, "a number above 0")
             return 1.0
         return float(value)
 
+    def optional_number(self, name: str) -> float | None:
+        """A positive number, or None where the field is missing or null."""
+        return None if self.values.get(name) is None else self.number(name)
+
     def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
         value = self.values.get(name, default)
         if not isinstance(value, bool):
             self.complain(name, "true or false")
@@ -118,7 +157,7 @@ class _Fields:
         if self.values.get(name, allowed[0]) not in allowed:
             self.complain(name, f"{json.dumps(allowed[0])} (gemlet runs nothing else)")
 
-    def per_layer(self, name: str, layers: int, expected: str, valid: Any) -> list[Any]:
+    def per_layer(self, name: str, layers: int, expected: str, valid: Callable[[Any], bool]) -> list[Any]:
         """A list with one entry a layer that `valid` accepts."""
         value = self.values.get(name)
         if not isinstance(value, list) or len(value) != layers or not all(valid(entry) for entry in value):
@@ -126,132 +165,96 @@ class _Fields:
             return []
         return value
 
+    def layer_types(self, layers: int) -> list[str]:
+        """Sliding or full attention for each layer."""
+        expected = f"{SLIDING!r} or {FULL!r}"
+        return self.per_layer("layer_types", layers, expected, lambda entry: entry in (SLIDING, FULL))
 
-def _is_number(value: object) -> TypeGuard[float]:
+    def raise_problems(self, path: Path) -> None:
+        """Raises one ConvertError that lists every problem, if there are any."""
+        if self.problems:
+            raise ConvertError.listing(
+                f"{path}: {len(self.problems)} fields are wrong", list(dict.fromkeys(self.problems))
+            )
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary positions of one kind of layer."""
+
+    base: float
+    factor: float = 1.0
+    """Positions are divided by it ("linear" scaling)."""
+
+
+def read_rope(fields: Fields, kind: str, older_name: str, default: float, *, linear: bool = False) -> Rope:
+    """The rotary positions of one kind of layer, from `rope_parameters` (transformers 5) or the older flat fields.
+
+    Args:
+        fields: the text model's.
+        kind: SLIDING or FULL.
+        older_name: the flat field with the base.
+        default: the base where no field gives one.
+        linear: whether this kind of layer may have its positions scaled. In the flat fields `rope_scaling` holds for
+            the layers with full attention alone.
+    """
+    parameters = fields.values.get("rope_parameters")
+    if parameters is None:
+        base = fields.number(older_name, default)
+        if linear:
+            return Rope(base, _factor(fields, "rope_scaling", fields.values.get("rope_scaling")))
+        return Rope(base)
+    of_kind = parameters.get(kind) if isinstance(parameters, dict) else None
+    if not isinstance(of_kind, dict) or not (linear or _rope_type(of_kind) == "default"):
+        fields.complain("rope_parameters", f'{{"{kind}": {{"rope_type": "default", "rope_theta": number}}}}')
+        return Rope(default)
+    inner = Fields({"rope_theta": default, **of_kind})
+    base = inner.number("rope_theta")
+    factor = _factor(inner, "rope_type", of_kind) if linear else 1.0
+    fields.problems += [f"rope_parameters.{kind}.{problem}" for problem in inner.problems]
+    return Rope(base, factor)
+
+
+def _rope_type(parameters: dict[str, Any]) -> object:
+    """The kind of scaling under its newer name, its older one, or both; None if they disagree."""
+    names = [parameters[key] for key in ("rope_type", "type") if parameters.get(key) is not None]
+    if not names:
+        return "default"
+    return names[0] if all(name == names[0] for name in names) else None
+
+
+def _factor(fields: Fields, name: str, parameters: object) -> float:
+    """The divisor of positions that a rope configuration asks for."""
+    if parameters is None:
+        return 1.0
+    kind = _rope_type(parameters) if isinstance(parameters, dict) else None
+    if kind == "default":
+        return 1.0
+    if kind != "linear" or not isinstance(parameters, dict):
+        fields.complain(name, 'null, "default" or {"rope_type": "linear", "factor": number}')
+        return 1.0
+    inner = Fields(parameters)
+    factor = inner.number("factor")
+    fields.problems += [f"{name}.{problem}" for problem in inner.problems]
+    return factor
+
+
+def check_heads(fields: Fields, heads: int, kv_heads: int, head_dim: int) -> None:
+    """Queries are shared evenly among the heads of keys and values; rotation turns pairs."""
+    if heads % kv_heads != 0:
+        fields.complain("num_key_value_heads", f"a divisor of num_attention_heads ({heads})")
+    if head_dim % 2 != 0:
+        fields.complain("head_dim", "an even number")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_size(value: object) -> bool:
+def is_size(value: object) -> bool:
+    """Whether a JSON value can be the width of a layer."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 20
-
-
-def _rope(fields: _Fields, kind: str, older_name: str, default: float) -> float:
-    """The base of one kind of layer: `rope_parameters` (transformers 5) or the older flat fields."""
-    fields.fixed("rope_scaling", (None,))
-    parameters = fields.values.get("rope_parameters")
-    if parameters is None:
-        return fields.number(older_name, default)
-    of_kind = parameters.get(kind) if isinstance(parameters, dict) else None
-    if not isinstance(of_kind, dict) or of_kind.get("rope_type", "default") != "default":
-        fields.complain("rope_parameters", f'{{"{kind}": {{"rope_type": "default", "rope_theta": number}}}}')
-        return default
-    inner = _Fields({"rope_theta": default, **of_kind})
-    base = inner.number("rope_theta")
-    fields.problems += [f"rope_parameters.{kind}.{problem}" for problem in inner.problems]
-    return base
-
-
-def _sharing(fields: _Fields, layers: int, shared: int, types: list[str]) -> None:
-    """A shared layer reads the last unshared layer of its own kind: there must be one."""
-    if not shared or not types:
-        return
-    lacking = sorted(set(types[layers - shared :]) - set(types[: layers - shared]))
-    if lacking:
-        fields.problems.append(
-            f"num_kv_shared_layers: the last {shared} of {layers} layers share keys and values, but no earlier "
-            f"layer is of the kind {', '.join(lacking)}"
-        )
-
-
-def read_config(directory: Path) -> TextConfig:
-    """Reads DIR/config.json (and generation_config.json for the end tokens). Raises one ConvertError that lists every
-    missing or odd field. Fields that all Gemma 3n models share default to transformers' values; sizes never do."""
-    path = directory / "config.json"
-    root = read_json(path)
-    architectures = root.get("architectures")
-    if architectures is not None and not (
-        isinstance(architectures, list) and any(name in ARCHITECTURES for name in architectures)
-    ):
-        raise ConvertError(f"{path}: architectures is {json.dumps(architectures)[:200]}, gemlet converts Gemma 3n only")
-    text = root.get("text_config", root)
-    if not isinstance(text, dict):
-        raise ConvertError(f"{path}: text_config: expected a JSON object, found {type(text).__name__}")
-    if text.get("model_type") not in ("gemma3n_text", "gemma3n"):
-        raise ConvertError(f'{path}: model_type is {json.dumps(text.get("model_type"))}, expected "gemma3n_text"')
-
-    fields = _Fields({"tie_word_embeddings": root.get("tie_word_embeddings", True), **text})
-    layers = fields.integer("num_hidden_layers", high=1024)
-    heads = fields.integer("num_attention_heads", high=1 << 16)
-    kv_heads = fields.integer("num_key_value_heads", high=1 << 16)
-    if heads % kv_heads != 0:
-        fields.complain("num_key_value_heads", f"a divisor of num_attention_heads ({heads})")
-    head_dim = fields.integer("head_dim", low=2, high=1 << 16)
-    if head_dim % 2 != 0:
-        fields.complain("head_dim", "an even number")
-    shared = fields.integer("num_kv_shared_layers", low=0, high=layers - 1)
-    if isinstance(text.get("intermediate_size"), int):
-        widths = [fields.integer("intermediate_size", high=1 << 20)] * layers
-    else:
-        widths = fields.per_layer("intermediate_size", layers, "a whole number above 0", _is_size)
-    types = fields.per_layer("layer_types", layers, f"{SLIDING!r} or {FULL!r}", lambda entry: entry in (SLIDING, FULL))
-    sparsity = fields.per_layer(
-        "activation_sparsity_pattern",
-        layers,
-        "a number from 0 to below 1",
-        lambda entry: _is_number(entry) and 0 <= entry < 1,
-    )
-    altup = fields.integer("altup_num_inputs", low=2, high=16)
-    _sharing(fields, layers, shared, types)
-    fields.fixed("attention_bias", (False,))
-    fields.fixed("hidden_activation", ("gelu_pytorch_tanh",))
-
-    tokens = {**root, **text}
-    generation = directory / "generation_config.json"
-    if generation.is_file():
-        tokens.update({key: value for key, value in read_json(generation).items() if value is not None})
-    config = TextConfig(
-        vocab_size=fields.integer("vocab_size"),
-        vocab_size_per_layer_input=fields.integer("vocab_size_per_layer_input"),
-        hidden_size=fields.integer("hidden_size", high=1 << 20),
-        hidden_size_per_layer_input=fields.integer("hidden_size_per_layer_input", high=1 << 20),
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        num_kv_shared_layers=shared,
-        sliding_window=fields.integer("sliding_window", high=1 << 20),
-        max_position_embeddings=fields.integer("max_position_embeddings", default=32768),
-        laurel_rank=fields.integer("laurel_rank", high=1 << 20),
-        altup_num_inputs=altup,
-        altup_active_idx=fields.integer("altup_active_idx", low=0, high=altup - 1, default=0),
-        altup_correct_scale=fields.flag("altup_correct_scale", True),
-        tie_word_embeddings=fields.flag("tie_word_embeddings", True),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=_rope(fields, FULL, "rope_theta", 1e6),
-        rope_local_base_freq=_rope(fields, SLIDING, "rope_local_base_freq", 1e4),
-        final_logit_softcapping=fields.number("final_logit_softcapping", 30.0),
-        intermediate_size=tuple(widths),
-        layer_types=tuple(types),
-        activation_sparsity_pattern=tuple(float(value) for value in sparsity),
-        name=_name(root, directory),
-        bos_token_id=_token(tokens.get("bos_token_id")),
-        eos_token_ids=_tokens(tokens.get("eos_token_id")),
-        pad_token_id=_token(tokens.get("pad_token_id")),
-    )
-    if fields.problems:
-        raise ConvertError.listing(
-            f"{path}: {len(fields.problems)} fields are wrong", list(dict.fromkeys(fields.problems))
-        )
-    return config
-
-
-def _name(root: dict[str, Any], directory: Path) -> str:
-    given = root.get("_name_or_path")
-    return (
-        given.rstrip("/").rsplit("/", 1)[-1]
-        if isinstance(given, str) and given.strip("/")
-        else directory.resolve().name
-    )
 
 
 def _token(value: object) -> int | None:

@@ -1,49 +1,23 @@
-"""The metadata of the GGUF file: the keys that llama.cpp's converter writes (conversion/gemma.py, Gemma3NModel)."""
+"""The metadata that every GGUF file of a text model has. The architecture's own keys are in architectures/."""
 
 from __future__ import annotations
 
 import gguf
 
-from .config import SLIDING, TextConfig
 from .recipes import Recipe
 from .vocabulary import Vocabulary
 
-ARCHITECTURE = gguf.MODEL_ARCH_NAMES[gguf.MODEL_ARCH.GEMMA3N]
 
-
-def add_metadata(writer: gguf.GGUFWriter, config: TextConfig, vocabulary: Vocabulary, recipe: Recipe) -> None:
+def add_general(writer: gguf.GGUFWriter, name: str, recipe: Recipe) -> None:
+    """Writes the model's name and the types of its weights."""
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(config.name)
+    writer.add_name(name)
     writer.add_file_type(recipe.file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    _add_model(writer, config)
-    _add_vocabulary(writer, vocabulary)
 
 
-def _add_model(writer: gguf.GGUFWriter, config: TextConfig) -> None:
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_embedding_length_per_layer_input(config.hidden_size_per_layer_input)
-    widths = set(config.intermediate_size)
-    writer.add_feed_forward_length(widths.pop() if len(widths) == 1 else list(config.intermediate_size))
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(config.head_dim)
-    writer.add_value_length(config.head_dim)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_freq_base_swa(config.rope_local_base_freq)
-    writer.add_sliding_window(config.sliding_window)
-    writer.add_sliding_window_pattern([kind == SLIDING for kind in config.layer_types])
-    writer.add_shared_kv_layers(config.num_kv_shared_layers)
-    writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    writer.add_altup_active_idx(config.altup_active_idx)
-    writer.add_altup_num_inputs(config.altup_num_inputs)
-    writer.add_activation_sparsity_scale(config.sparsity_scales())
-
-
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
+    """Writes the tokenizer and the chat template."""
     writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre("default" if vocabulary.model == "llama" else vocabulary.model)
     writer.add_token_list([piece.text for piece in vocabulary.pieces])

@@ -1,20 +1,21 @@
 """Which type each tensor gets.
 
-| quant (preset)            | layer matrices | token embedding, head | per-layer table | LAuReL, AltUp projections |
-|---------------------------|----------------|-----------------------|-----------------|---------------------------|
-| f32                       | F32            | F32                   | F32             | F32                       |
-| bf16 (performance)        | BF16           | BF16                  | BF16            | BF16                      |
-| f16                       | F16            | F16                   | F16             | F16                       |
-| q8_0 (balanced)           | Q8_0           | Q8_0                  | Q8_0            | Q8_0                      |
-| q4_0 (maximum_efficiency) | Q4_0           | Q6_K                  | Q4_0            | Q8_0                      |
+| quant (preset)            | layer matrices | token embedding, head | per-layer table | glue |
+|---------------------------|----------------|-----------------------|-----------------|------|
+| f32                       | F32            | F32                   | F32             | F32  |
+| bf16 (performance)        | BF16           | BF16                  | BF16            | BF16 |
+| f16                       | F16            | F16                   | F16             | F16  |
+| q8_0 (balanced)           | Q8_0           | Q8_0                  | Q8_0            | Q8_0 |
+| q4_0 (maximum_efficiency) | Q4_0           | Q6_K                  | Q4_0            | Q8_0 |
 
-Norms and AltUp's small matrices are F32 in all of them. In q4_0:
+The columns are the roles of planned.py; each architecture says which of its tensors has which. Norms and routers are
+F32 in all of them. In q4_0:
 - the head takes Q6_K: its rounding reaches every logit directly, which Q4_0's would be seen in, and Q8_0 would add
   130 MB to what E2B reads for each token;
 - the per-layer table takes Q4_0: it stays on flash, where a token costs one row, so its size is the download's and
   not the memory's, and what is read from it meets a projection of the same size before it is used;
-- LAuReL, the AltUp projections and the per-layer projection take Q8_0: 49 M weights of E2B's 1.9 G (24 MB more than in
-  Q4_0), which touch the streams that every later layer reads. llama.cpp leaves them in 16 bits for the same reason.
+- glue, the few small matrices of Gemma 3n whose outputs every later layer reads, takes Q8_0: 49 M weights of E2B's
+  1.9 G (24 MB more than in Q4_0). llama.cpp leaves them in 16 bits for the same reason.
 
 Q6_K comes in blocks of 256 weights, the others in blocks of 32: where a matrix's rows are not whole blocks, Q6_K falls
 back to Q8_0 and everything to F16.
@@ -29,7 +30,7 @@ import gguf
 
 from .config import TextConfig
 from .errors import ConvertError
-from .mapping import Role
+from .planned import Role
 
 PRESETS: Final = {"performance": "bf16", "balanced": "q8_0", "maximum_efficiency": "q4_0"}
 
@@ -78,11 +79,11 @@ HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 def find_recipe(quant: str, head: str | None = None) -> Recipe:
     """By type or preset name; with another type for the token embedding and head if one is given. Raises ConvertError
     listing the names."""
-    name = PRESETS.get(quant, quant)
+    name = PRESETS.get(quant.lower(), quant.lower())
     if name not in RECIPES:
         raise ConvertError(f"quant is {quant!r}, expected one of {', '.join((*RECIPES, *PRESETS))}")
     if head is None:
         return RECIPES[name]
-    if head not in HEADS:
+    if head.lower() not in HEADS:
         raise ConvertError(f"head is {head!r}, expected one of {', '.join(HEADS)}")
-    return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head]})
+    return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head.lower()]})

@@ -6,6 +6,7 @@ tokenizer.model (SentencePiece BPE by scores, GGUF's kind "llama") wins over tok
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from .config import TextConfig, read_json
 from .errors import ConvertError
 from .sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
+
+_log = logging.getLogger(__name__)
 
 #: Gemma's markup, which is control whatever a checkpoint without tokenizer_config.json calls it: a piece of text that a
 #: user types must not open a turn.
@@ -47,7 +50,7 @@ class Vocabulary:
 
 
 def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
-    """Raises ConvertError naming the file."""
+    """The tokenizer, with a piece for each row of the embedding. Raises ConvertError naming the file."""
     settings_path = directory / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.is_file() else {}
     spm_path, json_path = directory / "tokenizer.model", directory / "tokenizer.json"
@@ -58,6 +61,10 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
         vocabulary = _from_tokenizers(json_path, described)
     else:
         raise ConvertError(f"{directory}: neither tokenizer.model nor tokenizer.json is there")
+    older_path = directory / "added_tokens.json"
+    if older_path.is_file():
+        older = [{"id": i, "content": text} for text, i in read_json(older_path).items()]
+        _apply_added(vocabulary, older, config.vocab_size, older_path)
     if described is not None:
         listed = described.get("added_tokens", [])
         _apply_added(vocabulary, listed if isinstance(listed, list) else [], config.vocab_size, json_path)
@@ -66,6 +73,8 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
         added = [{"id": int(key) if key.isdecimal() else None, **_object(entry)} for key, entry in decoder.items()]
         _apply_added(vocabulary, added, config.vocab_size, settings_path)
 
+    while len(vocabulary.pieces) > config.vocab_size and _is_markup(vocabulary.pieces[-1]):
+        _log.info("%s: the model has no row for %r, the last token", directory, vocabulary.pieces.pop().text)
     if len(vocabulary.pieces) > config.vocab_size:
         raise ConvertError(
             f"{directory}: the tokenizer has {len(vocabulary.pieces)} tokens, the model only {config.vocab_size} rows"
@@ -80,6 +89,11 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
     _name_special(vocabulary, settings, config)
     vocabulary.chat_template = _chat_template(directory, settings)
     return vocabulary
+
+
+def _is_markup(piece: Piece) -> bool:
+    """Whether a piece is one that no text contains."""
+    return piece.kind is PieceKind.CONTROL or piece.text in _GEMMA_CONTROL
 
 
 def _from_sentencepiece(path: Path) -> Vocabulary:
@@ -156,6 +170,10 @@ def _apply_added(vocabulary: Vocabulary, added: list[Any], limit: int, path: Pat
         i, text = entry.get("id"), entry.get("content")
         if not isinstance(i, int) or not isinstance(text, str):
             raise ConvertError(f"{path}: malformed added token {entry!r:.80}")
+        if i >= limit and (entry.get("special") is True or text in _GEMMA_CONTROL):
+            # A text model comes with the tokenizer of its multimodal siblings, whose picture token it has no row for.
+            _log.info("%s: the model has no row for %r, token %d", path, text, i)
+            continue
         if i >= limit:
             raise ConvertError(f"{path}: added token {text!r} has id {i}, the model has {limit} rows")
         while len(vocabulary.pieces) <= i:

@@ -22,7 +22,7 @@ from gemlet import _core
 
 from .checkpoint import StoredTensor
 from .errors import ConvertError
-from .mapping import PlannedTensor
+from .planned import PlannedTensor
 
 #: Weights that are converted at a time: 64 MB in float32, whatever the size of a tensor.
 _SLAB_WEIGHTS = 1 << 24
@@ -81,6 +81,8 @@ def _encoded_slabs(tensor: TypedTensor, stored: dict[str, StoredTensor], threads
     for source in planned.sources:
         origin = stored[source]
         for slab in _parts(planned, origin):
+            if planned.shift:
+                slab = origin.as_float32(slab) + np.float32(planned.shift)
             encoded = _encode(slab, tensor, threads, f"{origin.path}: tensor {origin.name}")
             padding = encoded[:1].copy() if padding is None else padding
             written += len(encoded)

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
-from gemlet.info import ModelInfo, TensorInfo
+from gemlet.info import LayerInfo, ModelInfo, TensorInfo, without_infinities
 
 from .runner import Runner
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "gemlet.json"
 TOKENIZER: Final = "tokenizer.gguf"
-VERSION: Final = 1
+VERSION: Final = 2
 
 BACKENDS: Final = {"onnx": "gemlet.exported.onnx", "tflite": "gemlet.exported.tflite"}
 """The module of each format: it has `open_runner(folder, context, threads)`, and says what it needs."""
@@ -105,11 +105,12 @@ class Manifest:
             "file_bytes": sum(self.files.values()),
         }
         types = get_type_hints(ModelInfo)
-        for name in types.keys() - values.keys() - {"tensors", "activation_sparsity"}:
+        for name in types.keys() - values.keys() - {"tensors", "layer_info"}:
             values[name] = _field(Path(NAME), self.info, name, types[name])
-        sparsity = _field(Path(NAME), self.info, "activation_sparsity", list)
-        values["activation_sparsity"] = tuple(-math.inf if scale is None else float(scale) for scale in sparsity)
-        values["tensors"] = [_tensor(entry) for entry in _field(Path(NAME), self.info, "tensors", list)]
+        values["trained_context"] = self.context
+        values["hyperparameters"] = _with_infinities(values["hyperparameters"])
+        values["layer_info"] = [_entry(LayerInfo, layer) for layer in _field(Path(NAME), self.info, "layer_info", list)]
+        values["tensors"] = [_entry(TensorInfo, tensor) for tensor in _field(Path(NAME), self.info, "tensors", list)]
         return cast("_core._Info", values)
 
     def open(self, folder: Path, context: int, threads: int) -> Runner:
@@ -146,9 +147,18 @@ def _head(path: Path) -> str:
 def info_of(info: ModelInfo) -> dict[str, Any]:
     """The fields of a model's description that a manifest keeps."""
     kept = {name: value for name, value in vars(info).items() if name not in _OF_THE_RUN}
-    kept["activation_sparsity"] = [None if math.isinf(scale) else scale for scale in info.activation_sparsity]
+    kept["hyperparameters"] = without_infinities(info.hyperparameters)
+    kept["layer_info"] = [vars(layer) for layer in info.layer_info]
     kept["tensors"] = [vars(tensor) for tensor in info.tensors]
     return kept
+
+
+def _with_infinities(hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """Read back what `without_infinities` wrote."""
+    return {
+        name: [-math.inf if entry is None else entry for entry in value] if isinstance(value, list) else value
+        for name, value in hyperparameters.items()
+    }
 
 
 def require_runtime(format: str) -> None:
@@ -184,8 +194,13 @@ def _is(value: object, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _tensor(entry: Any) -> dict[str, Any]:
+def _entry(kind: type[LayerInfo] | type[TensorInfo], found: Any) -> dict[str, Any]:
+    """The fields of a layer or tensor, checked."""
     try:
-        return vars(TensorInfo(**{**entry, "shape": tuple(map(int, entry["shape"]))}))
-    except (TypeError, KeyError, ValueError) as error:
-        raise FormatError(f"{NAME}: tensors: {entry!r:.80} is not a tensor") from error
+        made = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    except (AttributeError, TypeError) as error:
+        raise FormatError(f"{NAME}: {found!r:.80} is not a {kind.__name__}") from error
+    fields_of = vars(made)
+    for name, annotation in get_type_hints(kind).items():
+        _field(Path(NAME), fields_of, name, annotation)
+    return fields_of

@@ -1,4 +1,4 @@
-"""From a checkpoint or a GGUF file of Gemma 3n to files that other runtimes run, each checked by running it."""
+"""From a checkpoint or a GGUF file to files that other runtimes run, each checked by running it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gemlet.exported.manifest import TOKENIZER, Manifest
 from gemlet.memory import peak_memory
 from gemlet.model import Model
 
-from . import litertlm, onnx, tflite
+from . import architectures, litertlm, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .errors import ExportError
 from .onnx.file import OnnxFile
@@ -154,6 +154,7 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
     peak: dict[str, int] = {}
     with _measured(seconds, peak, "prepare"):
         given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
+        architectures.by_name(given.architecture)
         weights = _with_types(given, quant, format, work, steps)
     held = _context(task.context, weights.config.max_position_embeddings, format)
     core = load_core(weights.path, _check_context(held, weights), task.threads)
@@ -267,7 +268,7 @@ def _context(asked: int | None, trained: int, format: str) -> int:
 
 
 def _check_context(held: int, weights: Source) -> int:
-    return min(held, length(weights.config.sliding_window, weights.config.max_position_embeddings))
+    return min(held, length(weights.config.window, weights.config.max_position_embeddings))
 
 
 def _metadata(core: Model, quant: Quant) -> dict[str, str]:

@@ -23,6 +23,7 @@ from gemlet.exported.manifest import TOKENIZER
 from gemlet.model import Model, load
 from gemlet.version import __version__
 
+from . import architectures
 from .errors import ExportError
 from .tflite.file import MODEL
 
@@ -131,15 +132,16 @@ def _metadata(model: Model) -> llm_metadata_pb2.LlmMetadata:
         if model.is_end(token):
             metadata.stop_tokens.add().token_ids.ids.append(token)
     metadata.max_num_tokens = model.context
-    for role in ("user", "model"):
+    architecture = architectures.by_name(model.info.architecture)
+    for role, (prefix, suffix) in (("user", architecture.turns.user), ("model", architecture.turns.model)):
         affixes = getattr(metadata.prompt_templates, role)
-        affixes.prefix, affixes.suffix = f"<start_of_turn>{role}\n", "<end_of_turn>\n"
+        affixes.prefix, affixes.suffix = prefix, suffix
     if model.info.chat_template:
         metadata.jinja_prompt_template = model.info.chat_template
-    metadata.llm_model_type.gemma3n.SetInParent()
-    sampler = metadata.sampler_params  # Gemma's
+    getattr(metadata.llm_model_type, architecture.litert_lm_type).SetInParent()
+    sampling, sampler = architecture.sampling, metadata.sampler_params
     sampler.type = sampler_params_pb2.SamplerParameters.TOP_P
-    sampler.k, sampler.p, sampler.temperature = 64, 0.95, 1.0
+    sampler.k, sampler.p, sampler.temperature = sampling.top_k, sampling.top_p, sampling.temperature
     return metadata
 
 

@@ -1,11 +1,11 @@
 """How weights are stored in an exported file: by what an export calls it, the recipe of gemlet.convert for it.
 
-| quant | layer matrices, per-layer table | token embedding, head, LAuReL, AltUp projections |
-|-------|---------------------------------|---------------------------------------------------|
-| fp32  | F32                             | F32                                               |
-| fp16  | F16                             | F16                                               |
-| int8  | Q8_0                            | Q8_0                                              |
-| int4  | Q4_0                            | Q8_0                                              |
+| quant | layer matrices, per-layer table | token embedding, head, glue |
+|-------|---------------------------------|-----------------------------|
+| fp32  | F32                             | F32                         |
+| fp16  | F16                             | F16                         |
+| int8  | Q8_0                            | Q8_0                        |
+| int4  | Q4_0                            | Q8_0                        |
 
 Matrices whose rows are not whole blocks of 32 are stored in F16 where the table has a Q.
 """

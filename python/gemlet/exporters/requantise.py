@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
-from gemlet.conversion.mapping import role_of
+from gemlet.conversion import architectures
 from gemlet.conversion.recipes import Recipe
 
 from .packing import BLOCK
@@ -27,7 +27,7 @@ _TRANSPOSED = ".ffn_down_t."
 def matches(source: Source, recipe: Recipe) -> bool:
     """Whether every tensor is stored as the recipe says already."""
     return all(
-        stored["type"] == _type(name, stored["shape"], recipe).name and _TRANSPOSED not in name
+        stored["type"] == _type(source, name, stored["shape"], recipe).name and _TRANSPOSED not in name
         for name, stored in source.tensors.items()
     )
 
@@ -40,7 +40,7 @@ def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *
     steps on each side instead of eight on one.
     """
     shapes = {_new_name(name): _new_shape(name, stored["shape"]) for name, stored in source.tensors.items()}
-    types = {name: _type(name, shape, recipe) for name, shape in shapes.items()}
+    types = {name: _type(source, name, shape, recipe) for name, shape in shapes.items()}
     sizes = {name: _bytes(shapes[name], types[name]) for name in shapes}
     check_space(path.parent, sum(sizes.values()), path)
     progress.expect(sum(sizes.values()))
@@ -85,8 +85,8 @@ def positive_q4_0(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.concatenate([scales[:, :, None].view(np.uint8), packed], axis=2).reshape(len(rows), -1)
 
 
-def _type(name: str, shape: tuple[int, ...], recipe: Recipe) -> gguf.GGMLQuantizationType:
-    return recipe.type_of(role_of(name), shape[-1])
+def _type(source: Source, name: str, shape: tuple[int, ...], recipe: Recipe) -> gguf.GGMLQuantizationType:
+    return recipe.type_of(architectures.by_name(source.architecture).role_of(name, shape), shape[-1])
 
 
 def _bytes(shape: tuple[int, ...], type: gguf.GGMLQuantizationType) -> int:

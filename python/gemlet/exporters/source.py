@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +24,15 @@ EMBEDDING = "token_embd.weight"
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """See cpp/model/config.hpp."""
+    """One layer, as all architectures have it."""
 
-    intermediate_size: int
-    sliding: bool
-    sparsity_scale: float | None
-    """icdf(sparsity); None: dense."""
+    kv_heads: int
+    head_dim: int
+    window: int
+    """Tokens that a token sees, itself among them; 0: all before it."""
+    rope_base: float
+    rope_factor: float
+    """Positions are divided by it."""
     owns_kv: bool
     kv_layer: int
     """The layer whose keys and values this one reads."""
@@ -35,24 +40,45 @@ class LayerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Gemma 3n's text model, in the names of `Gemma3nTextConfig` (transformers)."""
+    """A text model, as all architectures have it, in the names of transformers' configurations."""
 
     vocab_size: int
     hidden_size: int
-    hidden_size_per_layer_input: int
     num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    sliding_window: int
-    altup_num_inputs: int
-    altup_active_idx: int
-    laurel_rank: int
     max_position_embeddings: int
     rms_norm_eps: float
-    rope_theta: float
-    rope_local_base_freq: float
-    final_logit_softcapping: float
     layers: tuple[LayerConfig, ...]
+    own: Mapping[str, Any]
+    """All hyperparameters, for those that only the architecture knows; lists have one entry a layer."""
+
+    @classmethod
+    def of(cls, layers: Sequence[_core._LayerShape], own: Mapping[str, Any]) -> Config:
+        """From what the core reads in a model file: the shapes of the layers, and all hyperparameters."""
+        return cls(
+            vocab_size=own["vocab_size"],
+            hidden_size=own["hidden_size"],
+            num_attention_heads=own["num_attention_heads"],
+            max_position_embeddings=own["max_position_embeddings"],
+            rms_norm_eps=own["rms_norm_eps"],
+            layers=tuple(
+                LayerConfig(
+                    kv_heads=layer["kv_heads"],
+                    head_dim=layer["head_dim"],
+                    window=layer["window"],
+                    rope_base=own["rope_local_base_freq"] if layer["window"] else own["rope_theta"],
+                    rope_factor=1.0 if layer["window"] else own.get("rope_scaling_factor", 1.0),
+                    owns_kv=layer["kv_source"] == layer["file_index"],
+                    kv_layer=layer["kv_source"],
+                )
+                for layer in layers
+            ),
+            own=own,
+        )
+
+    @property
+    def window(self) -> int:
+        """The widest of the sliding windows; 0 if there are none."""
+        return max(layer.window for layer in self.layers)
 
     @property
     def kv_layers(self) -> tuple[int, ...]:
@@ -62,34 +88,39 @@ class Config:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix of weights: rows `begin` to `begin + rows` of a stored tensor."""
+    """A matrix of weights: a stored tensor, or one of several that are stored as one tensor."""
 
     tensor: str
     rows: int
     cols: int
     type: str
     """GGUF's name of the type: "Q4_0"."""
-    begin: int = 0
+    part: int | None = None
+    """The number of the matrix in its tensor, if that holds several."""
+
+    @property
+    def begin(self) -> int:
+        """The first of its rows in the stored tensor."""
+        return (self.part or 0) * self.rows
 
     @property
     def name(self) -> str:
         """Unique in the file."""
         stem = self.tensor.removesuffix(".weight")
-        return f"{stem}.{self.begin // self.rows}" if self.tensor.startswith("altup_") else stem
+        return stem if self.part is None else f"{stem}.{self.part}"
 
 
 class Source:
-    """A GGUF file of Gemma 3n, every shape checked by the core. Weights are read as they are asked for."""
+    """A GGUF file, every shape checked by the core. Weights are read as they are asked for."""
 
     def __init__(self, path: Path) -> None:
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
         found = _core.read_model_file(path)
-        fields = dict(found["config"])
-        layers = tuple(LayerConfig(**layer) for layer in found["config"]["layers"])
         self.path = path
-        self.config = Config(**{**fields, "layers": layers})  # type: ignore[arg-type]
+        self.architecture = found["architecture"]
+        self.config = Config.of(found["layers"], found["hyperparameters"])
         self.tensors = found["tensors"]
-        self._per_layer_rows = found["per_layer_rows"]
+        self._table_rows: int = self.config.own.get("vocab_size_per_layer_input", 0)
         self.alignment = found["alignment"]
 
     @property
@@ -101,7 +132,7 @@ class Source:
         """A tensor as one matrix, or matrix `part` of a stack of them."""
         stored = self.tensors[tensor]
         *outer, rows, cols = stored["shape"]
-        return Matrix(tensor, rows, cols, stored["type"], 0 if part is None or not outer else part * rows)
+        return Matrix(tensor, rows, cols, stored["type"], part if outer else None)
 
     def whole(self, tensor: str) -> Matrix:
         """A tensor of any rank, all its rows below each other."""
@@ -109,11 +140,16 @@ class Source:
         *outer, cols = stored["shape"]
         return Matrix(tensor, math.prod(outer), cols, stored["type"])
 
+    def embedding(self) -> Matrix:
+        """[vocab_size, hidden_size]: files may pad it."""
+        return dataclasses.replace(self.matrix(EMBEDDING), rows=self.config.vocab_size)
+
     def head(self) -> Matrix:
-        return self.matrix(EMBEDDING if self.tied else HEAD)
+        """[vocab_size, hidden_size], the embedding itself where the model ties them."""
+        return dataclasses.replace(self.matrix(EMBEDDING if self.tied else HEAD), rows=self.config.vocab_size)
 
     def vector(self, name: str) -> NDArray[np.float32]:
-        """A small tensor in its shape: a norm, or one of AltUp's matrices."""
+        """A small tensor in its shape: a norm, or the matrix of a router."""
         whole = self.whole(name)
         floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
         return floats.reshape(self.tensors[name]["shape"])
@@ -123,9 +159,9 @@ class Source:
         at_once = max(1, SLAB_WEIGHTS // matrix.cols)
         for begin in range(0, matrix.rows, at_once):
             slab = self._read(matrix.tensor, matrix.begin + begin, min(at_once, matrix.rows - begin))
-            if matrix.tensor == TABLE and begin + len(slab) > self._per_layer_rows:
+            if matrix.tensor == TABLE and begin + len(slab) > self._table_rows:
                 # Ids beyond the table use its row 0, so that no graph has to tell them apart.
-                slab[max(0, self._per_layer_rows - begin) :] = self._read(TABLE, 0, 1)
+                slab[max(0, self._table_rows - begin) :] = self._read(TABLE, 0, 1)
             yield slab
 
     def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:

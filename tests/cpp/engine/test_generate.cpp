@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "check.hpp"
+#include "engine/tiny_answers.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
-#include "engine/tiny_answers.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Cancel;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernels/kernel_inputs.hpp"
 #include "kernels/half.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "kernels/kernels.hpp"
 
 // Everything but products: each table against scalar, at every length that can leave a tail.

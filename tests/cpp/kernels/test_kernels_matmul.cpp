@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernels/kernel_inputs.hpp"
 #include "kernels/blocks.hpp"
 #include "kernels/half.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "kernels/kernels.hpp"
 
 namespace {

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "kernels/kernel_inputs.hpp"
 #include "kernels/half.hpp"
+#include "kernels/kernel_inputs.hpp"
 #include "kernels/kernels.hpp"
 
 namespace {

@@ -101,7 +101,13 @@ std::vector<float> attend(const KvCache& cache, const Shape& shape, Compute& com
   return out;
 }
 
-const std::vector<Shape> shapes = {{}, {3, 1, 7, 0}, {4, 4, 33, 100}, {20, 1, 16, 6}, {8, 2, 32, 300}, {6, 2, 20, 0, 0.25F}, {6, 2, 20, 70, 0.5F, 1.5F}};
+const std::vector<Shape> shapes = {{},
+                                   {3, 1, 7, 0},
+                                   {4, 4, 33, 100},
+                                   {20, 1, 16, 6},
+                                   {8, 2, 32, 300},
+                                   {6, 2, 20, 0, 0.25F},
+                                   {6, 2, 20, 70, 0.5F, 1.5F}};
 
 }  // namespace
 
@@ -177,7 +183,8 @@ TEST("positions of a block that see each other are the formula of the whole bloc
   // The last of the block sees what a causal query at its place sees.
   Shape causal = shape;
   causal.window = end - queries.back().first;
-  check_close("block", std::vector<float>(out.end() - static_cast<std::ptrdiff_t>(out.size() / queries.size()), out.end()),
+  check_close("block",
+              std::vector<float>(out.end() - static_cast<std::ptrdiff_t>(out.size() / queries.size()), out.end()),
               formula(causal, end - 1), 0, 2e-5F);
 }
 

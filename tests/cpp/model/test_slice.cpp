@@ -118,8 +118,13 @@ TEST("an engine says what it is a slice of, and refuses what the blocks of its f
   const auto part = load({.ffn_widths = {256, 256, 256, 512}, .dropped_layers = {3}});
   CHECK(part->info().layers == 4 && part->info().file_layers == 5);
   CHECK(std::get<std::int64_t>(part->info().hyperparameters.at("num_kv_shared_layers")) == 1);
-  CHECK(part->info().layer_index == std::vector<int>({0, 1, 2, 4}));
-  CHECK(part->info().intermediate_size == std::vector<int>({256, 256, 256, 512}));
+  const auto of_layers = [&](int gemlet::LayerInfo::* field) {
+    std::vector<int> values;
+    for (const gemlet::LayerInfo& layer : part->info().layer_info) values.push_back(layer.*field);
+    return values;
+  };
+  CHECK(of_layers(&gemlet::LayerInfo::index) == std::vector<int>({0, 1, 2, 4}));
+  CHECK(of_layers(&gemlet::LayerInfo::intermediate_size) == std::vector<int>({256, 256, 256, 512}));
   CHECK(std::get<std::vector<std::string>>(part->info().hyperparameters.at("layer_types")) ==
         std::vector<std::string>({"sliding_attention", "sliding_attention", "full_attention", "full_attention"}));
   CHECK(part->info().fingerprint != whole->info().fingerprint);

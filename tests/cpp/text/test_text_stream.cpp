@@ -2,8 +2,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "text/text_stream.hpp"
 #include "gemlet/error.hpp"
+#include "text/text_stream.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::TextStream;

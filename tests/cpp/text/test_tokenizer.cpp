@@ -3,11 +3,11 @@
 #include <vector>
 
 #include "check.hpp"
+#include "format/gguf.hpp"
+#include "gguf_builder.hpp"
 #include "text/piece_matcher.hpp"
 #include "text/tokenizer.hpp"
 #include "text/utf8.hpp"
-#include "format/gguf.hpp"
-#include "gguf_builder.hpp"
 #include "tiny_gemma3n.hpp"
 
 using gemlet::Error;

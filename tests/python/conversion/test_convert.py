@@ -13,7 +13,8 @@ import gguf
 import numpy as np
 import pytest
 from gemlet.conversion import HEADS, PRESETS, ConvertError, convert, writer
-from gemlet.conversion.config import read_config
+from gemlet.conversion.architectures.gemma3n import read_config
+from gemlet.conversion.config import ConfigFile
 from gemlet.conversion.sentencepiece import Piece, PieceKind, SentencePieceModel
 from numpy.typing import NDArray
 
@@ -391,7 +392,7 @@ def test_config_of_older_transformers(tmp_path: Path) -> None:
     del config["rope_parameters"]
     config |= {"rope_theta": 5e5, "rope_local_base_freq": 123.0, "rope_scaling": None, "intermediate_size": 116}
     (checkpoint / "config.json").write_text(json.dumps(config))
-    read_back = read_config(checkpoint)
+    read_back = read_config(ConfigFile.read(checkpoint))
     assert (read_back.rope_theta, read_back.rope_local_base_freq) == (5e5, 123.0)
     assert read_back.intermediate_size == (116,) * 5
     assert dataclasses.replace(read_back, name="x").first_shared_layer == 3

@@ -108,7 +108,7 @@ def test_an_untied_head_must_be_there(tmp_path: Path) -> None:
         ("rope_scaling", {"factor": 2}, "rope_scaling: expected null"),
         ("vocab_size", 1 << 40, "vocab_size: expected"),
         ("model_type", "gemma3", 'model_type is "gemma3", expected "gemma3n_text"'),
-        ("architectures", ["LlamaForCausalLM"], "gemlet converts Gemma 3n only"),
+        ("architectures", ["LlamaForCausalLM"], "gemlet converts Gemma 3, Gemma 3n"),
     ],
 )
 def test_bad_fields(tmp_path: Path, field: str, value: Any, message: str) -> None:

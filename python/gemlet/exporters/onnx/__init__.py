@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from gemlet.exporters import gemma3n
+from gemlet.exporters import architectures
+from gemlet.exporters.architecture import compute_logits
 from gemlet.exporters.graph import Value
 from gemlet.exporters.source import Source
 
@@ -31,19 +32,9 @@ def build(source: Source) -> OnnxFile:
     queries = b.reshape(b.node("Cast", [position_ids.name], position_ids.shape, to=TensorProto.FLOAT), (-1,))
     keys = _key_positions(b, ids)
 
-    embedding = gemma3n.embed(b, tokens)
-    inputs = gemma3n.per_layer_inputs(b, embedding, gemma3n.embed_per_layer(b, tokens))
-    streams = gemma3n.altup_expand(b, embedding)
-    positions = gemma3n.Positions.of(b, queries, keys)
-    owners = len(config.kv_layers)
-    for index in range(len(config.layers)):
-        if index == owners:
-            streams, inputs, queries = (b.last(value, wanted) for value in (streams, inputs, queries))
-            positions = gemma3n.Positions.of(b, queries, keys)
-        streams = gemma3n.Layer(b, index)(streams, inputs, positions)
-    if owners == len(config.layers):
-        streams = b.last(streams, wanted)
-    logits = b.reshape(gemma3n.logits(b, streams), (1, -1, config.vocab_size))
+    forward = architectures.by_name(source.architecture).forward(b)
+    found = compute_logits(forward, tokens, queries, keys, lambda value: b.last(value, wanted))
+    logits = b.reshape(found, (1, -1, config.vocab_size))
     b.output("logits", logits, (1, "num_logits", config.vocab_size))
     return OnnxFile(b)
 

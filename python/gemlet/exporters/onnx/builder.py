@@ -130,8 +130,8 @@ class OnnxBuilder(Builder):
     # Keys and values.
 
     def remember(self, layer: int, keys: Value, values: Value) -> None:
-        config = self.source.config
-        heads, dim = config.num_key_value_heads, config.head_dim
+        config = self.source.config.layers[layer]
+        heads, dim = config.kv_heads, config.head_dim
         both = []
         for kind, new in (("key", keys), ("value", values)):
             past = self.input(f"past_key_values.{layer}.{kind}", (1, heads, "past_sequence_length", dim))

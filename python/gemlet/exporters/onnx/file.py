@@ -54,7 +54,7 @@ class OnnxFile:
             tensors.append(tensor)
         inputs = sorted(b.inputs, key=lambda value: _INPUT_ORDER.get(value.name, 2))
         outputs = sorted(b.outputs, key=lambda value: value.name != "logits")
-        graph = helper.make_graph(b.nodes, "gemma3n", inputs, outputs, initializer=tensors)
+        graph = helper.make_graph(b.nodes, b.source.architecture, inputs, outputs, initializer=tensors)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gemlet")
         helper.set_model_props(model, dict(metadata))

@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from gemlet.exporters import gemma3n
+from gemlet.exporters import architectures
+from gemlet.exporters.architecture import compute_cache, compute_logits
 from gemlet.exporters.errors import ExportError
 from gemlet.exporters.source import Source
 
@@ -48,20 +49,13 @@ def build(source: Source, context: int, prefill: Sequence[int]) -> TfliteFile:
 
 def _signature(source: Source, file: TfliteFile, context: int, length: int, name: str) -> None:
     b = TfliteBuilder(source, file, context)
-    config = source.config
     tokens = b.reshape(b.input("tokens", (1, length), "int32"), (length,))
     queries = b.positions(b.input("input_pos", (length,), "int32"))
     keys = b.constant(f"positions_{context}", np.arange(context, dtype=np.float32))
-    embedding = gemma3n.embed(b, tokens)
-    inputs = gemma3n.per_layer_inputs(b, embedding, gemma3n.embed_per_layer(b, tokens))
-    streams = gemma3n.altup_expand(b, embedding)
-    positions = gemma3n.Positions.of(b, queries, keys)
-    decode = name == "decode"
-    last_owner = config.kv_layers[-1]
-    for index in range(len(config.layers) if decode else last_owner):
-        streams = gemma3n.Layer(b, index)(streams, inputs, positions)
-    if decode:
-        b.output("logits", b.reshape(gemma3n.logits(b, streams), (1, 1, config.vocab_size)))
+    forward = architectures.by_name(source.architecture).forward(b)
+    if name == "decode":
+        logits = compute_logits(forward, tokens, queries, keys)
+        b.output("logits", b.reshape(logits, (1, 1, source.config.vocab_size)))
     else:
-        gemma3n.Layer(b, last_owner).only_keys_and_values(streams, positions)
+        compute_cache(forward, tokens, queries, keys)
     b.finish(name)

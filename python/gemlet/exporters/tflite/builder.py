@@ -230,8 +230,8 @@ class TfliteBuilder(Builder):
         return self._cast(input_pos)
 
     def remember(self, layer: int, keys: Value, values: Value) -> None:
-        config = self.source.config
-        shape = (1, config.num_key_value_heads, self.context, config.head_dim)
+        config = self.source.config.layers[layer]
+        shape = (1, config.kv_heads, self.context, config.head_dim)
         both = []
         for kind, new in (("k", keys), ("v", values)):
             name = f"kv_cache_{kind}_{layer}"
