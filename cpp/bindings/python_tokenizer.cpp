@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "bindings/python_module.hpp"
 #include "format/gguf.hpp"
 #include "text/tokenizer.hpp"
+#include "text/turns.hpp"
 
 namespace py = pybind11;
 
@@ -32,6 +34,18 @@ const char* name_of(TokenKind kind) {
   }
   return "";
 }
+
+namespace {
+
+PromptEnd parse_prompt_end(std::string_view name) {
+  if (name == "generation_prompt") return PromptEnd::generation_prompt;
+  if (name == "complete") return PromptEnd::complete;
+  if (name == "open_answer") return PromptEnd::open_answer;
+  throw Error(Error::Kind::argument, "end: expected \"generation_prompt\", \"complete\" or \"open_answer\", found \"" +
+                                         std::string(name) + "\"");
+}
+
+}  // namespace
 
 void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
@@ -64,6 +78,21 @@ void bind_tokenizer(py::module_& m) {
       .def(
           "find", [](const Tokenizer& self, const py::bytes& piece) { return self.find(std::string_view(piece)); },
           py::arg("piece"), "The token of a piece, or None.")
+      .def(
+          "prompt",
+          [](const Tokenizer& self, const std::vector<std::tuple<std::string, py::bytes, std::vector<Token>>>& turns,
+             const std::string& end) {
+            std::vector<Turn> conversation;
+            conversation.reserve(turns.size());
+            for (const auto& [role, text, tokens] : turns) {
+              conversation.push_back({parse_role(role), std::string(text), tokens});
+            }
+            const PromptOptions options{.end = parse_prompt_end(end)};
+            const py::gil_scoped_release release;
+            return prompt_tokens(self, conversation, options);
+          },
+          py::arg("turns"), py::arg("end") = "generation_prompt",
+          "A conversation as tokens in the vocabulary's own turn format; each turn is (role, text, sampled tokens).")
       .def("is_end", &Tokenizer::is_end, py::arg("token"), "Whether the token ends a turn or the text.")
       .def("special_tokens", [](const Tokenizer& self) { return special_tokens(self, self.vocabulary()); })
       .def_property_readonly("bos", &Tokenizer::bos)

@@ -172,11 +172,9 @@ QuantizeFn find_quantizer(DType type) noexcept {
       return to_q8_0;
     case DType::q6_k:
       return to_q6_k;
-    case DType::q4_k:
-    case DType::q5_k:
-      break;
+    default:
+      return nullptr;
   }
-  return nullptr;
 }
 
 }  // namespace gemlet::kernels

@@ -6,171 +6,13 @@
 #include <limits>
 
 #include "kernels/half.hpp"
+#include "kernels/scalar_weights.hpp"
 #include "kernels/tables.hpp"
 
 // The oracle: each kernel is its formula written down. Sums are taken in double, so that a faster kernel that differs
-// is the one that is off. Quantised weights are multiplied as the floats they stand for, so that the integer tricks of
-// the other tables are checked against arithmetic that knows none of them.
+// is the one that is off.
 namespace gemlet::kernels {
 namespace {
-
-// dequantize
-
-void from_f32(const void* row, float* out, std::size_t n) { std::memcpy(out, row, n * sizeof(float)); }
-
-void from_f16(const void* row, float* out, std::size_t n) {
-  const auto* x = static_cast<const std::uint16_t*>(row);
-  std::transform(x, x + n, out, half_to_float);
-}
-
-void from_bf16(const void* row, float* out, std::size_t n) {
-  const auto* x = static_cast<const std::uint16_t*>(row);
-  std::transform(x, x + n, out, bfloat_to_float);
-}
-
-void from_q4_0(const void* row, float* out, std::size_t n) {
-  assert(n % 32 == 0);
-  const auto* block = static_cast<const BlockQ4_0*>(row);
-  for (const float* end = out + n; out != end; out += 32, ++block) {
-    const float d = half_to_float(block->d);
-    for (std::size_t i = 0; i < 16; ++i) {
-      out[i] = d * static_cast<float>((block->nibbles[i] & 15) - 8);
-      out[i + 16] = d * static_cast<float>((block->nibbles[i] >> 4) - 8);
-    }
-  }
-}
-
-void from_q8_0(const void* row, float* out, std::size_t n) {
-  assert(n % 32 == 0);
-  const auto* block = static_cast<const BlockQ8_0*>(row);
-  for (const float* end = out + n; out != end; out += 32, ++block) {
-    const float d = half_to_float(block->d);
-    for (std::size_t i = 0; i < 32; ++i) out[i] = d * static_cast<float>(block->q[i]);
-  }
-}
-
-struct ScaleMin {
-  int scale;
-  int min;
-};
-
-// Sub-block j < 8 of the twelve bytes in which Q4_K and Q5_K keep eight 6-bit scales and eight 6-bit mins.
-ScaleMin scale_min(const std::uint8_t* packed, std::size_t j) {
-  if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
-  return {(packed[j + 4] & 15) | ((packed[j - 4] >> 6) << 4), (packed[j + 4] >> 4) | ((packed[j] >> 6) << 4)};
-}
-
-void from_q4_k(const void* row, float* out, std::size_t n) {
-  assert(n % 256 == 0);
-  const auto* block = static_cast<const BlockQ4_K*>(row);
-  for (const float* end = out + n; out != end; out += 256, ++block) {
-    for (std::size_t j = 0; j < 8; ++j) {
-      const auto [scale, min] = scale_min(block->scales, j);
-      const float d = half_to_float(block->d) * static_cast<float>(scale);
-      const float m = half_to_float(block->dmin) * static_cast<float>(min);
-      for (std::size_t i = 0; i < 32; ++i) {
-        const int nibble = (block->nibbles[32 * (j / 2) + i] >> (4 * (j % 2))) & 15;
-        out[32 * j + i] = d * static_cast<float>(nibble) - m;
-      }
-    }
-  }
-}
-
-void from_q5_k(const void* row, float* out, std::size_t n) {
-  assert(n % 256 == 0);
-  const auto* block = static_cast<const BlockQ5_K*>(row);
-  for (const float* end = out + n; out != end; out += 256, ++block) {
-    for (std::size_t j = 0; j < 8; ++j) {
-      const auto [scale, min] = scale_min(block->scales, j);
-      const float d = half_to_float(block->d) * static_cast<float>(scale);
-      const float m = half_to_float(block->dmin) * static_cast<float>(min);
-      for (std::size_t i = 0; i < 32; ++i) {
-        const int nibble = (block->nibbles[32 * (j / 2) + i] >> (4 * (j % 2))) & 15;
-        const int fifth = (block->high[i] >> j) & 1;
-        out[32 * j + i] = d * static_cast<float>(nibble + 16 * fifth) - m;
-      }
-    }
-  }
-}
-
-void from_q6_k(const void* row, float* out, std::size_t n) {
-  assert(n % 256 == 0);
-  const auto* block = static_cast<const BlockQ6_K*>(row);
-  for (const float* end = out + n; out != end; out += 256, ++block) {
-    for (std::size_t i = 0; i < 256; ++i) {
-      const std::size_t half = i / 128;          // of the block
-      const std::size_t quarter = i % 128 / 32;  // of that half
-      const std::size_t low = 64 * half + 32 * (quarter % 2) + i % 32;
-      const int code = ((block->low[low] >> (4 * (quarter / 2))) & 15) |
-                       (((block->high[32 * half + i % 32] >> (2 * quarter)) & 3) << 4);
-      out[i] = half_to_float(block->d) * static_cast<float>(block->scales[i / 16]) * static_cast<float>(code - 32);
-    }
-  }
-}
-
-// matmul
-
-constexpr std::size_t panel = 256;     // weights unpacked at a time; a multiple of every block
-constexpr std::size_t token_tile = 4;  // activation rows that share an unpacked panel
-
-double dot_panel(const float* w, const float* x, std::size_t n) {
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(w[i]) * static_cast<double>(x[i]);
-  return sum;
-}
-
-double dot_panel(const float* w, const ActivationBlock* x, std::size_t n) {
-  double sum = 0;
-  for (std::size_t b = 0; b < n / 32; ++b) {
-    double block_sum = 0;
-    for (std::size_t i = 0; i < 32; ++i) block_sum += static_cast<double>(w[32 * b + i]) * x[b].q[i];
-    sum += block_sum * static_cast<double>(x[b].scale);
-  }
-  return sum;
-}
-
-template <typename Activation, DType type, void (*dequantize)(const void*, float*, std::size_t)>
-void matmul(const MatmulArgs& args) {
-  constexpr std::size_t values = sizeof(Activation) == sizeof(float) ? 1 : 32;  // in one Activation
-  assert(args.cols % values == 0);
-  const auto* activations = static_cast<const Activation*>(args.activations);
-  const std::size_t activation_row = args.cols / values;
-  const DTypeTraits& stored = traits(type);
-  for (std::size_t r = 0; r < args.rows; ++r) {
-    const auto* weights = static_cast<const std::uint8_t*>(args.weights) + args.row(r) * args.row_bytes;
-    for (std::size_t first = 0; first < args.tokens; first += token_tile) {
-      const std::size_t tokens = std::min(token_tile, args.tokens - first);
-      double sums[token_tile] = {};
-      float w[panel];
-      for (std::size_t c = 0; c < args.cols; c += panel) {
-        const std::size_t n = std::min(panel, args.cols - c);
-        dequantize(weights + c / stored.elements * stored.bytes, w, n);
-        for (std::size_t t = 0; t < tokens; ++t) {
-          sums[t] += dot_panel(w, activations + (first + t) * activation_row + c / values, n);
-        }
-      }
-      for (std::size_t t = 0; t < tokens; ++t) {
-        args.out[(first + t) * args.out_stride + r] = static_cast<float>(sums[t]);
-      }
-    }
-  }
-}
-
-template <DType type, void (*dequantize)(const void*, float*, std::size_t)>
-void combine(const CombineArgs& args) {
-  const DTypeTraits& stored = traits(type);
-  for (std::size_t c = 0; c < args.cols; c += panel) {
-    const std::size_t n = std::min(panel, args.cols - c);
-    double sums[panel] = {};
-    for (std::size_t i = 0; i < args.rows; ++i) {
-      const auto* row = static_cast<const std::uint8_t*>(args.weights) + args.row_ids[i] * args.row_bytes;
-      float w[panel];
-      dequantize(row + c / stored.elements * stored.bytes, w, n);
-      for (std::size_t j = 0; j < n; ++j) sums[j] += static_cast<double>(args.factors[i]) * static_cast<double>(w[j]);
-    }
-    for (std::size_t j = 0; j < n; ++j) args.out[c + j] = static_cast<float>(sums[j]);
-  }
-}
 
 // cache
 
@@ -364,15 +206,7 @@ std::size_t peak(const std::uint8_t* data, std::size_t rounds, float* out) {
 constexpr Kernels make_table() {
   Kernels k{};
   k.name = "scalar";
-  const auto set = [&k](DType type, WeightKernels w) { k.weights[static_cast<std::size_t>(type)] = w; };
-  set(DType::f32, {from_f32, matmul<float, DType::f32, from_f32>, false, combine<DType::f32, from_f32>});
-  set(DType::f16, {from_f16, matmul<float, DType::f16, from_f16>, false, combine<DType::f16, from_f16>});
-  set(DType::bf16, {from_bf16, matmul<float, DType::bf16, from_bf16>, false, combine<DType::bf16, from_bf16>});
-  set(DType::q4_0, {from_q4_0, matmul<ActivationBlock, DType::q4_0, from_q4_0>, true, combine<DType::q4_0, from_q4_0>});
-  set(DType::q8_0, {from_q8_0, matmul<ActivationBlock, DType::q8_0, from_q8_0>, true, combine<DType::q8_0, from_q8_0>});
-  set(DType::q4_k, {from_q4_k, matmul<ActivationBlock, DType::q4_k, from_q4_k>, true, combine<DType::q4_k, from_q4_k>});
-  set(DType::q5_k, {from_q5_k, matmul<ActivationBlock, DType::q5_k, from_q5_k>, true, combine<DType::q5_k, from_q5_k>});
-  set(DType::q6_k, {from_q6_k, matmul<ActivationBlock, DType::q6_k, from_q6_k>, true, combine<DType::q6_k, from_q6_k>});
+  oracle::set_weights(k);
   k.peak = {peak<std::int8_t, std::uint32_t>, peak<std::int8_t, std::uint32_t>, peak<float, float>};
   k.cache_f16 = {scores<std::uint16_t>, accumulate<std::uint16_t>, store_f16};
   k.cache_f32 = {scores<float>, accumulate<float>, store_f32};

@@ -35,6 +35,10 @@ struct Tokenizer::Impl {
     }
   }
 
+  std::string normalize(std::string_view text) const {
+    return vocabulary.by_score() ? escape_spaces(repair_utf8(text)) : repair_utf8(text);
+  }
+
   /// Text between control tokens is encoded as the reference library encodes a text by itself.
   void encode_segment(std::string_view text, std::vector<Token>& tokens) const {
     if (text.empty()) {
@@ -85,7 +89,7 @@ std::vector<Token> Tokenizer::encode(std::string_view text, bool bos, bool speci
   if (bos) {
     tokens.push_back(vocabulary.bos());
   }
-  const std::string normalized = vocabulary.by_score() ? escape_spaces(repair_utf8(text)) : repair_utf8(text);
+  const std::string normalized = impl_->normalize(text);
   std::string_view rest = normalized;
   if (special) {
     std::size_t consumed = 0;
@@ -101,6 +105,22 @@ std::vector<Token> Tokenizer::encode(std::string_view text, bool bos, bool speci
   }
   impl_->encode_segment(rest, tokens);
   return tokens;
+}
+
+void Tokenizer::append_typed(std::string_view text, std::vector<Token>& tokens) const {
+  const std::string normalized = impl_->normalize(text);
+  std::string_view rest = normalized;
+  std::size_t consumed = 0;
+  for (const PieceMatcher::Match& match : impl_->vocabulary.guarded().find(normalized)) {
+    const std::size_t before = match.begin - consumed;
+    const std::size_t first_character = scan_utf8(rest.substr(before)).size;
+    impl_->encode_segment(rest.substr(0, before), tokens);
+    impl_->encode_segment(rest.substr(before, first_character), tokens);
+    impl_->encode_segment(rest.substr(before + first_character, match.size - first_character), tokens);
+    consumed = match.begin + match.size;
+    rest = std::string_view(normalized).substr(consumed);
+  }
+  impl_->encode_segment(rest, tokens);
 }
 
 std::string Tokenizer::decode(std::span<const Token> tokens, bool special) const {

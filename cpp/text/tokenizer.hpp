@@ -23,6 +23,9 @@ class Tokenizer {
 
   int vocabulary() const;
   std::vector<Token> encode(std::string_view text, bool bos, bool special) const;
+  /// Appends the tokens of a text that somebody typed. None is a control token or a marker: what looks like one is cut
+  /// after its first character, so that not even a user-defined piece comes of it.
+  void append_typed(std::string_view text, std::vector<Token>& tokens) const;
   std::string decode(std::span<const Token> tokens, bool special) const;
   /// The bytes of one token in running text, the dummy prefix aside; empty for control tokens unless `special`.
   void append_bytes(Token token, bool special, std::string& out) const;

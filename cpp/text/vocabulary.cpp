@@ -7,6 +7,8 @@
 #include <limits>
 #include <numeric>
 
+#include "text/markers.hpp"
+
 namespace gemlet {
 namespace {
 
@@ -70,6 +72,17 @@ std::string escape_spaces(std::string_view text) { return replace_all(text, " ",
 
 std::string unescape_spaces(std::string_view text) { return replace_all(text, space_symbol, " "); }
 
+template <typename Wanted>
+PieceMatcher Vocabulary::match_tokens(Wanted wanted) const {
+  std::vector<std::pair<std::string, Token>> pieces;
+  for (Token token = 0; token < size(); ++token) {
+    if (wanted(token)) {
+      pieces.emplace_back(by_score_ ? escape_spaces(piece(token)) : std::string(piece(token)), token);
+    }
+  }
+  return PieceMatcher(std::move(pieces));
+}
+
 Vocabulary::Vocabulary(const GgufFile& file) {
   constexpr std::string_view key = "tokenizer.ggml.model";
   const std::string_view model = file.get_string(key);
@@ -77,16 +90,22 @@ Vocabulary::Vocabulary(const GgufFile& file) {
     throw Error(Error::Kind::unsupported, file.path().string() + ": " + std::string(key) + " is \"" +
                                               std::string(model) + "\", expected \"llama\" or \"gemma4\"");
   }
-  by_score_ = model == "llama";
-  // The default is llama.cpp's: a file of the llama kind that says nothing means a prefix.
-  space_prefix_ = by_score_ && file.find_bool("tokenizer.ggml.add_space_prefix", true);
+  // Ollama writes Gemma 4's vocabulary, whose scores are all the same, as the llama kind.
+  by_score_ = model == "llama" && file.find_string("tokenizer.ggml.pre", "") != "gemma4";
+  // llama.cpp takes a prefix for granted where the file says nothing. No model of the Gemma family has one.
+  space_prefix_ = by_score_ && file.find_bool("tokenizer.ggml.add_space_prefix", false);
   read_pieces(file);
   read_kinds(file);
   index_pieces();
   by_score_ ? read_scores(file) : read_merges(file);
   read_special_ids(file);
-  user_defined_ = match_kinds(false);
-  special_ = match_kinds(true);
+  user_defined_ = match_tokens([&](Token token) { return kind(token) == TokenKind::user_defined; });
+  special_ = match_tokens(
+      [&](Token token) { return kind(token) == TokenKind::user_defined || kind(token) == TokenKind::control; });
+  guarded_ = match_tokens([&](Token token) {
+    return kind(token) == TokenKind::control || kind(token) == TokenKind::unknown ||
+           find_marker(piece(token)) != nullptr;
+  });
 }
 
 void Vocabulary::read_pieces(const GgufFile& file) {
@@ -109,22 +128,21 @@ void Vocabulary::read_kinds(const GgufFile& file) {
   constexpr std::string_view key = "tokenizer.ggml.token_type";
   byte_tokens_.fill(no_token);
   kinds_.assign(ends_.size(), TokenKind::normal);
-  if (!file.contains(key)) {
-    return;
+  if (file.contains(key)) {
+    const std::vector<std::int64_t>& types = file.get_integers(key);
+    expect_length(file, key, types.size(), kinds_.size());
+    // GGUF numbers the types from 1, in the order of TokenKind.
+    constexpr std::int64_t byte_type = static_cast<std::int64_t>(TokenKind::byte) + 1;
+    for (std::size_t i = 0; i < kinds_.size(); ++i) {
+      if (types[i] < 1 || types[i] > byte_type) {
+        fail(file, key, "has " + std::to_string(types[i]) + " for token " + std::to_string(i) + ", expected 1 to 6");
+      }
+      kinds_[i] = static_cast<TokenKind>(types[i] - 1);
+    }
   }
-  const std::vector<std::int64_t>& types = file.get_integers(key);
-  expect_length(file, key, types.size(), kinds_.size());
-  // GGUF numbers the types from 1, in the order of TokenKind.
-  constexpr std::int64_t byte_type = static_cast<std::int64_t>(TokenKind::byte) + 1;
+  infer_byte_kinds();
   for (std::size_t i = 0; i < kinds_.size(); ++i) {
     const auto token = static_cast<Token>(i);
-    if (types[i] < 1 || types[i] > byte_type) {
-      fail(file, key, "has " + std::to_string(types[i]) + " for token " + std::to_string(i) + ", expected 1 to 6");
-    }
-    kinds_[i] = static_cast<TokenKind>(types[i] - 1);
-    if (kinds_[i] == TokenKind::unknown && unknown_ == no_token) {
-      unknown_ = token;
-    }
     if (kinds_[i] == TokenKind::byte) {
       const auto byte = parse_byte_piece(piece(token));
       if (!byte) {
@@ -133,7 +151,34 @@ void Vocabulary::read_kinds(const GgufFile& file) {
                  "\", expected \"<0x00>\" to \"<0xFF>\"");
       }
       byte_tokens_[*byte] = token;
+    } else if (piece(token) == "<unk>" && kinds_[i] == TokenKind::normal) {
+      kinds_[i] = TokenKind::unknown;
+    } else {
+      kinds_[i] = corrected_kind(piece(token), kinds_[i]);
     }
+    if (kinds_[i] == TokenKind::unknown && unknown_ == no_token) {
+      unknown_ = token;
+    }
+  }
+}
+
+/// A file that types no token as a byte but has a piece for each means those.
+void Vocabulary::infer_byte_kinds() {
+  if (std::ranges::find(kinds_, TokenKind::byte) != kinds_.end()) {
+    return;
+  }
+  std::array<Token, 256> found;
+  found.fill(no_token);
+  for (Token token = 0; token < size(); ++token) {
+    if (const auto byte = parse_byte_piece(piece(token)); byte && is_text(kind(token)) && found[*byte] == no_token) {
+      found[*byte] = token;
+    }
+  }
+  if (std::ranges::find(found, no_token) != found.end()) {
+    return;
+  }
+  for (const Token token : found) {
+    kinds_[static_cast<std::size_t>(token)] = TokenKind::byte;
   }
 }
 
@@ -217,39 +262,37 @@ void Vocabulary::read_merges(const GgufFile& file) {
 }
 
 void Vocabulary::read_special_ids(const GgufFile& file) {
-  const auto read = [&](std::string_view key) {
-    const std::uint32_t id = file.get_u32(key);
-    if (id >= kinds_.size()) {
+  const auto check = [&](std::string_view key, std::int64_t id) {
+    if (id < 0 || id >= size()) {
       fail(file, key, "is " + std::to_string(id) + ", expected less than the " + std::to_string(size()) + " tokens");
     }
     return static_cast<Token>(id);
   };
-  bos_ = read("tokenizer.ggml.bos_token_id");
+  const auto read = [&](std::string_view key) { return check(key, file.get_u32(key)); };
+  constexpr std::string_view bos_key = "tokenizer.ggml.bos_token_id";
+  const auto named_bos = find("<bos>");
+  bos_ = file.contains(bos_key) || !named_bos ? read(bos_key) : *named_bos;
   if (constexpr std::string_view key = "tokenizer.ggml.unknown_token_id"; file.contains(key)) {
     unknown_ = read(key);
   }
-  for (const std::string_view key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"}) {
+  for (const std::string_view key :
+       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
     if (file.contains(key)) {
       ends_of_text_.push_back(read(key));
     }
   }
-  // Converters often leave out the eot key: Gemma's turns end with the first of these, newer ones with the second.
-  for (const std::string_view end_of_turn : {"<end_of_turn>", "<turn|>"}) {
-    const auto token = find(end_of_turn);
-    if (token && (kind(*token) == TokenKind::control || kind(*token) == TokenKind::user_defined)) {
-      ends_of_text_.push_back(*token);
+  if (constexpr std::string_view key = "tokenizer.ggml.eos_token_ids"; file.contains(key)) {  // Ollama's
+    for (const std::int64_t id : file.get_integers(key)) {
+      ends_of_text_.push_back(check(key, id));
     }
   }
-}
-
-PieceMatcher Vocabulary::match_kinds(bool control) const {
-  std::vector<std::pair<std::string, Token>> pieces;
+  // Converters leave out keys: every token by which a model of the family ends an answer ends it.
   for (Token token = 0; token < size(); ++token) {
-    if (kind(token) == TokenKind::user_defined || (control && kind(token) == TokenKind::control)) {
-      pieces.emplace_back(by_score_ ? escape_spaces(piece(token)) : std::string(piece(token)), token);
+    const Marker* marker = find_marker(piece(token));
+    if (marker != nullptr && marker->ends_answer) {
+      ends_of_text_.push_back(token);
     }
   }
-  return PieceMatcher(std::move(pieces));
 }
 
 std::string_view Vocabulary::piece(Token token) const {

@@ -58,6 +58,8 @@ class Vocabulary {
   // does.
   const PieceMatcher& user_defined() const { return user_defined_; }
   const PieceMatcher& special() const { return special_; }  // user-defined and control
+  /// What must not become one token in a text that somebody typed: control tokens, the unknown token and markers.
+  const PieceMatcher& guarded() const { return guarded_; }
 
   bool space_prefix() const { return space_prefix_; }
   Token bos() const { return bos_; }
@@ -71,7 +73,9 @@ class Vocabulary {
   void read_merges(const GgufFile& file);
   void read_special_ids(const GgufFile& file);
   void index_pieces();
-  PieceMatcher match_kinds(bool control) const;
+  void infer_byte_kinds();
+  template <typename Wanted>
+  PieceMatcher match_tokens(Wanted wanted) const;
   Token lookup(std::string_view piece) const;
 
   std::string pieces_;             // one after the other
@@ -97,6 +101,7 @@ class Vocabulary {
 
   PieceMatcher user_defined_;
   PieceMatcher special_;
+  PieceMatcher guarded_;
 };
 
 }  // namespace gemlet

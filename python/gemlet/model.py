@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
-from gemlet.bundled import find_model
 from gemlet.errors import ArgumentError, ContextError, FileError
+from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
@@ -249,11 +249,11 @@ def load(
     isa: str | None = None,
     backend: Literal["core", "onnx", "tflite"] | None = None,
 ) -> Model:
-    """Load a GGUF file, a folder that ``gemlet.export`` wrote, or the sample model that comes with gemlet:
-    ``gemlet.load("nano")``.
+    """Load a GGUF file, a folder that ``gemlet.export`` wrote, or a model by its name: ``gemlet.load("nano")`` is the
+    sample that comes with gemlet. See gemlet.hub.names.find_model for the names; ``hf:`` ones are downloaded once.
 
     Args:
-        path: the file; it is mapped, not read, and has to stay as it is while the model is in use.
+        path: the file, or a name; the file is mapped, not read, and has to stay as it is while the model is in use.
         threads: by default one for each physical core that this process may use, within its quota of processor time
             (a container's limit): two threads of one core share its arithmetic and its way to memory. A slower core
             takes fewer pieces of the work, so that none waits for it.

@@ -131,7 +131,8 @@ class Mutator {
           bytes.erase(at, 1 + pick_position(8));
           break;
         case 2:
-          bytes.replace(at, std::min<std::size_t>(16, bytes.size() - at), bytes.substr(pick_position(end), 16));
+          bytes.replace(at, std::min<std::size_t>(16, bytes.size() - at),
+                        bytes.substr(pick_position(std::min(end, bytes.size())), 16));
           break;
         default:
           bytes[at] = static_cast<char>(bytes[at] ^ (1 << random_.below(8)));
@@ -214,7 +215,7 @@ class Mutator {
       std::reverse(tensor.dims.begin(), tensor.dims.end());
     }
     if (random_.below(3) == 0) {
-      constexpr std::uint32_t types[] = {0, 1, 2, 8, 12, 13, 14, 30};
+      constexpr std::uint32_t types[] = {0, 1, 2, 8, 12, 13, 14, 30, 31, 99};
       tensor.type = types[random_.below(std::size(types))];
     }
     const gemlet::DTypeTraits* stored = gemlet::find_dtype(tensor.type);
@@ -225,6 +226,7 @@ class Mutator {
   }
 
   void edit_data(std::string& data) {
+    if (data.empty()) return;
     constexpr char fillers[] = {'\0', '\xff', '\x7f', '\x7c', '\x80'};  // zero, NaN, large and infinite numbers
     const char filler = fillers[random_.below(std::size(fillers))];
     const std::size_t at = pick_position(data.size());

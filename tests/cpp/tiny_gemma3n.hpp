@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -107,6 +108,8 @@ inline std::string random_values(gemlet::DType type, std::uint64_t count, float 
       case gemlet::DType::q6_k:
         put_half(208, bound / 4096);
         break;
+      default:
+        throw std::invalid_argument(std::string("no random values of type ") + stored.name);
     }
     data += bytes;
   }

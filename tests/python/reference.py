@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from unittest import mock
 
 import gemlet
 import numpy as np
 import torch
-from gemlet import _core
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig
@@ -111,8 +110,7 @@ def layer_report(session: gemlet.Session, pieces: Sequence[Sequence[int]], refer
     """Where a session, begun again with the tokens in these pieces, and the reference part: the first layer whose
     output differs by more than PARTED of its greatest value, and by how much."""
     session.rewind(0)
-    core = cast(_core.Session, session._core)
-    runs = [core.prefill_layers(piece) for piece in pieces]
+    runs = [session._core.prefill_layers(piece) for piece in pieces]
     ours = [np.concatenate(chunks, axis=1) for chunks in zip(*runs, strict=True)]
     theirs = reference.streams([token for piece in pieces for token in piece])
     before = 0.0

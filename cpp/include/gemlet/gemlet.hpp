@@ -383,4 +383,30 @@ std::vector<GenerateResult> generate_batch(
     std::span<const GenerateOptions> options,
     const std::function<bool(std::size_t index, std::string_view text)>& on_text = {}, const Cancel* cancel = nullptr);
 
+/// Who speaks in a turn of a conversation.
+enum class Role { system, user, model };
+
+/// Of "system", "user", "model" or "assistant"; throws Error(argument) for another.
+Role parse_role(std::string_view name);
+
+/// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
+struct Turn {
+  Role role = Role::user;
+  std::string text;
+  /// A model's turn: the tokens that were sampled, which take the place of the text. Tokenising the text again may give
+  /// others, and then nothing that was computed for them can be used again.
+  std::vector<Token> tokens{};
+};
+
+/// How a prompt ends that is made of turns.
+enum class PromptEnd {
+  generation_prompt,  ///< with the beginning of the model's next turn
+  complete,           ///< with the last turn
+  open_answer         ///< inside the last turn, which is the model's: it goes on writing there
+};
+
+struct PromptOptions {
+  PromptEnd end = PromptEnd::generation_prompt;
+};
+
 }  // namespace gemlet

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from gemlet.cli import bench, chat, convert, demo, export, inspect, perplexity, run, tokenize
+from gemlet.cli import bench, chat, convert, demo, export, inspect, models, perplexity, pull, run, tokenize
 from gemlet.errors import ArgumentError, GemletError
 from gemlet.version import __version__
 
@@ -27,6 +27,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "chat": chat.chat,
     "run": run.run,
+    "pull": pull.pull,
+    "list": models.list_models,
+    "rm": models.remove,
     "convert": convert.convert,
     "inspect": inspect.inspect,
     "bench": bench.bench,
@@ -55,7 +58,7 @@ def gemlet(
     `gemlet demo` shows a model that comes with gemlet, `gemlet chat` talks to it.
 
     `gemlet convert CHECKPOINT -o model.gguf` makes a model file out of a checkpoint; any public GGUF file of Gemma 3n
-    runs as it is: `gemlet chat model.gguf`.
+    runs as it is: `gemlet chat model.gguf`. `gemlet pull OWNER/REPO` downloads one, and `gemlet list` shows those here.
     """
 
 

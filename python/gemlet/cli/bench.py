@@ -13,7 +13,6 @@ from gemlet.bench import compare, roofline, speed
 from gemlet.bench.ceiling import Machine, Product
 from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
-from gemlet.bundled import find_model
 from gemlet.cli import bench_tables, common
 from gemlet.errors import ArgumentError
 
@@ -86,7 +85,7 @@ def bench(
         if model is None or count is None or more or not (prompt and generate):
             raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
         settings = compare.Settings(prompt, generate, depth, count)
-        contenders = compare.contenders(find_model(model), other, other_file or [], other_bin)
+        contenders = compare.contenders(common.find_model(model), other, other_file or [], other_bin)
         _compare(contenders, settings, repetitions, plot, as_json)
         return
     rows: list[Row] = []

@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 CacheType = Literal["f16", "f32", "int8"]
 ModelArgument = Annotated[
-    str, typer.Argument(help="A GGUF file, an exported folder, or `nano`, which comes with gemlet.")
+    str,
+    typer.Argument(
+        help="A GGUF file, an exported folder, or a name: `nano`, which comes with gemlet; `gemma-3-270m`; "
+        "`hf:OWNER/REPO:QUANT`, downloaded once; `ollama:NAME`; what `gemlet list` shows."
+    ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads. Default: one for each physical core.")]
 Context = Annotated[
@@ -126,7 +130,22 @@ def load(
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(model, threads=threads, context=context, slice=slice, cache=cache, isa=isa)
+    return load_model(find_model(model), threads=threads, context=context, slice=slice, cache=cache, isa=isa)
+
+
+def find_model(name: str | Path) -> Path:
+    """The file of a model, with a progress bar if it has to be fetched first."""
+    from gemlet.hub.names import find_model as find
+
+    with ExitStack() as stack:
+        bar: list[Advance] = []
+
+        def advance(done: int, total: int) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress("Fetching the model")))
+            bar[0](done, total)
+
+        return find(name, advance)
 
 
 def read_text(file: Path) -> bytes:

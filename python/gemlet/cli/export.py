@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Write a model for other runtimes, and check the result by running it.",
 )
 
-_Source = Annotated[Path, typer.Argument(help="A GGUF file, `nano`, or the folder of a Hugging Face checkpoint.")]
+_Source = Annotated[Path, typer.Argument(help="A GGUF file, a model's name, or the folder of a checkpoint.")]
 _Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; an earlier export there is replaced.")]
 _Quant = Annotated[
     Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="How weights are stored.")
@@ -109,7 +109,7 @@ def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **s
     except ModuleNotFoundError as error:
         raise UnsupportedError(f"exporting needs {error.name}: pip install 'gemlet[export]'") from error
     with common.progress("Exporting") as advance:
-        done = export(source, out, format, quant, advance, **settings)
+        done = export(common.find_model(source), out, format, quant, advance, **settings)
     if as_json:
         print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
     else:

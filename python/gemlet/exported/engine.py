@@ -9,6 +9,7 @@ from gemlet import _core
 from gemlet.errors import ArgumentError
 
 from .manifest import TOKENIZER, Manifest
+from .runner import Runner
 
 _CHUNK: Final = 512
 """Tokens of a prompt that a runtime computes at a time: between two pieces a computation can be cancelled."""
@@ -30,6 +31,12 @@ def load(folder: Path, *, backend: str | None, threads: int | None, context: int
         raise ArgumentError(f"context is {context}, expected 1 to {manifest.context} (what {folder} was made for)")
     if threads is not None and not 1 <= threads <= 256:
         raise ArgumentError(f"threads is {threads}, expected 1 to 256")
-    runner = manifest.open(folder, context or manifest.context, threads or _core.usable_cores())
+    return engine_of(
+        manifest, manifest.open(folder, context or manifest.context, threads or _core.usable_cores()), folder
+    )
+
+
+def engine_of(manifest: Manifest, runner: Runner, folder: Path) -> _core.Engine:
+    """The core's engine on a runner and the tokenizer of an exported folder."""
     info = manifest.model_info(runner.runtime, runner.threads, runner.context)
     return _core.engine_of_runner(folder / TOKENIZER, runner, info, context=runner.context, chunk=_CHUNK)

@@ -107,7 +107,7 @@ class Manifest:
         types = get_type_hints(ModelInfo)
         for name in types.keys() - values.keys() - {"tensors", "layer_info"}:
             values[name] = _field(Path(NAME), self.info, name, types[name])
-        values["trained_context"] = self.context
+        values["trained_context"] = context
         values["hyperparameters"] = _with_infinities(values["hyperparameters"])
         values["layer_info"] = [_entry(LayerInfo, layer) for layer in _field(Path(NAME), self.info, "layer_info", list)]
         values["tensors"] = [_entry(TensorInfo, tensor) for tensor in _field(Path(NAME), self.info, "tensors", list)]
@@ -197,7 +197,8 @@ def _is(value: object, kind: type) -> bool:
 def _entry(kind: type[LayerInfo] | type[TensorInfo], found: Any) -> dict[str, Any]:
     """The fields of a layer or tensor, checked."""
     try:
-        made = kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        made = kind(**values)
     except (AttributeError, TypeError) as error:
         raise FormatError(f"{NAME}: {found!r:.80} is not a {kind.__name__}") from error
     fields_of = vars(made)

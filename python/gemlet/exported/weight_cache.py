@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from gemlet.cache import cache_folder
+
 
 @contextlib.contextmanager
 def weight_cache(model: Path, runtime: str) -> Iterator[str]:
@@ -23,7 +25,7 @@ def weight_cache(model: Path, runtime: str) -> Iterator[str]:
     They are written under a name of their own and take their place when the block ends: processes that load a model at
     the same time do not meet, and one that is stopped leaves nothing that another would take for whole.
     """
-    folder = _folder()
+    folder = cache_folder()
     if folder is None:
         yield ""
         return
@@ -46,17 +48,3 @@ def weight_cache(model: Path, runtime: str) -> Iterator[str]:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _folder() -> Path | None:
-    """Makes it; None where there is none to be had."""
-    named = os.environ.get("GEMLET_CACHE")
-    if named == "":
-        return None
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(named) if named else Path(base) / "gemlet"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None

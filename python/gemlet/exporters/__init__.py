@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from gemlet._core import usable_cores
-from gemlet.bundled import find_model
 from gemlet.conversion import convert
 from gemlet.errors import ArgumentError
 from gemlet.exported import manifest
 from gemlet.exported.manifest import TOKENIZER, Manifest
+from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 from gemlet.model import Model
 

@@ -172,6 +172,6 @@ def _sentencepiece(path: Path) -> SentencePieceModel:
         pad_piece=texts[special.get("padding", 0)],
         unk_piece=texts[special.get("unknown", 0)],
         normalizer="identity",
-        add_dummy_prefix=prefix is None or bool(prefix.contents()),
+        add_dummy_prefix=prefix is not None and bool(prefix.contents()),
         remove_extra_whitespaces=False,
     )

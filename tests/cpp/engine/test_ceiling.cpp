@@ -22,7 +22,7 @@ TEST("every rate of every type is measured") {
     CHECK(rate > 1e6 && rate < 1e15);
   }
   const std::vector<DType> types = ceiling.types();
-  CHECK(types.size() == 8);
+  CHECK(types.size() == 27);
   for (const DType type : types) {
     CHECK(ceiling.one_token(type) > 1e6);
     CHECK(ceiling.many_tokens(type) > 1e6);

@@ -196,7 +196,13 @@ TEST("a tensor of a type that is not read is refused when it is asked for, and o
     check::that(false, "type " + std::string(name) + " was read");
   };
   type(4, "number 4");
+  type(9, "Q8_1");
+  type(15, "Q8_K");
+  type(24, "I8");
+  type(25, "I16");
   type(26, "I32");
+  type(27, "I64");
+  type(28, "F64");
   type(31, "number 31");
   type(0xffffffff, "number 4294967295");
 }

@@ -8,6 +8,7 @@
 #include "format/split_file.hpp"
 #include "gemlet/error.hpp"
 #include "gguf_builder.hpp"
+#include "gguf_mutator.hpp"
 
 using check::Where;
 using gemlet::Error;
@@ -266,6 +267,38 @@ TEST("each byte before the weights and each tensor's beginning, in any part, cha
   seen.push_back(fingerprint());
   std::ranges::sort(seen);
   CHECK(std::ranges::adjacent_find(seen) == seen.end());
+}
+
+TEST("damaged parts are refused with an Error, or read") {
+  const gguf::TemporaryDirectory directory;
+  std::vector<gguf::Builder> good = split();
+  for (std::size_t i = 0; i < parts; ++i) {  // the mutator takes up to two away
+    replace(good[i], "split.tensors.count", gguf::i32, static_cast<std::int32_t>(tensors + 2 * parts));
+    for (const char* more : {"more", "most"})
+      good[i].add_floats(more + std::to_string(i), {64}, std::vector<float>(64));
+  }
+  write(directory, good);
+  std::size_t read = 0;
+  std::size_t refused = 0;
+  for (std::uint64_t seed = 1; seed <= 3000; ++seed) {
+    const std::size_t damaged = seed % parts;
+    directory.write(name(damaged + 1), gguf::Mutator(seed).mutate(good[damaged]));
+    try {
+      const GgufFile file(directory.path() / name(1 + seed / parts % parts));
+      (void)gemlet::fingerprint(file);
+      for (const gemlet::Tensor& tensor : file.tensors()) {
+        std::vector<std::byte> bytes(tensor.bytes());
+        file.part_of(tensor).file.read({tensor.data, tensor.bytes()}, bytes.data());
+        CHECK(std::equal(bytes.begin(), bytes.end(), tensor.data));
+      }
+      (void)file.header(0);
+      ++read;
+    } catch (const Error&) {
+      ++refused;
+    }
+    directory.write(name(damaged + 1), good[damaged].build().bytes);
+  }
+  CHECK(read > 300 && refused > 300);  // neither is the rule
 }
 
 }  // namespace

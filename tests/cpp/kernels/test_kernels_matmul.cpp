@@ -1,15 +1,13 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "check.hpp"
-#include "kernels/blocks.hpp"
-#include "kernels/half.hpp"
 #include "kernels/kernel_inputs.hpp"
 #include "kernels/kernels.hpp"
+#include "kernels/weight_inputs.hpp"
 
 namespace {
 
@@ -17,58 +15,7 @@ using namespace gemlet;
 using namespace gemlet::kernels;
 using namespace kernel_inputs;
 
-constexpr std::array all_types{DType::f32,  DType::f16,  DType::bf16, DType::q4_0,
-                               DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k};
-
 const WeightKernels& kernels_of(const Kernels& k, DType type) { return k.weights[static_cast<std::size_t>(type)]; }
-
-using Bytes = std::vector<std::uint8_t>;
-
-void put_half(Bytes& row, std::size_t at, float value) {
-  const std::uint16_t half = float_to_half(value);
-  std::memcpy(row.data() + at, &half, sizeof(half));
-}
-
-// `blocks` stored blocks: random bytes with finite scales. `extreme`: every code byte at an end of its range, where a
-// sum in too few bits would overflow.
-Bytes weights(Random& random, DType type, std::size_t elements, bool extreme = false) {
-  const std::size_t block = traits(type).bytes;
-  Bytes row(elements / traits(type).elements * block);
-  if (type == DType::f32) {
-    for (std::size_t i = 0; i < elements; ++i) {
-      const float v = extreme ? (i % 2 == 0 ? 1e15F : -1e15F) : random.normal();
-      std::memcpy(row.data() + 4 * i, &v, sizeof(v));
-    }
-    return row;
-  }
-  if (type == DType::f16 || type == DType::bf16) {
-    for (std::size_t i = 0; i < elements; ++i) {
-      const float v = extreme ? (i % 2 == 0 ? 65504.0F : 6e-8F) : random.normal();
-      const std::uint16_t bits = type == DType::f16 ? float_to_half(v) : float_to_bfloat(v);
-      std::memcpy(row.data() + 2 * i, &bits, sizeof(bits));
-    }
-    return row;
-  }
-  for (auto& byte : row) {
-    constexpr std::uint8_t ends[] = {0x00, 0xFF, 0x80, 0x7F, 0x0F, 0xF0};
-    byte = extreme ? ends[random.below(std::size(ends))] : static_cast<std::uint8_t>(random.bits());
-  }
-  for (std::size_t at = 0; at < row.size(); at += block) {
-    const float d = random.symmetric(0.1F);
-    switch (type) {
-      case DType::q4_k:
-      case DType::q5_k:
-        put_half(row, at + 2, random.symmetric(0.1F));
-        [[fallthrough]];
-      default:
-        put_half(row, at, d);
-        break;
-      case DType::q6_k:
-        put_half(row, at + offsetof(BlockQ6_K, d), d);
-    }
-  }
-  return row;
-}
 
 struct Problem {
   DType type;
@@ -160,7 +107,7 @@ bool takes_odd_cols(DType type) { return traits(type).elements == 1; }
 TEST("every type: products of odd shapes equal scalar") {
   for_each_table([](const Kernels& k) {
     Random random(2);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       for (const std::size_t rows : {1, 2, 3, 7, 8, 9, 16, 21}) {
         for (const std::size_t tokens : {1, 2, 3, 4, 5, 33}) {
           const std::size_t block = std::max<std::size_t>(traits(type).elements, takes_odd_cols(type) ? 1 : 32);
@@ -175,14 +122,14 @@ TEST("every type: products of odd shapes equal scalar") {
 TEST("every type: long rows equal scalar") {
   for_each_table([](const Kernels& k) {
     Random random(3);
-    for (const DType type : all_types) check_product(k, Problem(random, type, 5, 8192, 3));
+    for (const DType type : all_types()) check_product(k, Problem(random, type, 5, 8192, 3));
   });
 }
 
 TEST("every type: codes at the ends of their range do not overflow") {
   for_each_table([](const Kernels& k) {
     Random random(4);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       for (int i = 0; i < 20; ++i) check_product(k, Problem(random, type, 9, 512, 5, true));
     }
   });
@@ -191,15 +138,13 @@ TEST("every type: codes at the ends of their range do not overflow") {
 TEST("the largest codes of all against activations of one sign") {
   for_each_table([](const Kernels& k) {
     Random random(5);
-    for (const DType type : {DType::q4_0, DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k}) {
+    for (const DType type : all_types()) {
+      if (traits(type).elements == 1) continue;
       for (const int code : {0x00, 0x7F, 0x80, 0xFF}) {
         for (const float x : {1.0F, -1.0F}) {
           Problem p(random, type, 8, 256, 1);
           std::fill(p.w.begin(), p.w.end(), static_cast<std::uint8_t>(code));
-          for (std::size_t at = 0; at < p.w.size(); at += traits(type).bytes) {
-            put_half(p.w, at + (type == DType::q6_k ? offsetof(BlockQ6_K, d) : 0), 1.0F);
-            if (type == DType::q4_k || type == DType::q5_k) put_half(p.w, at + 2, 0.0F);
-          }
+          for (std::size_t at = 0; at < p.w.size(); at += traits(type).bytes) put_scales(p.w, at, type, 1.0F, 0.0F);
           std::fill(p.x.begin(), p.x.end(), x);
           p.quantize();
           check_product(k, p);
@@ -212,7 +157,7 @@ TEST("the largest codes of all against activations of one sign") {
 TEST("every type: a product has the same bits however it is cut into calls") {
   for_each_table([](const Kernels& k) {
     Random random(6);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       const Problem p(random, type, 21, takes_odd_cols(type) ? 259 : 768, 37);
       const auto whole = p.product(k);
 
@@ -240,7 +185,7 @@ TEST("every type: a product has the same bits however it is cut into calls") {
 TEST("every type: a product writes nothing but its own outputs") {
   for_each_table([](const Kernels& k) {
     Random random(7);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       const Problem p(random, type, 13, 256, 6);
       std::vector<float> out(p.rows * p.tokens, -7.0F);
       p.run(k, 2, 9, 1, 4, out);
@@ -257,7 +202,7 @@ TEST("every type: a product writes nothing but its own outputs") {
 TEST("every type: the first columns of wider rows are a product of their own") {
   for_each_table([](const Kernels& k) {
     Random random(11);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       const Problem wide(random, type, 21, takes_odd_cols(type) ? 259 : 1536, 1);
       for (const std::size_t tokens : {1, 2, 9}) {
         Problem narrow(random, type, wide.rows, takes_odd_cols(type) ? 130 : 768, tokens);
@@ -284,7 +229,7 @@ TEST("every type: the first columns of wider rows are a product of their own") {
 TEST("every type: rows chosen by their ids are those of the whole product") {
   for_each_table([](const Kernels& k) {
     Random random(12);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       const Problem p(random, type, 40, takes_odd_cols(type) ? 259 : 768, 5);
       const auto whole = p.product(k);
       const std::vector<std::uint32_t> ids{39, 0, 7, 7, 3, 21, 22, 23, 38, 1, 5};
@@ -312,7 +257,7 @@ TEST("every type: rows chosen by their ids are those of the whole product") {
 TEST("every type: sums of rows equal scalar") {
   for_each_table([](const Kernels& k) {
     Random random(13);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       const std::size_t block = std::max<std::size_t>(traits(type).elements, takes_odd_cols(type) ? 1 : 32);
       for (const std::size_t cols : {block, 3 * block, 4 * block}) {
         const Problem p(random, type, 40, cols, 1);
@@ -352,7 +297,7 @@ TEST("every type: sums of rows equal scalar") {
 TEST("every type: NaN and infinity in an activation surface in its token and no other") {
   for_each_table([](const Kernels& k) {
     Random random(8);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       for (const float bad : {not_a_number, infinity, -infinity}) {
         Problem p(random, type, 9, 512, 5);
         p.x[2 * p.cols + 300] = bad;
@@ -371,17 +316,9 @@ TEST("every type: NaN and infinity in an activation surface in its token and no 
 TEST("every type: a NaN weight surfaces in its row and no other") {
   for_each_table([](const Kernels& k) {
     Random random(9);
-    for (const DType type : all_types) {
+    for (const DType type : all_types()) {
       Problem p(random, type, 9, 512, 5);
-      std::uint8_t* row = p.w.data() + 4 * p.row_bytes();
-      const std::size_t at = type == DType::q6_k ? offsetof(BlockQ6_K, d) : 0;
-      const std::uint16_t half_nan = type == DType::bf16 ? 0x7FC0 : 0x7E00;
-      const float float_nan = not_a_number;
-      if (type == DType::f32) {
-        std::memcpy(row, &float_nan, sizeof(float_nan));
-      } else {
-        std::memcpy(row + at, &half_nan, sizeof(half_nan));
-      }
+      if (!put_nan(p.w, 4 * p.row_bytes(), type)) continue;
       const auto out = p.product(k);
       for (std::size_t i = 0; i < out.size(); ++i) {
         check::that(std::isnan(out[i]) == (i % p.rows == 4), name_of(k, p));

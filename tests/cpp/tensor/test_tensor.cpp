@@ -19,10 +19,20 @@ TEST("bytes of rows and tensors of every type") {
     const char* name;
     std::size_t row_bytes;  // of 512 elements
   };
-  for (const Case& c :
-       {Case{DType::f32, "F32", 2048}, Case{DType::f16, "F16", 1024}, Case{DType::bf16, "BF16", 1024},
-        Case{DType::q4_0, "Q4_0", 16 * 18}, Case{DType::q8_0, "Q8_0", 16 * 34}, Case{DType::q4_k, "Q4_K", 2 * 144},
-        Case{DType::q5_k, "Q5_K", 2 * 176}, Case{DType::q6_k, "Q6_K", 2 * 210}}) {
+  for (const Case& c : {Case{DType::f32, "F32", 2048},           Case{DType::f16, "F16", 1024},
+                        Case{DType::bf16, "BF16", 1024},         Case{DType::q1_0, "Q1_0", 4 * 18},
+                        Case{DType::q4_0, "Q4_0", 16 * 18},      Case{DType::q4_1, "Q4_1", 16 * 20},
+                        Case{DType::q5_0, "Q5_0", 16 * 22},      Case{DType::q5_1, "Q5_1", 16 * 24},
+                        Case{DType::q8_0, "Q8_0", 16 * 34},      Case{DType::q2_k, "Q2_K", 2 * 84},
+                        Case{DType::q3_k, "Q3_K", 2 * 110},      Case{DType::q4_k, "Q4_K", 2 * 144},
+                        Case{DType::q5_k, "Q5_K", 2 * 176},      Case{DType::q6_k, "Q6_K", 2 * 210},
+                        Case{DType::iq1_s, "IQ1_S", 2 * 50},     Case{DType::iq1_m, "IQ1_M", 2 * 56},
+                        Case{DType::iq2_xxs, "IQ2_XXS", 2 * 66}, Case{DType::iq2_xs, "IQ2_XS", 2 * 74},
+                        Case{DType::iq2_s, "IQ2_S", 2 * 82},     Case{DType::iq3_xxs, "IQ3_XXS", 2 * 98},
+                        Case{DType::iq3_s, "IQ3_S", 2 * 110},    Case{DType::iq4_nl, "IQ4_NL", 16 * 18},
+                        Case{DType::iq4_xs, "IQ4_XS", 2 * 136},  Case{DType::tq1_0, "TQ1_0", 2 * 54},
+                        Case{DType::tq2_0, "TQ2_0", 2 * 66},     Case{DType::mxfp4, "MXFP4", 16 * 17},
+                        Case{DType::nvfp4, "NVFP4", 8 * 36}}) {
     const Tensor tensor{.name = "t", .type = c.type, .shape = {3, 512, 1, 1}, .rank = 2};
     CHECK(traits(c.type).name == std::string(c.name));
     CHECK(find_dtype(static_cast<std::uint32_t>(c.type)) == &traits(c.type));

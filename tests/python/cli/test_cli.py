@@ -18,7 +18,7 @@ import pytest
 
 from conftest import Cli, cli_environment
 
-SUBCOMMANDS = ("demo", "chat", "run", "convert", "inspect", "bench", "perplexity", "tokenize")
+SUBCOMMANDS = ("demo", "chat", "run", "pull", "list", "rm", "convert", "inspect", "bench", "perplexity", "tokenize")
 
 
 def test_help_teaches(cli: Cli) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any
 import gemlet
 import numpy as np
 import pytest
-from gemlet import _core
-from gemlet.exported.engine import ExportedEngine
+from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, REQUIRES, TOKENIZER, Manifest
 from gemlet.exported.runner import Want
 from gemlet.exported.weight_cache import weight_cache
@@ -82,8 +80,7 @@ def runner(model: gemlet.Model) -> CoreRunner:
 
 @pytest.fixture
 def exported(folder: Path, runner: CoreRunner) -> gemlet.Model:
-    engine = ExportedEngine(Manifest.read(folder), runner, _core.Tokenizer(folder / TOKENIZER))
-    return gemlet.Model(engine, folder)
+    return gemlet.Model(engine_of(Manifest.read(folder), runner, folder), folder)
 
 
 PROMPTS = ("then the abc", "a", "nothing at all <start_of_turn>")
@@ -175,7 +172,7 @@ def test_sessions(model: gemlet.Model, exported: gemlet.Model) -> None:
         (lambda: session.rewind(99), "rewind to 99, expected 0 to 33"),
         (lambda: gemlet.step_batch([session, session], [1, 2]), "each session once"),
         (lambda: exported.session(10**6), "context is 1000000, expected 1 to 512"),
-        (lambda: exported.generate("a", speculate="lookup"), "speculate"),
+        (lambda: exported.generate("a", speculate="slice"), "slice: this model has none"),
     ):
         with pytest.raises(gemlet.ArgumentError, match=message):
             wrong()
@@ -214,7 +211,8 @@ def test_closing_and_cancelling(exported: gemlet.Model, runner: CoreRunner) -> N
     assert unread.result is None
 
     stream = session.stream(ids, seed=1, max_tokens=400, logit_bias={1: -100.0, 5: -100.0})
-    threading.Timer(0.05, stream.cancel).start()
+    next(stream)
+    stream.cancel()
     result = stream.finish()
     assert result.finish_reason == "cancelled" and 0 < len(result.tokens) < 400
 
@@ -251,7 +249,7 @@ def test_scheduler_and_asyncio(model: gemlet.Model, exported: gemlet.Model) -> N
 def test_damaged_manifests(folder: Path) -> None:
     good = json.loads((folder / NAME).read_text())
     wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"version": 2}, gemlet.UnsupportedError, "version is 2, this gemlet reads 1"),
+        ({"version": 1}, gemlet.UnsupportedError, "version is 1, this gemlet reads 2"),
         ({"format": "exe"}, gemlet.UnsupportedError, "format is 'exe'"),
         ({"context": "many"}, gemlet.FormatError, "context is 'many', expected int"),
         ({"context": 0}, gemlet.FormatError, "context is 0"),
@@ -262,7 +260,8 @@ def test_damaged_manifests(folder: Path) -> None:
         ({"heads": []}, gemlet.FormatError, r"heads is \[\], expected dict"),
         ({"info": {}}, gemlet.FormatError, "is missing"),
         ({"info": good["info"] | {"layers": "x"}}, gemlet.FormatError, "layers is 'x', expected int"),
-        ({"info": good["info"] | {"tensors": [3]}}, gemlet.FormatError, "is not a tensor"),
+        ({"info": good["info"] | {"tensors": [3]}}, gemlet.FormatError, "is not a TensorInfo"),
+        ({"info": good["info"] | {"layer_info": [{}]}}, gemlet.FormatError, "is not a LayerInfo"),
     ]
     for change, error, message in wrong:
         (folder / NAME).write_text(json.dumps(good | change))
@@ -332,38 +331,29 @@ def test_the_core_imports_no_runtime(tiny_gguf: Path) -> None:
     assert out.stdout.strip() == "[]"
 
 
-def test_answer_refuses_misuse(folder: Path) -> None:
-    tokenizer = _core.Tokenizer(folder / TOKENIZER)
-    options = _core.GenerateOptions()
-    options.max_tokens = 1
-    answer = _core.Answer(tokenizer, 16, [2], options)
-    with pytest.raises(gemlet.ArgumentError, match="no last token"):
-        _ = answer.last_token
-    with pytest.raises(gemlet.ArgumentError, match="number of logits"):
-        answer.sample(np.zeros(7, np.float32))
-    with pytest.raises(gemlet.ArgumentError, match="has not ended"):
-        answer.result(reused_tokens=0, prefill_seconds=0, decode_seconds=0, first_token_seconds=0)
-    with pytest.raises(gemlet.ArgumentError, match="reason"):
-        answer.finish("boredom")
-    answer.sample(np.zeros(tokenizer.vocabulary, np.float32))
-    assert not answer.running
-    with pytest.raises(gemlet.ArgumentError, match="the answer has ended"):
-        answer.sample(np.zeros(tokenizer.vocabulary, np.float32))
-    with pytest.raises(gemlet.ArgumentError, match="the answer has ended"):
-        answer.finish("stop")
-    with pytest.raises(gemlet.ArgumentError, match="empty"):
-        _core.Answer(tokenizer, 16, [], options)
+def test_a_tokenizer_of_another_model(folder: Path, nano_gguf: Path, tmp_path: Path) -> None:
+    nano = gemlet.load(nano_gguf)
+    other = tmp_path / "nano"
+    other.mkdir()
+    (other / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
+    Manifest.of_folder(other, "onnx", "fp32", nano.context, nano.info).write(other)
+    with pytest.raises(gemlet.FormatError, match=r"tokenizer\.gguf: has 299 tokens, the model 2048"):
+        engine_of(Manifest.read(other), CoreRunner(nano, 9), other)
 
 
-def test_a_tokenizer_of_another_model(folder: Path, nano_gguf: Path) -> None:
-    header = Source(nano_gguf).header(0)
-    with pytest.raises(gemlet.FormatError, match=r"tokenizer\.gguf has 2048 tokens"):
-        (folder / TOKENIZER).write_bytes(header)
-        ExportedEngine(
-            Manifest("onnx", "fp32", 9, json.loads((folder / NAME).read_text())["info"], {}, {}),
-            CoreRunner(gemlet.load(nano_gguf), 9),
-            _core.Tokenizer(folder / TOKENIZER),
-        )
+def test_speculation_is_the_cores(model: gemlet.Model, exported: gemlet.Model) -> None:
+    prompt = "the abc the abc the abc the"
+    ours = exported.generate(prompt, seed=4, max_tokens=20, speculate="lookup", draft_tokens=3)
+    theirs = model.generate(prompt, seed=4, max_tokens=20)
+    assert (ours.text, ours.tokens) == (theirs.text, theirs.tokens)
+    assert ours.stats.drafted_tokens > 0
+
+
+def test_requests_after_the_scheduler_has_closed_fail_at_once(exported: gemlet.Model) -> None:
+    scheduler = exported.scheduler()
+    scheduler.close()
+    with pytest.raises(gemlet.ArgumentError, match="stopped|closed"):
+        scheduler.submit([2], max_tokens=1)
 
 
 def test_command_line(folder: Path, cli: Cli) -> None:

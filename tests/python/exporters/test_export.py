@@ -497,5 +497,11 @@ def test_tokenizers_for_bundles(nano_gguf: Path, tmp_path: Path) -> None:
         assert processor.encode(text) == core.tokenize(text)
     assert not model.add_dummy_prefix
     header = (tmp_path / TOKENIZER).read_bytes()
-    (tmp_path / TOKENIZER).write_bytes(header.replace(b".add_space_prefix", b".add_space_prefiy"))
-    assert litertlm._sentencepiece(tmp_path / TOKENIZER).add_dummy_prefix, "as in the core, which then adds one"
+    key, boolean = b".add_space_prefix", (7).to_bytes(4, "little")
+    for stored, changed, prefix in (
+        (key, b".add_space_prefiy", False),  # as in the core: none where the file says nothing
+        (key + boolean + b"\0", key + boolean + b"\1", True),
+    ):
+        assert stored in header
+        (tmp_path / TOKENIZER).write_bytes(header.replace(stored, changed))
+        assert litertlm._sentencepiece(tmp_path / TOKENIZER).add_dummy_prefix == prefix

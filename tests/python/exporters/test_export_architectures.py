@@ -56,7 +56,8 @@ def source(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
 
 def expected() -> Array:
     embedding = TINY.weights()["embed_tokens.weight"]
-    return (embedding[IDS] @ embedding.T * 2 ** len(TINY.layers)).astype(np.float32)
+    logits: Array = (embedding[IDS] @ embedding.T * 2 ** len(TINY.layers)).astype(np.float32)
+    return logits
 
 
 def test_a_toy_becomes_onnx(source: Source, tmp_path: Path) -> None:

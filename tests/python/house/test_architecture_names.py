@@ -11,8 +11,9 @@ WORDS = {
     "gemma3n": re.compile(r"gemma3n|altup|laurel", re.IGNORECASE),
 }
 REGISTRIES = [PACKAGE / room / "architectures" / "__init__.py" for room in ("conversion", "exporters")]
-# What may name one besides: the binding mirrors the core; the slicing module tells where Google publishes slices.
-ELSEWHERE = {PACKAGE / "slicing.py"}
+# What may name one besides: the slicing module tells where Google publishes slices, the hub's package module how the
+# Python package of Gemma 3 270M is called.
+ELSEWHERE = {PACKAGE / "slicing.py", PACKAGE / "hub" / "package.py"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path not in ELSEWHERE)
 
 

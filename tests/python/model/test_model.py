@@ -11,8 +11,10 @@ TEXT = "the cat in the hat ate an ant and the bath"
 
 def test_info(model: gemlet.Model, tiny_gguf: Path) -> None:
     info = model.info
-    assert (info.architecture, info.layers, info.hidden_size, info.kv_shared_layers) == ("gemma3n", 5, 36, 2)
-    assert info.sliding == (True, False, True, True, False)
+    assert (info.architecture, info.layers, info.hidden_size) == ("gemma3n", 5, 36)
+    assert [layer.window > 0 for layer in info.layer_info] == [True, False, True, True, False]
+    assert [layer.kv_source for layer in info.layer_info] == [0, 1, 2, 2, 1]
+    assert info.hyperparameters["num_kv_shared_layers"] == 2
     assert (info.context, info.trained_context) == (512, 512)
     assert info.file_bytes == tiny_gguf.stat().st_size
     assert info.tensor_type == "F32"

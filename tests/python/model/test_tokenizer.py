@@ -138,9 +138,9 @@ def _pair(
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
     directory = tmp_path_factory.mktemp("vocabularies")
     return {
-        "plain": _pair(directory, 0, change=_plain, dummy_prefix=False, key=False),
+        "plain": _pair(directory, 0, change=_plain, dummy_prefix=False, key=None),
         "llama.cpp": _pair(directory, 1, change=_llama_cpp, dummy_prefix=False, key=False),
-        "prefix": _pair(directory, 2, change=_plain, dummy_prefix=True, key=None),
+        "prefix": _pair(directory, 2, change=_plain, dummy_prefix=True, key=True),
         "unused": _pair(directory, 3, change=_with_unused, dummy_prefix=False, key=False),
         "ties": _pair(directory, 4, change=_with_ties, dummy_prefix=True, key=True),
     }

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+
+#include "kernels/blocks.hpp"
+
+// What stored rows stand for, each type by its formula; bit-exact with the `gguf` package. n, a number of weights, is a
+// multiple of the type's block.
+namespace gemlet::kernels {
+
+using DequantizeFn = void(const void* row, float* out, std::size_t n);
+
+DequantizeFn dequantize_f32, dequantize_f16, dequantize_bf16;
+DequantizeFn dequantize_q4_0, dequantize_q4_1, dequantize_q5_0, dequantize_q5_1, dequantize_q8_0;
+DequantizeFn dequantize_q2_k, dequantize_q3_k, dequantize_q4_k, dequantize_q5_k, dequantize_q6_k;
+DequantizeFn dequantize_iq4_nl, dequantize_iq4_xs;
+
+/// For the types without fast kernels of their own: n weights as n / 32 blocks of codes and scales.
+using DecodeFn = void(const void* row, DecodedBlock* out, std::size_t n);
+
+DecodeFn decode_q1_0, decode_tq1_0, decode_tq2_0, decode_mxfp4, decode_nvfp4;
+DecodeFn decode_iq1_s, decode_iq1_m, decode_iq2_xxs, decode_iq2_xs, decode_iq2_s, decode_iq3_xxs, decode_iq3_s;
+
+}  // namespace gemlet::kernels
