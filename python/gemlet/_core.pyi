@@ -264,7 +264,8 @@ def engine_of_runner(
 
 def register_architecture(name: str, factory: Callable[[Path, int], tuple[object, dict[str, Any]]]) -> None:
     """GGUF files of this architecture are computed by what `factory(path, tokens)` returns: a runner, and a dict with
-    vocabulary, hidden_size, layers, trained_context and hyperparameters."""
+    vocabulary, hidden_size, layers, trained_context and hyperparameters. A model that is to be exported has layer_info
+    too, an entry a layer as in _LayerInfo, and the hyperparameters that gemlet.exporters.source.Config reads."""
 
 def architectures() -> list[str]: ...
 def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
