@@ -139,6 +139,9 @@ void Session::save(const std::filesystem::path& path) const {
 
 Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context,
                          std::shared_ptr<const Adapter> adapter) {
+  Session session(std::move(engine), context);
+  Impl& s = *session.impl_;
+  KvCache& cache = pages_of(*s.cache, path);
   const auto file = std::make_shared<const MappedFile>(path);
   const std::span<const std::byte> bytes = file->bytes();
   const auto fail = [&](Error::Kind kind, const std::string& what) -> void {
@@ -149,9 +152,6 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   if (bytes.size() < sizeof(header)) fail(Error::Kind::format, "not a saved session");
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (!std::equal(std::begin(magic), std::end(magic), header.magic)) fail(Error::Kind::format, "not a saved session");
-  Session session(std::move(engine), context);
-  Impl& s = *session.impl_;
-  KvCache& cache = pages_of(*s.cache, path);
   session.set_adapter(std::move(adapter));
   if (header.adapter != hash_of(s.timeline.adapter())) {
     fail(Error::Kind::unsupported, "saved with adapter " + hex(header.adapter[0]) + ", restored with " +

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "gemlet/error.hpp"
+#include "gemlet/export.h"
 #include "gemlet/work.hpp"
 
 /// gemlet's C++ interface. An `Engine` is a loaded model: immutable, shared by threads. A `Session` is one timeline of
@@ -31,7 +32,7 @@ using Token = std::int32_t;
 using ContentHash = std::array<std::uint64_t, 2>;
 
 /// Of bytes, for Media and the like; not for use against somebody who makes collisions on purpose.
-ContentHash content_hash(std::span<const std::byte> bytes);
+GEMLET_API ContentHash content_hash(std::span<const std::byte> bytes);
 
 /// A picture or a sound in a timeline: embeddings that stand in for those of its placeholder tokens.
 struct Media {
@@ -61,7 +62,7 @@ struct Prompt {
 enum class CacheType { f16, f32, int8 };
 
 /// Of "f16", "f32" or "int8"; throws Error(argument) for another.
-CacheType parse_cache_type(std::string_view name);
+GEMLET_API CacheType parse_cache_type(std::string_view name);
 
 /// A part of a MatFormer model (arXiv:2310.07707) that is a smaller model: the first so many units of each feed-forward
 /// layer, without some of the layers. The default is the whole.
@@ -73,7 +74,7 @@ struct Slice {
 
   /// "e2b" (the published one of E4B), a share of the width ("0.5"), a width ("8192"), or widths and layers:
   /// "ffn=8192x25,16384x5:drop=20-24". Throws Error(argument).
-  static Slice parse(std::string_view text);
+  GEMLET_API static Slice parse(std::string_view text);
   bool operator==(const Slice&) const = default;
 };
 
@@ -151,7 +152,7 @@ class Adapter;
 enum class Role { system, user, model };
 
 /// Of "system", "user", "model" or "assistant"; throws Error(argument) for another.
-Role parse_role(std::string_view name);
+GEMLET_API Role parse_role(std::string_view name);
 
 /// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
 struct Turn {
@@ -173,7 +174,7 @@ struct PromptOptions {
   PromptEnd end = PromptEnd::generation_prompt;
 };
 
-class Engine {
+class GEMLET_API Engine {
  public:
   static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
   ~Engine();
@@ -201,7 +202,7 @@ class Engine {
   Token bos() const;
   bool is_end(Token token) const;  ///< end of sequence or end of turn
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   Engine();
@@ -211,7 +212,7 @@ class Engine {
 /// Which positions of a prefill need logits.
 enum class Logits { last, all };
 
-class Session {
+class GEMLET_API Session {
  public:
   /// `context` 0: the engine's. Memory is taken as the session grows.
   explicit Session(std::shared_ptr<const Engine> engine, int context = 0);
@@ -261,7 +262,7 @@ class Session {
   /// switches it off.
   void on_layer(std::function<void(std::size_t layer, std::span<const float> streams)> trace);
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   Session();
@@ -301,7 +302,7 @@ enum class FinishReason { stop, length, context, cancelled };
 enum class Speculate { none, lookup, slice };
 
 /// What may be sampled next, from what was sampled so far: a grammar, a schema. Used by one thread at a time.
-class Constraint {
+class GEMLET_API Constraint {
  public:
   virtual ~Constraint() = default;
   /// Sets the logits of all tokens that may not come next to minus infinity; at least one is left, which may be an end
@@ -344,14 +345,15 @@ struct GenerateResult {
   GenerateStats stats;
 };
 
-/// A piece of the answer: whole UTF-8 characters, never part of a stop string. Return false to stop.
+/// A piece of the answer: whole UTF-8 characters, never part of a stop string. Return true to go on and false to stop.
+/// (The C interface's gemlet_on_text returns 0 to go on.)
 using OnText = std::function<bool(std::string_view text)>;
 
 /// Brings the session to `prompt` (reusing what it already holds) and answers. The session then holds the prompt and
 /// the answer, so that the next turn computes only what is new. Cancelling returns what there is, with
 /// FinishReason::cancelled.
-GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
-                        const OnText& on_text = {}, const Cancel* cancel = nullptr);
+GEMLET_API GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
+                                   const OnText& on_text = {}, const Cancel* cancel = nullptr);
 
 struct SchedulerOptions {
   int sequences = 16;  ///< computed at the same time; others wait for their turn
@@ -378,7 +380,7 @@ struct Request {
 /// Answers requests together: in each pass over the weights one token of every answer that is being written, and pieces
 /// of the prompts of those that are not yet. Requests join and leave between passes. Each gets what generate() gives it
 /// alone, to the last bit, and its errors are its own.
-class Scheduler {
+class GEMLET_API Scheduler {
  public:
   explicit Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options = {});
   /// Ends what is still running, as cancelled. No other call may be running.
@@ -400,7 +402,7 @@ class Scheduler {
   void run();
   void stop();
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   std::unique_ptr<Impl> impl_;
@@ -408,7 +410,7 @@ class Scheduler {
 
 /// Several prompts, answered by a Scheduler. results[i] equals what generate() gives for prompts[i] alone. on_text gets
 /// the index of the prompt.
-std::vector<GenerateResult> generate_batch(
+GEMLET_API std::vector<GenerateResult> generate_batch(
     const std::shared_ptr<const Engine>& engine, std::span<const std::vector<Token>> prompts,
     std::span<const GenerateOptions> options,
     const std::function<bool(std::size_t index, std::string_view text)>& on_text = {}, const Cancel* cancel = nullptr);
