@@ -83,7 +83,7 @@ def test_wrong_options(model: gemlet.Model) -> None:
 def test_on_the_command_line(cli: Cli, tiny_gguf: Path) -> None:
     command = ("run", tiny_gguf, "the cat the cat the cat", "--raw", "-n", 30, "--temperature", 0, "--json")
     plain = json.loads(cli(*command).stdout)
-    guessed = json.loads(cli(*command, "--speculate", "lookup").stdout)
-    assert guessed["tokens"] == plain["tokens"] and plain["stats"]["drafted_tokens"] == 0
+    drafted = json.loads(cli(*command, "--speculate", "lookup").stdout)
+    assert drafted["tokens"] == plain["tokens"] and plain["stats"]["drafted_tokens"] == 0
     assert "draft tokens accepted" in cli(*command[:-1], "--speculate", "slice", "--stats").stderr
     assert cli(*command, "--speculate", "magic").returncode == 2
