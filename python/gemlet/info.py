@@ -1,4 +1,4 @@
-"""What a loaded model says about itself."""
+"""The description of a loaded model: configuration, layers, tensors."""
 
 import math
 from dataclasses import dataclass

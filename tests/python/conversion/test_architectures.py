@@ -116,7 +116,7 @@ class Counting:
     def run(self, cache: Counting.Cache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         cache.length += len(tokens)
         following = np.asarray(tokens) + 1
-        logits = np.eye(299, dtype=np.float32)[following % 299]
+        logits: NDArray[np.float32] = np.eye(299, dtype=np.float32)[following % 299]
         return logits if want == "all" else logits[-1:]
 
 
