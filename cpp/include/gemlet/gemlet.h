@@ -102,7 +102,7 @@ GEMLET_API void gemlet_engine_free(gemlet_engine* engine);
 /* What is known of a model. The strings belong to the engine and live as long as its handle. */
 typedef struct gemlet_model_info {
   size_t struct_size;
-  const char* architecture;  /* as the file names it (general.architecture) */
+  const char* architecture;  /* the file's general.architecture */
   const char* name;          /* "" if the file has none */
   const char* chat_template; /* Jinja, "" if the file has none; gemlet_prompt does not need it */
   const char* kernels;       /* the kernel table in use: "avx2" */
