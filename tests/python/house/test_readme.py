@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import gemlet
 import pytest
 
 ROOT = Path(__file__).parents[3]
@@ -161,6 +163,19 @@ def test_links_lead_somewhere(document: str) -> None:
             headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
             assert place[1:] in anchors, f"{target}{place}"
+
+
+def test_options_beside_those_of_llama_cpp_exist(workplace: Path) -> None:
+    commands = ("run", "chat", "bench", "perplexity", "convert", "tokenize")
+    known = "".join(run(["gemlet", command, "--help"], workplace) for command in commands)
+    rows = re.findall(r"^\| `.+?\| (.+?)(?: \| (.+?))? \|$", DOCUMENTS["docs/llama_cpp.md"], re.MULTILINE)
+    assert len(rows) > 20
+    for ours, python in rows:
+        for option in re.findall(r"(?<![\w-])--[a-z-]+", ours):
+            assert option in known, option
+        for name in re.findall(r"`(\w+)=", python):
+            options = gemlet.GenerateOptions.__annotations__
+            assert name in options or name in inspect.signature(gemlet.load).parameters, name
 
 
 def test_the_map_shows_folders() -> None:
