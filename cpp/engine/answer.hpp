@@ -19,7 +19,7 @@ inline double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// A completion under way, token by token: sampling, stopping and text. Its owner gives it the logits.
+/// One answer while it grows, token by token; where the logits come from is its owner's business.
 class Answer {
  public:
   /// `engine` and `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be,

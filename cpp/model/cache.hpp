@@ -5,8 +5,8 @@
 
 namespace gemlet {
 
-/// What a model keeps of one sequence, as a rule its keys and values (KV cache). Made by Model::make_cache, and only
-/// that model (or a slice of it) knows what is inside. Used by one thread at a time.
+/// What a model remembers of one sequence: as a rule its keys and values. Made by Model::make_cache, and only that
+/// model (or a slice of it) knows what is inside. Used by one thread at a time.
 class Cache {
  public:
   virtual ~Cache() = default;
@@ -25,7 +25,7 @@ class Cache {
   /// attend to is no longer there.
   virtual bool rewind(std::size_t length) = 0;
 
-  /// An independent copy.
+  /// A cache that holds the same and goes its own way.
   virtual std::unique_ptr<Cache> fork() = 0;
 
  protected:

@@ -1,4 +1,4 @@
-"""Continuous batching: many completions at a time, as a server needs them."""
+"""Many answers at a time, as a server wants them."""
 
 import threading
 import weakref
@@ -14,9 +14,9 @@ from gemlet.session import Session
 
 
 class Scheduler:
-    """Continuous batching of requests from any thread, on a thread of its own: each pass over the weights computes a
-    token of every completion under way. Requests join and leave between passes; each result is what it would be alone.
-    Get one from ``Model.scheduler()``.
+    """Answers requests from any thread together, on a thread of its own: each pass over the weights computes a token of
+    every answer that is being written. Requests join and leave between passes; each gets what it would get alone. Get
+    one from ``Model.scheduler()``.
     """
 
     def __init__(self, core: _core.Scheduler, context: int) -> None:
@@ -35,12 +35,12 @@ class Scheduler:
         on_text: Callable[[str], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> "Future[GenerateResult]":
-        """Request a completion of a prompt of tokens. Cancelling the future ends the computation.
+        """Ask for an answer to a prompt of tokens. Cancelling the future ends the computation.
 
         Args:
-            prompt: tokens, taken as they are.
+            prompt: as it is.
             session: what it holds of the prompt is not computed again; it is left as it is.
-            on_text: gets each piece as it comes, on the scheduler's thread; what it raises ends the request.
+            on_text: gets each piece as it comes, on the scheduler's thread; what it raises ends the answer.
             options: see GenerateOptions.
 
         Raises:

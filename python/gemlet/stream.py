@@ -1,4 +1,4 @@
-"""Streaming: a completion that arrives in pieces."""
+"""An answer that arrives in pieces."""
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -8,16 +8,16 @@ from gemlet.result import GenerateResult
 
 
 class Stream(Iterator[str]):
-    """Iterates over the pieces of a completion: whole characters, never part of a stop string.
+    """Iterates over the pieces of an answer: whole characters, never part of a stop string.
 
-    The completion is computed while it is read: between two pieces nothing runs. Closing the iterator, or dropping it,
+    The answer is computed while it is read: between two pieces the model rests. Closing the iterator, or dropping it,
     stops the computation. Also a context manager that closes.
     """
 
     def __init__(
         self, generation: _core.Generation, seed: int, on_end: Callable[[GenerateResult], None] | None = None
     ) -> None:
-        """``on_end`` is called once with a completion that was read to its end, not with one that was stopped."""
+        """``on_end`` is called once with an answer that was read to its end, not with one that was stopped."""
         self._generation = generation
         self._seed = seed
         self._on_end = on_end
@@ -30,7 +30,7 @@ class Stream(Iterator[str]):
 
     @property
     def result(self) -> GenerateResult | None:
-        """The completion once it has ended, or as far as it got if it was stopped; None before, or after an error."""
+        """The whole answer once it has ended; what there was if it was stopped; None before, or after an error."""
         results = self._generation.results()
         return GenerateResult.of(results[0], self._seed) if results else None
 
@@ -52,7 +52,7 @@ class Stream(Iterator[str]):
         raise StopIteration
 
     def finish(self, on_text: Callable[[str], object] | None = None) -> GenerateResult:
-        """Read to the end. ``on_text`` gets every piece; what it raises stops the computation and is raised here."""
+        """Read to the end. ``on_text`` gets every piece; what it raises stops the answer and goes on to the caller."""
         with self:
             for piece in self:
                 if on_text is not None:
@@ -63,11 +63,11 @@ class Stream(Iterator[str]):
         return result
 
     def cancel(self) -> None:
-        """Ask the computation to stop, from any thread: the iterator ends early, with the text so far."""
+        """Ask the computation to stop, from any thread: the iterator ends early with what there is."""
         self._generation.cancel()
 
     def close(self) -> None:
-        """Stop the computation and wait until it has stopped."""
+        """Stop the computation and wait for that."""
         self._ended = True
         self._generation.close()
 
