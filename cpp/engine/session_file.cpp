@@ -10,7 +10,7 @@
 // A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
 //   header | tokens int32[tokens] | media | logits float[vocabulary, or 0] | pages of keys and values | checksum of all
 //   before
-// Of media there is the content hash; their embeddings are not saved.
+// Media are saved as content hashes, without their embeddings.
 // The pages are KvCache's own, those that the next token can see. A restored session reads them where they are, in the
 // mapped file, until it writes to them.
 namespace gemlet {
@@ -41,7 +41,7 @@ constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '3'};
 // bytes goes unseen, and eight are fast enough to check a file of any size at the speed of memory.
 class Checksum {
  public:
-  /// Of a multiple of 64 bytes.
+  /// Adds bytes, whose number is a multiple of 64.
   void add(std::span<const std::byte> bytes) {
     for (; !bytes.empty(); bytes = bytes.subspan(alignment)) {
       std::uint64_t words[lanes];

@@ -293,7 +293,7 @@ typedef struct gemlet_stats {
   int32_t prompt_tokens;
   int32_t reused_tokens;    /* of the prompt, held by the session already and not computed again */
   int32_t generated_tokens; /* without an end token */
-  int32_t draft_tokens;     /* guessed by speculative decoding */
+  int32_t draft_tokens;     /* proposed by speculative decoding */
   int32_t accepted_tokens;  /* of those, right */
   double prefill_seconds;
   double decode_seconds;

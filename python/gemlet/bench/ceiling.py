@@ -1,4 +1,4 @@
-"""What this machine can do at most, and how near the products of weights come to it."""
+"""The ceilings of this machine, in bandwidth and arithmetic, and how near the products of weights come to them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A conversation."""
+"""Chat: a conversation in the model's chat format."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ class ChatModel(Protocol):
 class Chat:
     """A conversation with a model: each turn computes only what is new.
 
-    A turn counts once its answer is complete. One that fails, is cancelled or is closed early leaves the conversation
+    A turn counts once its reply is complete. One that fails, is cancelled or is closed early leaves the conversation
     as it was before, ready for the next. One turn at a time.
     """
 
@@ -64,7 +64,7 @@ class Chat:
     def send(
         self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
     ) -> GenerateResult:
-        """Say something and wait for the answer. ``on_text`` gets each piece as it comes.
+        """Send a user message and return the reply. ``on_text`` gets each piece as it comes.
 
         Raises:
             ContextError: the conversation has grown beyond the context; the message gives both lengths.
@@ -73,7 +73,7 @@ class Chat:
         return self.stream(text, **options).finish(on_text)
 
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
-        """Say something and read the answer piece by piece. Closing the iterator takes the turn back."""
+        """Send a user message and stream the reply. Closing the iterator takes the turn back."""
         active = self._active() if self._active is not None else None
         if active is not None and not active.ended:
             raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")

@@ -1,4 +1,4 @@
-"""What the converter has to know of an architecture. architectures/ has one file for each, which fills this in."""
+"""The converter's description of an architecture. architectures/ has one file for each, which fills this in."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(long_gguf: Path) -> None:
         chat.expect("stopped; this turn is forgotten", timeout=5)
         chat.expect("> ")
         chat.send("/history\n/system\n")
-        assert "user:" not in chat.expect("no instruction")
+        assert "user:" not in chat.expect("no system prompt")
         chat.send("/exit\n")
         assert chat.process.wait(timeout=10) == 0
 
