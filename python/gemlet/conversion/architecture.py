@@ -18,7 +18,8 @@ C = TypeVar("C", bound=TextConfig)
 
 _COMMON_ROLES = {
     **dict.fromkeys(("token_embd", "output"), Role.HEAD),
-    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"), Role.LAYER),
+    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"), Role.LAYER),
+    **dict.fromkeys(("ffn_gate", "ffn_up", "ffn_down"), Role.LAYER),
 }
 
 

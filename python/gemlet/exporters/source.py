@@ -118,13 +118,10 @@ class Matrix:
     cols: int
     type: str
     """GGUF's name of the type: "Q4_0"."""
+    begin: int = 0
+    """The first of its rows in the stored tensor."""
     part: int | None = None
     """The number of the matrix in its tensor, if that holds several."""
-
-    @property
-    def begin(self) -> int:
-        """The first of its rows in the stored tensor."""
-        return (self.part or 0) * self.rows
 
     @property
     def name(self) -> str:
@@ -157,7 +154,18 @@ class Source:
         *outer, rows, cols = stored["shape"]
         if tensor in (EMBEDDING, HEAD):
             rows = min(rows, self.config.vocab_size)  # public files may have more rows than tokens
-        return Matrix(tensor, rows, cols, stored["type"], part if outer else None)
+        if not outer:
+            return Matrix(tensor, rows, cols, stored["type"])
+        return Matrix(tensor, rows, cols, stored["type"], (part or 0) * rows, part)
+
+    def fused(self, tensor: str, sizes: Sequence[int]) -> list[Matrix]:
+        """The matrices that a tensor holds one below the other, of so many rows."""
+        stored = self.tensors[tensor]
+        begins = [sum(sizes[:i]) for i in range(len(sizes))]
+        return [
+            Matrix(tensor, rows, stored["shape"][-1], stored["type"], begin, part)
+            for part, (begin, rows) in enumerate(zip(begins, sizes, strict=True))
+        ]
 
     def whole(self, tensor: str) -> Matrix:
         """A tensor of any rank, all its rows below each other."""
