@@ -191,11 +191,11 @@ class Runner:
         for i in range(self.layers):
             hidden = hidden + self.attention(cache, i, hidden, positions)
         rows = {"all": hidden, "last": hidden[-1:], "none": hidden[:0]}[want]
-        return rows @ self.embedding.T
+        return np.asarray(rows @ self.embedding.T, np.float32)
 
     def attention(self, cache: Cache, i: int, x: Array, positions: np.ndarray[Any, Any]) -> Array:
         def project(name: str) -> Array:
-            return x @ self.weights[f"blk.{i}.attn_{name}.weight"].T
+            return np.asarray(x @ self.weights[f"blk.{i}.attn_{name}.weight"].T, np.float32)
 
         queries = project("q").reshape(len(x), self.heads, self.head_dim)
         queries = rotated(normed(queries, self.weights[f"blk.{i}.attn_q_norm.weight"]), positions[:, None])
