@@ -61,7 +61,7 @@ def greedy_differences(model: gemlet.Model, row: dict[str, Any]) -> Iterator[Dif
 
 
 def sentencepiece_model(path: Path) -> bytes:
-    """Build a model of the sentencepiece library from the vocabulary. GGUF has its unknown token as a control token."""
+    """The file's vocabulary for the sentencepiece library. GGUF counts the unknown token as a control token."""
     fields = gguf.GGUFReader(path).fields
     columns = [fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "scores", "token_type")]
     pieces = [
