@@ -1,23 +1,17 @@
-"""The seam between the converter and its architectures: a made-up one registers itself, is converted and runs."""
+"""The seam between the converter and its architectures: a made-up one registers itself and is converted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import gemlet
 import gguf
-import numpy as np
 import pytest
-from gemlet import _core
 from gemlet.conversion import ConvertError, architectures, convert
 from gemlet.conversion.architecture import Architecture
 from gemlet.conversion.config import FULL, ConfigFile, TextConfig
 from gemlet.conversion.planned import PlannedTensor, Role, one
-from gemlet.exported.runner import Want
-from numpy.typing import NDArray
 
 from tiny import Draw, tiny_tokenizer, write_safetensors
 
@@ -93,46 +87,6 @@ def test_an_architecture_that_registers_itself_is_converted(checkpoint: Path) ->
         "token_embd.weight": "Q8_0",  # rows of 32 have no blocks of 256 for Q6_K
         "mixer.weight": "Q4_0",
     }
-
-
-class Counting:
-    """A runner for toys: after token t comes t + 1."""
-
-    runtime, threads, context = "counting", 1, 77
-
-    class Cache:
-        def __init__(self, length: int = 0) -> None:
-            self.length = length
-
-        def truncate(self, length: int) -> None:
-            self.length = length
-
-        def copy(self) -> Counting.Cache:
-            return Counting.Cache(self.length)
-
-    def empty(self) -> Counting.Cache:
-        return Counting.Cache()
-
-    def run(self, cache: Counting.Cache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
-        cache.length += len(tokens)
-        following = np.asarray(tokens) + 1
-        logits: NDArray[np.float32] = np.eye(299, dtype=np.float32)[following % 299]
-        return logits if want == "all" else logits[-1:]
-
-
-def test_an_architecture_that_registers_itself_generates(checkpoint: Path) -> None:
-    path = convert(checkpoint, checkpoint.parent / "toy.gguf").path
-
-    def make(file: Path, tokens: int) -> tuple[Counting, dict[str, Any]]:
-        assert Path(file) == path and tokens == 299
-        sizes = {"vocabulary": 299, "hidden_size": 32, "layers": 1, "trained_context": 77}
-        return Counting(), {**sizes, "hyperparameters": {"step": 1}}
-
-    _core.register_architecture("toy", make)
-    assert "toy" in _core.architectures()
-    model = gemlet.load(path)
-    assert model.info.architecture == "toy" and model.info.hyperparameters == {"step": 1}
-    assert model.generate([2, 270], max_tokens=4, temperature=0.0).tokens == [271, 272, 273, 274]
 
 
 def test_an_unknown_architecture_is_named(checkpoint: Path) -> None:
