@@ -33,7 +33,7 @@ GEMMA_TEMPLATE = """\
 {%- for message in messages -%}
   {%- if message.role == 'system' -%}
     {%- if not loop.first -%}{{ raise_exception('a system message has to come first') }}{%- endif -%}
-    {%- set ns.system = message.content | trim ~ '\\n\\n' -%}
+    {%- set ns.system = message.content ~ '\\n\\n' -%}
   {%- else -%}
     {{- '<start_of_turn>' ~ ('model' if message.role == 'assistant' else message.role) ~ '\\n' -}}
     {{- (ns.system if message.role == 'user' else '') ~ (message.content | trim) ~ '<end_of_turn>\\n' -}}
