@@ -123,7 +123,7 @@ def test_inspect(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
         True,
         False,
     ]
-    assert shown["activation_sparsity"][2] is None
+    assert shown["hyperparameters"]["activation_sparsity_scale"][2] is None
     assert len(shown["tensors"]) == len(model.info.tensors)
     assert shown["types"]["F32"]["bytes"] == sum(tensor.bytes for tensor in model.info.tensors)
     assert 0 < shown["on_flash_bytes"] < shown["file_bytes"]
