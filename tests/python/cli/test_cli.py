@@ -129,10 +129,10 @@ def test_inspect(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
     assert 0 < shown["on_flash_bytes"] < shown["file_bytes"]
     text = cli("inspect", tiny_gguf, "--tensors").stdout
     for expected in (
-        "sliding window",
-        "of layer 2",
-        "mean + 1.645 sd",
-        "dense",
+        "sliding, ",
+        "those of layer 2",
+        "activation_sparsity_scale",
+        "x 1.64485",
         "per_layer_token_embd.weight",
         "on flash",
     ):
