@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gemlet
 import gguf
@@ -77,7 +78,7 @@ def write_float32(reader: gguf.GGUFReader, path: Path) -> Path:
 def transformers_model(reader: gguf.GGUFReader) -> transformers.Gemma3ForCausalLM:
     """GGUF holds 1 + w of each norm."""
 
-    def value(key: str) -> float:
+    def value(key: str) -> Any:
         return reader.fields[f"gemma3.{key}"].contents()
 
     layers = value("block_count")
