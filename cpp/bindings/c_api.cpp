@@ -1,15 +1,21 @@
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bindings/busy.hpp"
+#include "bindings/c_api_struct.hpp"
+#include "bindings/c_api_values.hpp"
+#include "bindings/hyperparameter_text.hpp"
 #include "gemlet/gemlet.h"
 #include "gemlet/gemlet.hpp"
 
@@ -25,7 +31,9 @@ struct gemlet_session {
 
 namespace {
 
+using gemlet::array;
 using gemlet::Error;
+using gemlet::require;
 
 gemlet_status status_of(Error::Kind kind) {
   switch (kind) {
@@ -49,28 +57,22 @@ gemlet_status status_of(Error::Kind kind) {
   return GEMLET_INTERNAL;
 }
 
-gemlet_finish finish_of(gemlet::FinishReason reason) {
-  switch (reason) {
-    case gemlet::FinishReason::stop:
-      return GEMLET_FINISH_STOP;
-    case gemlet::FinishReason::length:
-      return GEMLET_FINISH_LENGTH;
-    case gemlet::FinishReason::context:
-      return GEMLET_FINISH_CONTEXT;
-    case gemlet::FinishReason::cancelled:
-      break;
+/// `message` with a zero byte after it, cut to fit between two UTF-8 characters.
+void copy_cut(std::string_view message, std::span<char> to) {
+  std::size_t length = std::min(message.size(), to.size() - 1);
+  if (length < message.size()) {
+    while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xc0) == 0x80) --length;
   }
-  return GEMLET_FINISH_CANCELLED;
+  std::memcpy(to.data(), message.data(), length);
+  to[length] = '\0';
 }
 
 gemlet_status report(gemlet_error* error, gemlet_status status, std::string_view message) noexcept {
   if (error != nullptr) {
-    std::size_t length = std::min(message.size(), sizeof(error->message) - 1);
-    if (length < message.size()) {  // cut before a UTF-8 character, not inside one
-      while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xc0) == 0x80) --length;
-    }
-    std::memcpy(error->message, message.data(), length);
-    error->message[length] = '\0';
+    gemlet_error written{};
+    written.status = status;
+    copy_cut(message, written.message);
+    gemlet::write_struct(error, error->struct_size, written);
   }
   return status;
 }
@@ -78,6 +80,7 @@ gemlet_status report(gemlet_error* error, gemlet_status status, std::string_view
 /// Runs `body`; no exception gets past it.
 template <typename Body>
 gemlet_status guarded(gemlet_error* error, const Body& body) noexcept {
+  if (error != nullptr && !gemlet::is_struct_size(error->struct_size, gemlet::error_kind)) return GEMLET_ARGUMENT;
   try {
     body();
     return GEMLET_OK;
@@ -92,15 +95,22 @@ gemlet_status guarded(gemlet_error* error, const Body& body) noexcept {
   }
 }
 
-void require(const void* argument, const char* name) {
-  if (argument == nullptr) throw Error(Error::Kind::argument, std::string(name) + " is NULL");
+/// Copies what there is room for; `*count` is what there is.
+template <typename T>
+void copy_out(std::span<const T> from, std::span<T> to, std::size_t* count) {
+  std::copy_n(from.begin(), std::min(from.size(), to.size()), to.begin());
+  *count = from.size();
 }
 
-/// An array argument, which may be NULL when it is empty.
-template <typename T>
-std::span<T> array(T* data, std::size_t count, const char* name) {
-  if (count > 0) require(data, name);
-  return {data, count};
+/// Likewise, with a zero byte after the text where there is room.
+void copy_out(const std::string& from, std::span<char> to, std::size_t* length) {
+  std::copy_n(from.c_str(), std::min(from.size() + 1, to.size()), to.begin());
+  *length = from.size();
+}
+
+const gemlet::Engine& checked(const gemlet_engine* engine) {
+  require(engine, "engine");
+  return *engine->engine;
 }
 
 gemlet_session& checked(gemlet_session* session) {
@@ -112,6 +122,8 @@ gemlet_session& checked(gemlet_session* session) {
 class Use {
  public:
   explicit Use(gemlet_session* session) : session_(checked(session)), use_(session_.busy) {}
+  /// Marks it busy; the timeline is only read.
+  explicit Use(const gemlet_session* session) : Use(const_cast<gemlet_session*>(session)) {}
 
   gemlet::Session& session() const { return session_.session; }
   /// Forgets what was cancelled before, for a call that can be cancelled.
@@ -126,38 +138,44 @@ class Use {
   gemlet::Busy::Use use_;
 };
 
-gemlet::Sampling sampling_of(const gemlet_sampling& from) {
-  gemlet::Sampling sampling;
-  sampling.temperature = from.temperature;
-  sampling.top_k = from.top_k;
-  sampling.top_p = from.top_p;
-  sampling.min_p = from.min_p;
-  sampling.repetition_penalty = from.repetition_penalty;
-  sampling.presence_penalty = from.presence_penalty;
-  sampling.frequency_penalty = from.frequency_penalty;
-  sampling.seed = from.seed;
-  return sampling;
+gemlet::Prompt prompt_of(const gemlet_session* session, const gemlet_request& request) {
+  const bool has_turns = request.turns != nullptr || request.turn_count > 0;
+  if (!has_turns) return array(request.prompt, request.prompt_count, "prompt");
+  if (request.prompt != nullptr || request.prompt_count > 0) {
+    throw Error(Error::Kind::argument, "the request has turns and a prompt, expected one of them");
+  }
+  return session->session.engine().prompt(gemlet::turns_of(request.turns, request.turn_count));
 }
 
 }  // namespace
 
 const char* gemlet_version(void) { return GEMLET_VERSION; }
 
-gemlet_engine_options gemlet_default_engine_options(void) {
-  const gemlet::EngineOptions defaults;
-  return {defaults.threads, defaults.context, defaults.chunk, nullptr, nullptr};
-}
+int32_t gemlet_abi_version(void) { return GEMLET_ABI_VERSION; }
 
-gemlet_sampling gemlet_default_sampling(void) {
-  const gemlet::Sampling defaults;
-  return {defaults.temperature,
-          defaults.top_k,
-          defaults.top_p,
-          defaults.min_p,
-          defaults.repetition_penalty,
-          defaults.presence_penalty,
-          defaults.frequency_penalty,
-          defaults.seed};
+const char* gemlet_status_name(int32_t status) {
+  switch (status) {
+    case GEMLET_OK:
+      return "ok";
+    case GEMLET_IO:
+      return "io";
+    case GEMLET_FORMAT:
+      return "format";
+    case GEMLET_UNSUPPORTED:
+      return "unsupported";
+    case GEMLET_ARGUMENT:
+      return "argument";
+    case GEMLET_CONTEXT:
+      return "context";
+    case GEMLET_CANCELLED:
+      return "cancelled";
+    case GEMLET_MEMORY:
+      return "memory";
+    case GEMLET_INTERNAL:
+      return "internal";
+    default:
+      return "unknown";
+  }
 }
 
 gemlet_status gemlet_engine_load(const char* path, const gemlet_engine_options* options, gemlet_engine** engine,
@@ -166,55 +184,114 @@ gemlet_status gemlet_engine_load(const char* path, const gemlet_engine_options* 
     require(engine, "engine");
     *engine = nullptr;
     require(path, "path");
-    require(options, "options");
-    gemlet::EngineOptions wanted;
-    wanted.threads = options->threads;
-    wanted.context = options->context;
-    if (options->chunk != 0) wanted.chunk = options->chunk;
-    if (options->cache != nullptr) wanted.cache = gemlet::parse_cache_type(options->cache);
-    if (options->slice != nullptr) wanted.slice = gemlet::Slice::parse(options->slice);
-    *engine = new gemlet_engine{gemlet::Engine::load(path, wanted)};
+    *engine = new gemlet_engine{gemlet::Engine::load(path, gemlet::engine_options_of(options))};
   });
 }
 
 void gemlet_engine_free(gemlet_engine* engine) { delete engine; }
 
-int32_t gemlet_engine_vocabulary(const gemlet_engine* engine) {
-  return engine == nullptr ? 0 : engine->engine->info().vocabulary;
+gemlet_status gemlet_engine_info(const gemlet_engine* engine, gemlet_model_info* info, gemlet_error* error) {
+  return guarded(error, [&] {
+    const gemlet::ModelInfo& from = checked(engine).info();
+    require(info, "info");
+    const std::size_t size = gemlet::checked_struct_size(info, gemlet::model_info_kind);
+    gemlet_model_info out{};
+    out.architecture = from.architecture.c_str();
+    out.name = from.name.c_str();
+    out.chat_template = from.chat_template.c_str();
+    out.kernels = from.kernels.c_str();
+    out.vocabulary = from.vocabulary;
+    out.hidden_size = from.hidden_size;
+    out.layers = from.layers;
+    out.file_layers = from.file_layers;
+    out.trained_context = from.trained_context;
+    out.context = from.context;
+    out.threads = from.threads;
+    out.bos = engine->engine->bos();
+    out.file_bytes = from.file_bytes;
+    out.fingerprint = from.fingerprint;
+    gemlet::write_struct(info, size, out);
+  });
 }
 
-int32_t gemlet_engine_context(const gemlet_engine* engine) {
-  return engine == nullptr ? 0 : engine->engine->info().context;
+gemlet_status gemlet_engine_hyperparameter(const gemlet_engine* engine, const char* name, char* text, size_t capacity,
+                                           size_t* length, gemlet_error* error) {
+  return guarded(error, [&] {
+    const gemlet::Hyperparameters& all = checked(engine).info().hyperparameters;
+    require(name, "name");
+    require(length, "length");
+    const std::span<char> output = array(text, capacity, "text");
+    const auto found = all.find(name);
+    if (found == all.end()) {
+      throw Error(Error::Kind::argument, "the model has no hyperparameter \"" + std::string(name) + "\"");
+    }
+    copy_out(gemlet::hyperparameter_text(found->second), output, length);
+  });
 }
 
-const char* gemlet_engine_chat_template(const gemlet_engine* engine) {
-  return engine == nullptr ? "" : engine->engine->info().chat_template.c_str();
+const char* gemlet_engine_hyperparameter_name(const gemlet_engine* engine, size_t index) {
+  if (engine == nullptr) return nullptr;
+  const gemlet::Hyperparameters& all = engine->engine->info().hyperparameters;
+  return index < all.size() ? std::next(all.begin(), static_cast<std::ptrdiff_t>(index))->first.c_str() : nullptr;
 }
 
 gemlet_status gemlet_tokenize(const gemlet_engine* engine, const char* text, size_t length, int bos, int special,
                               int32_t* tokens, size_t capacity, size_t* count, gemlet_error* error) {
   return guarded(error, [&] {
-    require(engine, "engine");
+    const gemlet::Engine& from = checked(engine);
     require(count, "count");
     const std::span<const char> input = array(text, length, "text");
     const std::span<int32_t> output = array(tokens, capacity, "tokens");
-    const std::vector<gemlet::Token> found =
-        engine->engine->tokenize({input.data(), input.size()}, bos != 0, special != 0);
-    std::copy_n(found.begin(), std::min(found.size(), output.size()), output.begin());
-    *count = found.size();
+    const std::vector<gemlet::Token> found = from.tokenize({input.data(), input.size()}, bos != 0, special != 0);
+    copy_out<int32_t>(found, output, count);
   });
 }
 
 gemlet_status gemlet_detokenize(const gemlet_engine* engine, const int32_t* tokens, size_t count, int special,
                                 char* text, size_t capacity, size_t* length, gemlet_error* error) {
   return guarded(error, [&] {
-    require(engine, "engine");
+    const gemlet::Engine& from = checked(engine);
     require(length, "length");
     const std::span<char> output = array(text, capacity, "text");
-    const std::string found = engine->engine->detokenize(array(tokens, count, "tokens"), special != 0);
-    // c_str() ends with the zero byte that follows the text where there is room.
-    std::copy_n(found.c_str(), std::min(found.size() + 1, output.size()), output.begin());
-    *length = found.size();
+    copy_out(from.detokenize(array(tokens, count, "tokens"), special != 0), output, length);
+  });
+}
+
+gemlet_status gemlet_find_token(const gemlet_engine* engine, const char* piece, size_t length, int32_t* token,
+                                gemlet_error* error) {
+  return guarded(error, [&] {
+    const gemlet::Engine& from = checked(engine);
+    require(token, "token");
+    const std::span<const char> bytes = array(piece, length, "piece");
+    const std::string_view wanted(bytes.data(), bytes.size());
+    const std::optional<gemlet::Token> found = from.find_token(wanted);
+    if (!found) {
+      throw Error(Error::Kind::argument, "the vocabulary has no piece \"" + std::string(wanted) + "\"");
+    }
+    *token = *found;
+  });
+}
+
+gemlet_status gemlet_is_end(const gemlet_engine* engine, int32_t token, int* is_end, gemlet_error* error) {
+  return guarded(error, [&] {
+    const gemlet::Engine& from = checked(engine);
+    require(is_end, "is_end");
+    if (token < 0 || token >= from.info().vocabulary) {
+      throw Error(Error::Kind::argument, "token is " + std::to_string(token) + ", expected 0 to " +
+                                             std::to_string(from.info().vocabulary - 1));
+    }
+    *is_end = from.is_end(token) ? 1 : 0;
+  });
+}
+
+gemlet_status gemlet_prompt(const gemlet_engine* engine, const gemlet_turn* turns, size_t turn_count, int32_t end,
+                            int32_t* tokens, size_t capacity, size_t* count, gemlet_error* error) {
+  return guarded(error, [&] {
+    const gemlet::Engine& from = checked(engine);
+    require(count, "count");
+    const std::span<int32_t> output = array(tokens, capacity, "tokens");
+    const gemlet::PromptOptions options{.end = gemlet::prompt_end_of(end)};
+    copy_out<int32_t>(from.prompt(gemlet::turns_of(turns, turn_count), options), output, count);
   });
 }
 
@@ -234,22 +311,45 @@ gemlet_status gemlet_session_fork(const gemlet_session* session, gemlet_session*
   return guarded(error, [&] {
     require(fork, "fork");
     *fork = nullptr;
-    const Use use(const_cast<gemlet_session*>(session));  // marks it busy; the timeline is only read
+    const Use use(session);
     *fork = new gemlet_session{use.session().fork()};
   });
 }
 
-int32_t gemlet_session_position(const gemlet_session* session) {
-  return session == nullptr ? 0 : session->session.position();
+gemlet_status gemlet_session_tokens(const gemlet_session* session, int32_t* tokens, size_t capacity, size_t* count,
+                                    gemlet_error* error) {
+  return guarded(error, [&] {
+    const Use use(session);
+    require(count, "count");
+    copy_out<int32_t>(use.session().tokens(), array(tokens, capacity, "tokens"), count);
+  });
 }
 
-gemlet_status gemlet_session_prefill(gemlet_session* session, const int32_t* tokens, size_t count, float* logits,
+gemlet_status gemlet_session_prefill(gemlet_session* session, const int32_t* tokens, size_t count,
                                      gemlet_error* error) {
   return guarded(error, [&] {
     const Use use(session);
     const std::span<const int32_t> input = array(tokens, count, "tokens");
-    const std::span<const float> computed = use.session().prefill(input, gemlet::Logits::last, use.cancel());
-    if (logits != nullptr) std::copy(computed.begin(), computed.end(), logits);
+    use.session().prefill(input, gemlet::Logits::last, use.cancel());
+  });
+}
+
+gemlet_status gemlet_session_advance_to(gemlet_session* session, const int32_t* tokens, size_t count, size_t* reused,
+                                        gemlet_error* error) {
+  return guarded(error, [&] {
+    const Use use(session);
+    const std::span<const int32_t> input = array(tokens, count, "tokens");
+    const int kept = use.session().advance_to(input, use.cancel());
+    if (reused != nullptr) *reused = static_cast<size_t>(kept);
+  });
+}
+
+gemlet_status gemlet_session_logits(const gemlet_session* session, float* logits, size_t capacity, size_t* count,
+                                    gemlet_error* error) {
+  return guarded(error, [&] {
+    const Use use(session);
+    require(count, "count");
+    copy_out<float>(use.session().logits(), array(logits, capacity, "logits"), count);
   });
 }
 
@@ -259,7 +359,7 @@ gemlet_status gemlet_session_rewind(gemlet_session* session, int32_t position, g
 
 gemlet_status gemlet_session_save(const gemlet_session* session, const char* path, gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(const_cast<gemlet_session*>(session));
+    const Use use(session);
     require(path, "path");
     use.session().save(path);
   });
@@ -280,31 +380,24 @@ void gemlet_session_cancel(gemlet_session* session) {
   if (session != nullptr) session->cancel.store(true);
 }
 
-gemlet_status gemlet_generate(gemlet_session* session, const int32_t* prompt, size_t prompt_count,
-                              const gemlet_sampling* sampling, int32_t max_tokens, const char* const* stop,
-                              size_t stop_count, gemlet_on_text on_text, void* user, gemlet_stats* stats,
+void gemlet_sampling_init(gemlet_sampling* sampling, size_t struct_size) {
+  if (sampling == nullptr || !gemlet::is_struct_size(struct_size, gemlet::sampling_kind)) return;
+  gemlet::write_struct(sampling, struct_size, gemlet::default_sampling());
+}
+
+gemlet_status gemlet_generate(gemlet_session* session, const gemlet_request* request, gemlet_stats* stats,
                               gemlet_error* error) {
   return guarded(error, [&] {
     const Use use(session);
-    require(sampling, "sampling");
-    gemlet::GenerateOptions options;
-    options.max_tokens = max_tokens;
-    options.sampling = sampling_of(*sampling);
-    for (const char* text : array(stop, stop_count, "stop")) {
-      require(text, "a stop string");
-      options.stop.emplace_back(text);
-    }
-    gemlet::OnText on_piece;
-    if (on_text != nullptr) {
-      on_piece = [on_text, user](std::string_view text) { return on_text(user, text.data(), text.size()) == 0; };
-    }
+    require(request, "request");
+    const auto wanted = gemlet::read_struct<gemlet_request>(request, gemlet::request_kind);
+    const std::size_t stats_size = stats == nullptr ? 0 : gemlet::checked_struct_size(stats, gemlet::stats_kind);
+    const std::span<int32_t> answer = array(wanted.answer, wanted.answer_capacity, "answer");
     const gemlet::GenerateResult result =
-        gemlet::generate(use.session(), array(prompt, prompt_count, "prompt"), options, on_piece, use.cancel());
-    if (stats != nullptr) {
-      *stats = {finish_of(result.finish_reason), result.stats.prompt_tokens,   result.stats.reused_tokens,
-                result.stats.generated_tokens,   result.stats.prefill_seconds, result.stats.decode_seconds,
-                result.stats.first_token_seconds};
-    }
+        gemlet::generate(use.session(), prompt_of(session, wanted), gemlet::generate_options_of(wanted),
+                         gemlet::on_text_of(wanted), use.cancel());
+    std::copy_n(result.tokens.begin(), std::min(result.tokens.size(), answer.size()), answer.begin());
+    if (stats != nullptr) gemlet::write_struct(stats, stats_size, gemlet::stats_of(result));
     // A callback that stops the answer got what it asked for; a call that another thread cancelled did not.
     if (result.finish_reason == gemlet::FinishReason::cancelled && use.cancelled()) {
       throw Error(Error::Kind::cancelled, "generation was cancelled");

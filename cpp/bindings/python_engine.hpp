@@ -28,7 +28,7 @@ struct PySession {
   Busy busy;
 };
 
-/// One or several answers on their way.
+/// One or several completions under way.
 class Generation {
  public:
   static std::unique_ptr<Generation> one(std::shared_ptr<PySession> session, std::vector<Token> prompt,

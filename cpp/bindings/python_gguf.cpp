@@ -10,6 +10,7 @@
 #include "format/gguf.hpp"
 #include "model/registry.hpp"
 #include "text/tokenizer.hpp"
+#include "text/vocabulary.hpp"
 
 // What a model file holds and where, for those who make another file of it.
 
@@ -58,6 +59,45 @@ py::dict read_model_file(const std::filesystem::path& path) {
   return out;
 }
 
+/// The id that a file gives a token, or None.
+py::object find_id(const GgufFile& file, std::string_view key) {
+  return file.contains(key) ? py::object(py::int_(file.get_u32(key))) : py::none();
+}
+
+py::dict read_vocabulary(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  const Vocabulary vocabulary(file);
+  py::list kinds;
+  py::list pieces;
+  for (Token token = 0; token < vocabulary.size(); ++token) {
+    kinds.append(name_of(vocabulary.kind(token)));
+    pieces.append(py::bytes(std::string(vocabulary.piece(token))));
+  }
+  py::list merges;
+  if (!vocabulary.by_score()) {
+    for (const std::string_view merge : file.get_strings("tokenizer.ggml.merges")) {
+      merges.append(py::bytes(std::string(merge)));
+    }
+  }
+  py::dict out;
+  out["pieces"] = std::move(pieces);
+  out["kinds"] = std::move(kinds);
+  out["scores"] = vocabulary.by_score() ? py::object(py::cast(file.get_numbers("tokenizer.ggml.scores"))) : py::none();
+  out["merges"] = std::move(merges);
+  out["space_prefix"] = vocabulary.space_prefix();
+  out["add_bos"] = file.find_bool("tokenizer.ggml.add_bos_token", true);
+  out["bos"] = vocabulary.bos();
+  out["eos"] = find_id(file, "tokenizer.ggml.eos_token_id");
+  out["pad"] = find_id(file, "tokenizer.ggml.padding_token_id");
+  out["unknown"] = vocabulary.unknown() == no_token ? py::none() : py::object(py::int_(vocabulary.unknown()));
+  py::list ends;
+  for (Token token = 0; token < vocabulary.size(); ++token) {
+    if (vocabulary.is_end(token)) ends.append(token);
+  }
+  out["ends"] = std::move(ends);
+  return out;
+}
+
 }  // namespace
 
 void bind_gguf(py::module_& m) {
@@ -72,6 +112,8 @@ void bind_gguf(py::module_& m) {
   m.def("read_model_file", &read_model_file, py::arg("path"),
         "The configuration of a GGUF file, every shape checked, and where its tensors are; no weights are "
         "read.");
+  m.def("read_vocabulary", &read_vocabulary, py::arg("path"),
+        "The tokenizer of a GGUF file, for those who write it in another form.");
 }
 
 }  // namespace gemlet

@@ -69,7 +69,7 @@ class Job {
     return std::nullopt;
   }
 
-  /// Asks the body to stop; a reader that waits in next() gets what there is. From any thread.
+  /// Asks the body to stop; a reader that waits in next() gets the text so far. From any thread.
   void cancel() {
     const std::lock_guard lock(mutex_);
     cancel_ = true;

@@ -173,6 +173,30 @@ ModelShape shape_of(const py::dict& from) {
   return shape;
 }
 
+/// The shape with that of its layers, where it is given: runners keep the keys and values, so it matters only to those
+/// who describe or export the model.
+ModelShape shape_with_layers(const py::dict& from) {
+  ModelShape shape = shape_of(from);
+  if (!from.contains("layer_info")) return shape;
+  const auto described = field<std::vector<py::dict>>(from, "layer_info");
+  if (described.size() != shape.file_layers) {
+    throw Error(Error::Kind::argument, "layer_info has " + std::to_string(described.size()) +
+                                           " entries, expected one for each of the " +
+                                           std::to_string(shape.file_layers) + " layers");
+  }
+  for (std::size_t i = 0; i < described.size(); ++i) {
+    const auto number_of = [&](const char* name) {
+      return static_cast<std::size_t>(field<std::uint32_t>(described[i], name));
+    };
+    shape.layers[i].kv_source = number_of("kv_source");
+    shape.layers[i].kv_heads = number_of("kv_heads");
+    shape.layers[i].head_dim = number_of("head_dim");
+    shape.layers[i].window = number_of("window");
+    shape.layers[i].intermediate_size = number_of("intermediate_size");
+  }
+  return shape;
+}
+
 PyEngine make_engine(const std::filesystem::path& tokenizer, py::object runner, const py::dict& info, int context,
                      int chunk) {
   ModelInfo description = info_of(info);
@@ -194,7 +218,7 @@ void add_architecture(const std::string& name, py::function factory) {
   register_architecture(name, [factory = hold(std::move(factory))](const GgufFile& file, std::size_t tokens) {
     const py::gil_scoped_acquire acquire;
     const auto made = (*factory)(file.path(), tokens).cast<std::pair<py::object, py::dict>>();
-    return std::make_unique<const RunnerModel>(hold(made.first), shape_of(made.second),
+    return std::make_unique<const RunnerModel>(hold(made.first), shape_with_layers(made.second),
                                                field<Hyperparameters>(made.second, "hyperparameters"));
   });
 }
@@ -207,7 +231,7 @@ void bind_runner(py::module_& m) {
   m.def(
       "register_architecture", &add_architecture, py::arg("name"), py::arg("factory"),
       "GGUF files of this architecture are computed by what `factory(path, tokens)` returns: a runner, and a dict with "
-      "vocabulary, hidden_size, layers, trained_context and hyperparameters.");
+      "vocabulary, hidden_size, layers, trained_context and hyperparameters, and layer_info if it is to be exported.");
   m.def("architectures", &architectures, "The names of all architectures.");
 }
 

@@ -14,7 +14,7 @@ namespace gemlet {
 namespace {
 
 constexpr std::size_t cols = 2048;
-constexpr std::size_t most_rows = 2048;  // of a matrix that many tokens are multiplied with
+constexpr std::size_t max_rows = 2048;  // of a matrix that many tokens are multiplied with
 constexpr std::size_t many = 128;
 constexpr std::size_t read_chunk = 1 << 16;
 constexpr std::size_t peak_rounds = 4096;
@@ -111,7 +111,7 @@ double Ceiling::one_token(DType type) {
 
 double Ceiling::many_tokens(DType type) {
   Compute compute(kernels_, pool_);
-  Matrix weights = Matrix::packed(buffer_.as<std::byte>(), type, most_rows, cols);
+  Matrix weights = Matrix::packed(buffer_.as<std::byte>(), type, max_rows, cols);
   weights.rows = std::min(weights.rows, buffer_.size() / weights.row_bytes);
   const std::size_t bytes = weights.rows * weights.row_bytes;
   const std::vector<float> x(many * cols, 1.0F);

@@ -18,7 +18,7 @@ void step(Session& session, Answer& answer, const Cancel* cancel) {
   answer.sample(session.logits());
 }
 
-/// The same, and more of it where the next tokens were guessed.
+/// A step of speculative decoding: one token, and as many more as there are draft tokens accepted.
 void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
   const auto sample = [&](std::span<const float> logits) {
     answer.sample(logits);

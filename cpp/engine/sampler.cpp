@@ -10,7 +10,7 @@ namespace gemlet {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr int most_top_logprobs = 20;
+constexpr int max_top_logprobs = 20;
 
 std::string to_text(float value) {
   char text[64];
@@ -34,8 +34,8 @@ void check_fields(const Sampling& s, std::size_t vocabulary) {
   check("presence_penalty", s.presence_penalty, std::abs(s.presence_penalty) <= 100, "-100 to 100");
   check("frequency_penalty", s.frequency_penalty, std::abs(s.frequency_penalty) <= 100, "-100 to 100");
   expect(s.top_k >= 0, "top_k", std::to_string(s.top_k), "0 or more");
-  expect(s.top_logprobs >= 0 && s.top_logprobs <= most_top_logprobs, "top_logprobs", std::to_string(s.top_logprobs),
-         "0 to " + std::to_string(most_top_logprobs));
+  expect(s.top_logprobs >= 0 && s.top_logprobs <= max_top_logprobs, "top_logprobs", std::to_string(s.top_logprobs),
+         "0 to " + std::to_string(max_top_logprobs));
   for (const auto& [token, bias] : s.logit_bias) {
     expect(token >= 0 && static_cast<std::size_t>(token) < vocabulary, "a token of logit_bias", std::to_string(token),
            "0 to " + std::to_string(vocabulary - 1));

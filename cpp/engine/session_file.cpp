@@ -10,7 +10,7 @@
 // A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
 //   header | tokens int32[tokens] | media | logits float[vocabulary, or 0] | pages of keys and values | checksum of all
 //   before
-// Of media there is the content hash; their embeddings are not saved.
+// Media are saved as content hashes, without their embeddings.
 // The pages are KvCache's own, those that the next token can see. A restored session reads them where they are, in the
 // mapped file, until it writes to them.
 namespace gemlet {
@@ -41,7 +41,7 @@ constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '3'};
 // bytes goes unseen, and eight are fast enough to check a file of any size at the speed of memory.
 class Checksum {
  public:
-  /// Of a multiple of 64 bytes.
+  /// Adds bytes, whose number is a multiple of 64.
   void add(std::span<const std::byte> bytes) {
     for (; !bytes.empty(); bytes = bytes.subspan(alignment)) {
       std::uint64_t words[lanes];
@@ -139,6 +139,9 @@ void Session::save(const std::filesystem::path& path) const {
 
 Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context,
                          std::shared_ptr<const Adapter> adapter) {
+  Session session(std::move(engine), context);
+  Impl& s = *session.impl_;
+  KvCache& cache = pages_of(*s.cache, path);
   const auto file = std::make_shared<const MappedFile>(path);
   const std::span<const std::byte> bytes = file->bytes();
   const auto fail = [&](Error::Kind kind, const std::string& what) -> void {
@@ -149,9 +152,6 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   if (bytes.size() < sizeof(header)) fail(Error::Kind::format, "not a saved session");
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (!std::equal(std::begin(magic), std::end(magic), header.magic)) fail(Error::Kind::format, "not a saved session");
-  Session session(std::move(engine), context);
-  Impl& s = *session.impl_;
-  KvCache& cache = pages_of(*s.cache, path);
   session.set_adapter(std::move(adapter));
   if (header.adapter != hash_of(s.timeline.adapter())) {
     fail(Error::Kind::unsupported, "saved with adapter " + hex(header.adapter[0]) + ", restored with " +

@@ -6,7 +6,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t max_guesses = 15;
+constexpr std::size_t max_draft_tokens = 15;
 constexpr std::size_t shortest_match = 2;  // single tokens repeat by chance
 constexpr std::size_t longest_match = 8;
 
@@ -22,26 +22,26 @@ std::unique_ptr<Drafter> make_drafter(Session& session, const GenerateOptions& o
       session, options.draft ? *options.draft : default_draft(Session::Impl::of(session).model()));
 }
 
-std::size_t fixed_guesses(const GenerateOptions& options) {
-  const int guesses = options.draft_tokens;
-  if (guesses < 0 || guesses > static_cast<int>(max_guesses)) {
-    throw Error(Error::Kind::argument, "draft_tokens is " + std::to_string(guesses) + ", expected 1 to " +
-                                           std::to_string(max_guesses) + ", or 0 for as many as pay");
+std::size_t fixed_draft_tokens(const GenerateOptions& options) {
+  const int count = options.draft_tokens;
+  if (count < 0 || count > static_cast<int>(max_draft_tokens)) {
+    throw Error(Error::Kind::argument, "draft_tokens is " + std::to_string(count) + ", expected 1 to " +
+                                           std::to_string(max_draft_tokens) + ", or 0 for an adaptive number");
   }
-  return static_cast<std::size_t>(guesses);
+  return static_cast<std::size_t>(count);
 }
 
 }  // namespace
 
-// With a share a of right guesses, k guesses give 1 + a + .. + a^k tokens for the time of 1 + k * row_cost_ steps.
+// With an acceptance rate a, k draft tokens give 1 + a + .. + a^k tokens for the time of 1 + k * row_cost_ steps.
 std::size_t DraftLength::next() {
   std::size_t best = 0;
   double best_speed = 1;
   double tokens = 1;
-  double all_right = 1;
-  for (std::size_t k = 1; k <= most_; ++k) {
-    all_right *= right_share_;
-    tokens += all_right;
+  double all_accepted = 1;
+  for (std::size_t k = 1; k <= max_tokens_; ++k) {
+    all_accepted *= acceptance_;
+    tokens += all_accepted;
     const double speed = tokens / (1 + static_cast<double>(k) * row_cost_);
     if (speed > best_speed) {
       best_speed = speed;
@@ -49,17 +49,17 @@ std::size_t DraftLength::next() {
     }
   }
   if (best > 0) return best;
-  if (plain_steps_ < rest) {
+  if (plain_steps_ < pause_steps) {
     ++plain_steps_;
     return 0;
   }
-  return std::min<std::size_t>(most_, 1);
+  return std::min<std::size_t>(max_tokens_, 1);
 }
 
-void DraftLength::report(std::size_t right, bool wrong) {
-  for (std::size_t i = 0; i < right; ++i) right_share_ += memory * (1 - right_share_);
-  if (wrong) right_share_ -= memory * right_share_;
-  if (right > 0 || wrong) plain_steps_ = 0;
+void DraftLength::report(std::size_t accepted, bool rejected) {
+  for (std::size_t i = 0; i < accepted; ++i) acceptance_ += smoothing * (1 - acceptance_);
+  if (rejected) acceptance_ -= smoothing * acceptance_;
+  if (accepted > 0 || rejected) plain_steps_ = 0;
 }
 
 std::vector<Token> LookupDrafter::draft(Token last, std::size_t most, const Sampler&, const Cancel*) {
@@ -91,7 +91,7 @@ double SliceDrafter::cost() const {
 
 std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampler& sampler, const Cancel* cancel) {
   const Engine::Impl::ActivationsLease activations(session_.parts());
-  Sampler guesser = sampler;
+  Sampler draft_sampler = sampler;
   const std::size_t held = session_.cache->length();
   std::vector<Token> drafts;
   try {
@@ -99,7 +99,7 @@ std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampl
       const Segment segment{
           .tokens = {&last, 1}, .cache = session_.cache.get(), .adapter = session_.timeline.adapter().get()};
       model_->forward({&segment, 1}, *activations, logits_.data(), cancel);
-      last = guesser.sample(logits_).token;
+      last = draft_sampler.sample(logits_).token;
       if (session_.engine->is_end(last)) break;
       drafts.push_back(last);
     }
@@ -107,7 +107,7 @@ std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampl
     session_.cache->rewind(held);
     throw;
   }
-  // Never refused: a sliding layer's ring has room for a chunk behind the window, and guesses are fewer.
+  // Never refused: a sliding layer's ring has room for a chunk behind the window, and draft tokens are fewer.
   session_.cache->rewind(held);
   return drafts;
 }
@@ -115,19 +115,20 @@ std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampl
 Speculator::Speculator(Session& session, const GenerateOptions& options)
     : session_(session),
       drafter_(make_drafter(session, options)),
-      most_(std::min(max_guesses, static_cast<std::size_t>(Session::Impl::of(session).parts().options.chunk) - 1)),
-      fixed_(fixed_guesses(options)),
-      length_(drafter_->cost(), most_) {}
+      max_tokens_(
+          std::min(max_draft_tokens, static_cast<std::size_t>(Session::Impl::of(session).parts().options.chunk) - 1)),
+      fixed_(fixed_draft_tokens(options)),
+      length_(drafter_->cost(), max_tokens_) {}
 
 void Speculator::step(Token last, std::size_t most, const Sampler& sampler, const Sample& sample,
                       const Cancel* cancel) {
   const auto before = static_cast<std::size_t>(session_.position());
   Session::Impl::of(session_).catch_up(cancel);
   // `last` takes a place too, and gives a token by itself.
-  const std::size_t room = std::min({static_cast<std::size_t>(session_.context()) - before - 1, most - 1, most_});
+  const std::size_t room = std::min({static_cast<std::size_t>(session_.context()) - before - 1, most - 1, max_tokens_});
   std::vector<Token> batch = {last};
-  if (const std::size_t guesses = std::min(fixed_ > 0 ? fixed_ : length_.next(), room); guesses > 0) {
-    const std::vector<Token> drafts = drafter_->draft(last, guesses, sampler, cancel);
+  if (const std::size_t count = std::min(fixed_ > 0 ? fixed_ : length_.next(), room); count > 0) {
+    const std::vector<Token> drafts = drafter_->draft(last, count, sampler, cancel);
     batch.insert(batch.end(), drafts.begin(), drafts.end());
   }
 
@@ -145,10 +146,10 @@ void Speculator::step(Token last, std::size_t most, const Sampler& sampler, cons
   }
   Session::Impl::of(session_).keep(before + sampled);
 
-  const std::size_t right = sampled - 1;
-  length_.report(right, next && sampled < batch.size());
+  const std::size_t accepted = sampled - 1;
+  length_.report(accepted, next && sampled < batch.size());
   drafted_ += static_cast<int>(batch.size() - 1);
-  accepted_ += static_cast<int>(right);
+  accepted_ += static_cast<int>(accepted);
 }
 
 }  // namespace gemlet

@@ -57,13 +57,13 @@ class Attention {
   }
 
   std::size_t kv_heads() const { return kv_heads_; }
-  std::size_t most_rows() const { return std::max(tile_rows, group_); }
-  std::size_t gathered_floats() const { return most_rows() * (head_dim_ + 2); }
-  std::size_t scratch_floats() const { return most_rows() * (head_dim_ + page); }
+  std::size_t max_rows() const { return std::max(tile_rows, group_); }
+  std::size_t gathered_floats() const { return max_rows() * (head_dim_ + 2); }
+  std::size_t scratch_floats() const { return max_rows() * (head_dim_ + page); }
 
   Gathered gathered(float* memory) const {
-    float* max = memory + most_rows() * head_dim_;
-    return {memory, max, max + most_rows()};
+    float* max = memory + max_rows() * head_dim_;
+    return {memory, max, max + max_rows()};
   }
 
   void clear(const Tile& tile, const Gathered& g) const {
@@ -76,7 +76,7 @@ class Attention {
   void gather(const Tile& tile, std::size_t kv_head, std::size_t index, const float* q, float* scratch,
               const Gathered& g) const {
     float* tile_q = scratch;  // [rows][head_dim]
-    float* weights = scratch + most_rows() * head_dim_;
+    float* weights = scratch + max_rows() * head_dim_;
     for (std::size_t t = 0; t < tile.tokens.size(); ++t) {
       const float* from = q + ((tile.first_token + t) * args_.heads + kv_head * group_) * head_dim_;
       std::copy_n(from, group_ * head_dim_, tile_q + t * group_ * head_dim_);

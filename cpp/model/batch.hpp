@@ -44,7 +44,7 @@ class Batch {
   /// Lays out the rows of the segments, their rotary angles and their caches' room.
   void begin(std::span<const Segment> segments, Compute& compute);
 
-  /// Drops the rows whose logits nobody wants. Returns, for each row that is left, the index that it had.
+  /// Drops the rows whose logits are not wanted. Returns, for each row that is left, the index that it had.
   std::span<const std::size_t> keep_wanted();
 
   std::size_t size() const { return rows_.size(); }

@@ -14,8 +14,8 @@ namespace gemlet {
 /// Makes the model of a file. `tokens`: how many the tokenizer has. The file outlives the model.
 using ModelFactory = std::function<std::unique_ptr<const Model>(const GgufFile& file, std::size_t tokens)>;
 
-/// For architectures that are not part of gemlet: `name` is the file's general.architecture. From any thread. A name
-/// that is registered again gets the new factory.
+/// Registers an architecture from outside gemlet, or in the place of one of gemlet's. `name` is the file's
+/// general.architecture. From any thread. A name that is registered again gets the new factory.
 void register_architecture(const std::string& name, ModelFactory factory);
 
 /// The names of all architectures, sorted.

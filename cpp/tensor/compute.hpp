@@ -78,7 +78,7 @@ class Compute {
   void quantize(const float* x, std::size_t tokens, std::size_t cols);
   /// What `kernel` takes for token t of x: the row itself, or what quantize() made of it.
   const void* activations(const kernels::WeightKernels& kernel, const float* x, std::size_t t, std::size_t cols) const;
-  /// So many rows are read, and so many (row, token) pairs multiplied.
+  /// Counts rows that are read and (row, token) pairs that are multiplied.
   void count(const Matrix& weights, std::size_t rows, std::size_t products);
   void count_wanted(const Matrix& weights, WantedRows wanted, std::size_t tokens);
 

@@ -23,7 +23,7 @@ class PieceMatcher {
   };
 
   PieceMatcher() = default;  ///< of no pieces
-  /// Of equal pieces the first counts; empty ones are ignored.
+  /// Among equal pieces the first counts; empty ones are ignored.
   explicit PieceMatcher(std::vector<std::pair<std::string, Token>> pieces);
 
   /// In order, without overlaps.

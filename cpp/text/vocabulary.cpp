@@ -286,7 +286,7 @@ void Vocabulary::read_special_ids(const GgufFile& file) {
       ends_of_text_.push_back(check(key, id));
     }
   }
-  // Converters leave out keys: every token by which a model of the family ends an answer ends it.
+  // Converters leave out keys: every token by which a model of the family ends a turn ends it.
   for (Token token = 0; token < size(); ++token) {
     const Marker* marker = find_marker(piece(token));
     if (marker != nullptr && marker->ends_answer) {

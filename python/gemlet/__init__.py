@@ -1,4 +1,4 @@
-"""Google's Gemma models on small machines: load a GGUF file, ask, and read the answer as it comes.
+"""Google's Gemma models on small machines: load a GGUF file, generate, and stream the completion.
 
 >>> import gemlet
 >>> model = gemlet.load("nano")
@@ -117,7 +117,7 @@ def export(
 
 
 def __getattr__(name: str) -> Any:
-    """Chat and its message bring in asyncio and Jinja, which nobody needs who does not chat."""
+    """Import Chat and Message on first use: they need asyncio and Jinja, which programs that do not chat can spare."""
     if name == "Chat":
         from gemlet.chat.conversation import Chat
 

@@ -245,6 +245,21 @@ class _ModelFile(TypedDict):
     """Alignment of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
 
+class _Vocabulary(TypedDict):
+    pieces: list[bytes]
+    kinds: list[Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]]
+    scores: list[float] | None
+    """None if pairs merge by `merges`, each two pieces with a space between them."""
+    merges: list[bytes]
+    space_prefix: bool
+    add_bos: bool
+    bos: int
+    eos: int | None
+    pad: int | None
+    unknown: int | None
+    ends: list[int]
+    """Every token that ends an answer."""
+
 def usable_cores() -> int:
     """Number of processor cores that this process can use."""
 
@@ -255,8 +270,10 @@ def engine_of_runner(
 
 def register_architecture(name: str, factory: Callable[[Path, int], tuple[object, dict[str, Any]]]) -> None:
     """GGUF files of this architecture are computed by what `factory(path, tokens)` returns: a runner, and a dict with
-    vocabulary, hidden_size, layers, trained_context and hyperparameters."""
+    vocabulary, hidden_size, layers, trained_context and hyperparameters. A model that is to be exported has layer_info
+    too, an entry a layer as in _LayerInfo, and the hyperparameters that gemlet.exporters.source.Config reads."""
 
 def architectures() -> list[str]: ...
 def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...
+def read_vocabulary(path: str | os.PathLike[str]) -> _Vocabulary: ...

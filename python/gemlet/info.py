@@ -1,4 +1,4 @@
-"""What a loaded model says about itself."""
+"""The description of a loaded model: configuration, layers, tensors."""
 
 import math
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ class ModelInfo:
 
     @property
     def tensor_type(self) -> str:
-        """The type that holds most of the bytes: what people call the file's quantisation."""
+        """The quantisation of the file: the type that holds most of the bytes."""
         sizes: dict[str, int] = {}
         for tensor in self.tensors:
             sizes[tensor.type] = sizes.get(tensor.type, 0) + tensor.bytes

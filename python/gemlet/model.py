@@ -48,7 +48,7 @@ class Model:
 
     @property
     def work(self) -> Work:
-        """What all sessions of this model have computed so far."""
+        """The amount of computation of all sessions of this model so far."""
         return Work(**self._engine.work())
 
     @property
@@ -62,7 +62,7 @@ class Model:
         return self._engine.bos
 
     def special_tokens(self) -> list[int]:
-        """The control tokens, and the one for what is unknown."""
+        """The control tokens and the unknown token."""
         return self._engine.special_tokens()
 
     def is_end(self, token: int) -> bool:
@@ -118,12 +118,12 @@ class Model:
     def generate(
         self, prompt: Prompt, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
     ) -> GenerateResult:
-        """Continue a text as it is, without a chat template. See GenerateOptions for the options.
+        """Complete a text as it is, without a chat template. See GenerateOptions for the options.
 
         Args:
             prompt: text gets the begin-of-sequence token in front, unless it brings it, and control tokens in it count
                 as such; tokens are taken as they are.
-            on_text: gets each piece as it comes; what it raises stops the answer and goes on to the caller.
+            on_text: gets each piece as it comes; what it raises stops the computation and goes on to the caller.
 
         Raises:
             ContextError: the prompt is longer than the context; the message gives both lengths.
@@ -142,10 +142,10 @@ class Model:
         on_text: Callable[[int, str], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> list[GenerateResult]:
-        """Answer several prompts, whose tokens are computed together: faster than one after the other.
+        """Complete several prompts as a batch: faster than one after the other.
 
         Each result equals what ``generate`` gives for that prompt alone. ``on_text`` gets the index of the prompt and
-        a piece of its answer.
+        a piece of its completion.
         """
         core = to_core(options, self.context)
         tokens = [self._prompt_tokens(prompt) for prompt in prompts]
@@ -161,7 +161,7 @@ class Model:
     async def agenerate(
         self, prompt: Prompt, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
     ) -> GenerateResult:
-        """``generate`` for asyncio: answers that are awaited at the same time are computed together, by one scheduler.
+        """``generate`` for asyncio: completions that are awaited at the same time are batched by one scheduler.
 
         Cancelling the task ends the computation. ``on_text`` is called in the event loop.
         """
@@ -183,16 +183,16 @@ class Model:
         prefixes: int = 0,
         prefix_bytes: int = 0,
     ) -> "Scheduler":
-        """Answers requests together, as a server wants it. See Scheduler.
+        """Continuous batching, as a server needs it; an exported model computes one request after the other.
 
         Args:
-            sequences: answers that are written at the same time; other requests wait for their turn.
-            prompt_rows: tokens of prompts that a pass computes while answers are being written: more begins new answers
-                sooner, fewer keeps the others flowing.
+            sequences: completions under way at the same time; other requests wait for their turn.
+            prompt_rows: tokens of prompts that a pass computes while completions are under way: more lets new requests
+                begin sooner, fewer lets the others go on faster.
             max_waiting: requests that may wait; further ones raise OverloadError. 0: any number.
-            prefixes: sessions that are kept when their answers have ended, the least recently used given up for new
-                ones. A request that brings no session goes on from the one that has most in common with its prompt:
-                the same answer for less work (``stats.reused_tokens``). 0: none.
+            prefixes: prompt caching across requests: so many sessions are kept when their completions have ended, the
+                most recently used ones. A request without a session goes on from the one that shares the longest prefix
+                with its prompt: the same completion for less work (``stats.reused_tokens``). 0: none.
             prefix_bytes: memory that their keys and values may take. 0: any number.
         """
         from gemlet.scheduler import Scheduler
@@ -207,11 +207,11 @@ class Model:
         return Scheduler(core, self.context)
 
     def session(self, context: int | None = None) -> Session:
-        """A new timeline that holds ``context`` tokens."""
+        """A new session, empty, that can hold ``context`` tokens."""
         return Session(self._engine.session(context or 0))
 
     def restore(self, path: str | os.PathLike[str], context: int | None = None) -> Session:
-        """A timeline that ``Session.save`` wrote.
+        """A session that ``Session.save`` wrote.
 
         Raises:
             FormatError: a damaged file.
@@ -232,12 +232,12 @@ class Model:
         """Start a conversation.
 
         Args:
-            system: an instruction that holds for all of it.
+            system: the system prompt.
             template: Jinja source; by default the file's own, or Gemma's turn format if it has none.
             tools: handed to the template, for templates that describe tools to the model.
             context: tokens that the conversation may have.
-            scheduler: computes the answers of this conversation together with everything else it was given.
-            options: for every answer, unless a turn says otherwise.
+            scheduler: generates the replies of this conversation in one batch with its other requests.
+            options: for every turn, unless ``send`` or ``stream`` gets others.
         """
         from gemlet.chat.conversation import Chat
 
@@ -245,7 +245,7 @@ class Model:
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if len(prompt) == 0:
-            raise ArgumentError("the prompt is empty; [model.bos] is the prompt for an answer out of nothing")
+            raise ArgumentError("the prompt is empty; [model.bos] is the prompt for a completion from scratch")
         if not isinstance(prompt, (str, bytes)):
             return prompt
         tokens = self.tokenize(prompt, bos=True)

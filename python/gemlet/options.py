@@ -1,4 +1,4 @@
-"""The settings of one answer."""
+"""The settings of one completion."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from gemlet.slicing import to_core as slice_to_core
 
 
 class GenerateOptions(TypedDict, total=False):
-    """Keyword arguments of everything that generates. Applied in this order: logit bias, penalties, temperature,
-    top-k, top-p, min-p. The defaults are Gemma's.
+    """Keyword arguments of everything that generates text. Sampling is applied in this order: logit bias, penalties,
+    temperature, top-k, top-p, min-p. The defaults are Gemma's.
     """
 
     max_tokens: int | None
@@ -28,26 +28,27 @@ class GenerateOptions(TypedDict, total=False):
     min_p: float
     """Default 0: off."""
     repetition_penalty: float
-    """CTRL (arXiv:1909.05858), over prompt and answer. Default 1: off."""
+    """CTRL (arXiv:1909.05858), over prompt and completion. Default 1: off."""
     presence_penalty: float
-    """OpenAI's, over the answer. Default 0."""
+    """OpenAI's, over the completion. Default 0."""
     frequency_penalty: float
-    """OpenAI's, over the answer. Default 0."""
+    """OpenAI's, over the completion. Default 0."""
     logit_bias: Mapping[int, float]
     """Added to the logits of these tokens."""
     seed: int | None
-    """The same seed gives the same text on any number of threads. Default None: drawn anew; the result tells it."""
+    """The same seed gives the same text on any number of threads. Default None: drawn at random; the result has it."""
     top_logprobs: int
     """Alternatives reported with each token, 0 (the default) to 20."""
     speculate: Literal["lookup", "slice", "none"] | None
-    """Guess the next tokens and check several in one pass over the weights. The answer is the same, for every seed;
-    only the time differs. "lookup": what followed the last tokens where they stood before, for answers that quote or
-    edit their prompt. "slice": what a part of the model would say. Guessing rests while too many guesses are wrong, and
-    in a batch. Default None: no guessing."""
+    """Speculative decoding: several draft tokens are verified in one pass over the weights. The completion is the same
+    for every seed; only the time differs. "lookup" (prompt lookup decoding): the draft tokens are those that
+    followed the last tokens where they occurred before, for completions that quote or edit their prompt. "slice": a
+    slice of the model is the draft model. Drafting pauses while too few draft tokens are accepted, and in a batch.
+    Default None: off."""
     draft: SliceLike
-    """The slice that guesses. By default the published one of E4B, half the feed-forward width of any other model."""
+    """The slice that is the draft model. Default: the published one of E4B, half the feed-forward width of others."""
     draft_tokens: int
-    """Guesses at a time, at most 15. Default 0: as many as pay, by the share of them that were right so far."""
+    """Draft tokens a step, at most 15. Default 0: adaptive, by the share that was accepted so far."""
 
 
 def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:

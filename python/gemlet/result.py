@@ -1,4 +1,4 @@
-"""What an answer is made of."""
+"""Results of generation: text, tokens, statistics."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,12 +7,12 @@ from gemlet import _core
 from gemlet.memory import peak_memory
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
-"""An end token or stop string; ``max_tokens``; a full context; the caller."""
+"""What ended the completion: an end token or stop string; ``max_tokens``; a full context; the caller."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Counts, times in seconds and memory of one answer."""
+    """Counts, times in seconds and memory of one completion."""
 
     prompt_tokens: int
     reused_tokens: int
@@ -36,7 +36,7 @@ class Stats:
 
     @property
     def decode_tokens_per_second(self) -> float:
-        """Speed on the answer. Its first token comes out of the prefill and is not counted."""
+        """Decoding speed. The first token comes out of the prefill and is not counted."""
         return _rate(self.generated_tokens - 1, self.decode_seconds)
 
 
@@ -47,7 +47,7 @@ class TokenLogProb:
     token: int
     logprob: float
     top: list[tuple[int, float]]
-    """The most likely tokens at this place, best first."""
+    """The most likely tokens at this position and their log-probabilities, most likely first."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,21 @@ class Piece:
 
 @dataclass(frozen=True)
 class GenerateResult:
-    """An answer."""
+    """A completion."""
 
     text: str
     tokens: list[int]
-    """Without the end token."""
+    """The sampled tokens, without the end token."""
     finish_reason: FinishReason
     stats: Stats
     logprobs: list[TokenLogProb]
     """One for each token if ``top_logprobs`` asked for them."""
     seed: int
-    """Gives the same answer again."""
+    """The seed, which gives the same completion again."""
 
     @classmethod
     def of(cls, raw: "_core._Result", seed: int) -> "GenerateResult":
-        """Take over what the core measured."""
+        """Make a result of what the core returned."""
         return cls(
             text=raw["text"],
             tokens=raw["tokens"],

@@ -1,4 +1,4 @@
-"""How well a model predicts a text."""
+"""Perplexity: how well a model predicts a text."""
 
 import math
 from collections.abc import Iterator

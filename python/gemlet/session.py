@@ -1,4 +1,4 @@
-"""One timeline of tokens, for callers who want to drive the model themselves."""
+"""Sessions, for callers who drive the model themselves: prefill, decode, rewind, fork, save."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A timeline of tokens with the model's memory of it. Used by one thread at a time: a second call while one runs
-    raises ArgumentError. Memory is taken as the timeline grows. Get one from ``Model.session()``.
+    """A timeline, that is one sequence of tokens, with its KV cache. Used by one thread at a time: a second call while
+    one runs raises ArgumentError. Memory is allocated as the timeline grows. Get one from ``Model.session()``.
     """
 
     def __init__(self, core: _core.Session) -> None:
@@ -26,17 +26,17 @@ class Session:
 
     @property
     def context(self) -> int:
-        """Tokens that it can hold."""
+        """The largest number of tokens that fit."""
         return self._core.context
 
     @property
     def position(self) -> int:
-        """Tokens that it holds."""
+        """The number of tokens held."""
         return self._core.position
 
     @property
     def tokens(self) -> list[int]:
-        """The tokens that it holds."""
+        """The tokens held."""
         return self._core.tokens
 
     def prefill(self, tokens: Sequence[int]) -> "NDArray[np.float32]":
@@ -77,7 +77,7 @@ class Session:
         return self._core.advance_to(tokens)
 
     def fork(self) -> "Session":
-        """A copy that goes its own way."""
+        """An independent copy, which shares memory until either changes."""
         return Session(self._core.fork())
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -85,7 +85,7 @@ class Session:
         self._core.save(path)
 
     def stream(self, prompt: Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
-        """Bring the timeline to ``prompt``, computing only what is new, and answer in pieces."""
+        """Bring the timeline to ``prompt``, computing only what is new, and generate a completion piece by piece."""
         core = to_core(options, self.context)
         return Stream(self._core.generate(prompt, core), core.sampling.seed)
 
@@ -96,7 +96,7 @@ class Session:
         on_text: Callable[[str], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> GenerateResult:
-        """Bring the timeline to ``prompt``, computing only what is new, and answer."""
+        """Bring the timeline to ``prompt``, computing only what is new, and generate a completion."""
         return self.stream(prompt, **options).finish(on_text)
 
 

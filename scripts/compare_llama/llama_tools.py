@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,10 +16,10 @@ class ToolError(RuntimeError):
     """A command that failed, with the end of what it printed."""
 
 
-def run(command: list[str | Path]) -> str:
+def run(command: list[str | Path], folder: Path | None = None) -> str:
     """Standard output and error of the command, together. Raises ToolError when it exits with a failure."""
     arguments = [str(part) for part in command]
-    done = subprocess.run(arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(arguments, check=False, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output = done.stdout.decode("utf-8", errors="replace")
     if done.returncode != 0:
         raise ToolError(f"{' '.join(arguments)}: exit code {done.returncode}\n{output[-2000:]}")
@@ -56,3 +57,14 @@ def version(folder: Path) -> str:
     """Version and commit as the tools print them."""
     line = next(line for line in run([folder / "llama-bench", "--version"]).splitlines() if "version" in line)
     return f"{line.split(':', 1)[1].strip()}, {SOURCE}"
+
+
+def perplexity(folder: Path, model: Path, text: Path, *, window: int, threads: int) -> tuple[float, float]:
+    """Perplexity and llama.cpp's standard error of it."""
+    command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "--no-escape"]
+    command += ["-t", str(threads), "-c", str(window), "-b", "512"]
+    output = run(command)
+    found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", output)
+    if found is None:
+        raise ToolError(f"{model}: llama-perplexity printed no estimate\n{output[-2000:]}")
+    return float(found[1]), float(found[2])

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,18 +50,8 @@ def llama_tokens(folder: Path, model: Path, text: Path) -> list[int]:
     return ids
 
 
-def llama_perplexity(folder: Path, model: Path, text: Path, threads: int) -> tuple[float, float]:
-    command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "--no-escape"]
-    command += ["-t", str(threads), "-c", str(WINDOW), "-b", str(WINDOW)]
-    output = llama_tools.run(command)
-    found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", output)
-    if found is None:
-        raise llama_tools.ToolError(f"{model}: llama-perplexity printed no estimate\n{output[-2000:]}")
-    return float(found[1]), float(found[2])
-
-
 def measure(folder: Path, file: Path, kind: str, text: Path, threads: int) -> Row:
-    llama, deviation = llama_perplexity(folder, file, text, threads)
+    llama, deviation = llama_tools.perplexity(folder, file, text, window=WINDOW, threads=threads)
     model = gemlet.load(file, threads=threads)
     ours = gemlet.perplexity(model, text.read_bytes(), window=WINDOW)
     return Row(kind, file.stat().st_size / 1e6, llama, deviation, ours)

@@ -1,4 +1,4 @@
-"""How often guesses are right: greedy answers to held-out dialogues, with each way of guessing.
+"""Acceptance of draft tokens: greedy completions of held-out dialogues, with each drafter.
 
 The answers are checked to be those of plain decoding. Times are of the processor, on one thread.
 """
@@ -24,12 +24,12 @@ WAYS: tuple[dict[str, Any], ...] = (
 
 
 def measure(model: gemlet.Model, prompts: list[str], **options: Any) -> tuple[list[list[int]], dict[str, Any]]:
-    """The answers; their tokens, the passes over the weights behind the prompts, guesses, and seconds of decoding."""
+    """The completions; their tokens, passes over the weights after prefill, draft tokens, and seconds of decoding."""
     answers, drafted, accepted, seconds = [], 0, 0, 0.0
     for prompt in prompts:
         tokens = model.tokenize(prompt, bos=True)
         session = model.session()
-        session.prefill(tokens[:-1])  # not timed: the prompt costs the same whoever guesses
+        session.prefill(tokens[:-1])  # not timed: the prompt costs the same with every drafter
         start = time.process_time()
         out = session.generate(tokens, max_tokens=64, temperature=0.0, **options)
         seconds += time.process_time() - start

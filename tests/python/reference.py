@@ -21,7 +21,8 @@ from tiny_gemma3 import TinyGemma3
 Array = NDArray[np.float32]
 
 PARTED = 1e-4
-"""Of a layer's greatest value: rounding in float32 stays below it in the tests' models, and a mistake does not."""
+"""Tolerance, as a share of a layer's greatest value: rounding in float32 stays below it in the tests' models, and a
+mistake does not."""
 
 
 class _Doubled(TorchFunctionMode):

@@ -111,13 +111,13 @@ def read_pieces(model: bytes) -> list[Piece]:
 
 
 def replace_pieces(model: bytes, pieces: Iterable[Piece]) -> bytes:
-    out = b""
+    fields = []
     for piece in pieces:
         text = piece.text.encode()
         body = b"\x0a" + _varint(len(text)) + text + b"\x15" + struct.pack("<f", piece.score)
         body += b"\x18" + _varint(piece.kind)
-        out += b"\x0a" + _varint(len(body)) + body
-    return out + b"".join(whole for number, _, whole in _fields(model) if number != 1)
+        fields.append(b"\x0a" + _varint(len(body)) + body)
+    return b"".join(fields) + b"".join(whole for number, _, whole in _fields(model) if number != 1)
 
 
 def train_sentencepiece(seed: int, *, size: int, dummy_prefix: bool = False, symbols: Sequence[str] = ()) -> bytes:

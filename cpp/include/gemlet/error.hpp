@@ -3,11 +3,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "gemlet/export.h"
+
 namespace gemlet {
 
 /// Everything the library throws. The message names the file, tensor, field or argument, what was expected and what
 /// was found. `kind` lets a caller react without reading the text.
-class Error : public std::runtime_error {
+class GEMLET_API Error : public std::runtime_error {
  public:
   enum class Kind {
     io,           ///< a file that cannot be opened, read, mapped or written

@@ -1,122 +1,309 @@
 #ifndef GEMLET_H
 #define GEMLET_H
 
+/* gemlet's C interface. docs/c_api.md shows how to link it and how to use it.
+ *
+ * Errors. A function that can fail returns a gemlet_status. When that is not GEMLET_OK, the gemlet_error that was
+ * passed holds the status and a message that names the thing, what was expected and what was found; it may be NULL.
+ * Output arguments are set only by a call that succeeds, but a handle that could not be made is set to NULL. No
+ * exception leaves the library, and it never prints, aborts or exits.
+ *
+ * Structs. Each begins with `struct_size`, which the caller sets to sizeof the struct and by which programs and
+ * libraries of different releases understand each other. Later releases append fields. A field that an older program
+ * does not have takes its default, and a library refuses (GEMLET_UNSUPPORTED) a newer program's field that it does not
+ * know only if it is not zero. Set all other fields to zero first: zero is every field's default, except those of
+ * gemlet_sampling, which gemlet_sampling_init fills in:
+ *
+ *     gemlet_request request = {.struct_size = sizeof(request)};
+ *
+ * Strings are UTF-8. `const char*` without a length ends with a zero byte; text with a length may contain any bytes,
+ * and those that are not UTF-8 become U+FFFD.
+ *
+ * Buffers. A function that writes into a caller's array takes its `capacity`, in elements, and sets a count to the
+ * number of elements that there are; it writes at most `capacity` of them. A call with a NULL array and capacity 0 asks
+ * for the number.
+ *
+ * Memory. The caller owns every handle that it made and frees it with the function of that name; freeing NULL does
+ * nothing. Arguments are not needed after the call has returned. What the library returns by pointer belongs to it.
+ *
+ * Threads. An engine may be used from any number of threads at once. A session, which is one timeline of tokens, may be
+ * used by one thread at a time: a call while another runs on the same session, such as from inside its callback, fails
+ * with GEMLET_ARGUMENT and does no harm. gemlet_session_cancel alone may be called from any thread at any time. A
+ * handle must not be freed while a call on it runs. */
+
 #include <stddef.h>
 #include <stdint.h>
 
-/* gemlet's C interface: opaque handles, no exceptions. Every function that can fail returns a gemlet_status and, when
- * it is not GEMLET_OK, writes a zero-terminated message (cut to fit) into `error`, which may be NULL. Strings are
- * UTF-8. An engine may be used from several threads; a session by one at a time. */
+#include "gemlet/export.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#if defined(_WIN32)
-#define GEMLET_API __declspec(dllexport)
-#else
-#define GEMLET_API __attribute__((visibility("default")))
-#endif
+/* Changes only when a program that was built with an older header cannot run with this library; it is the number in the
+ * name of the shared library. */
+#define GEMLET_ABI_VERSION 1
 
 typedef enum gemlet_status {
   GEMLET_OK = 0,
-  GEMLET_IO,
-  GEMLET_FORMAT,
-  GEMLET_UNSUPPORTED,
-  GEMLET_ARGUMENT,
-  GEMLET_CONTEXT,
-  GEMLET_CANCELLED,
-  GEMLET_MEMORY,
-  GEMLET_INTERNAL
+  GEMLET_IO = 1,          /* a file that cannot be opened, read, mapped or written */
+  GEMLET_FORMAT = 2,      /* a file whose contents are malformed or damaged */
+  GEMLET_UNSUPPORTED = 3, /* well-formed, but an architecture, type or version that this library does not run */
+  GEMLET_ARGUMENT = 4,    /* a value passed by the caller */
+  GEMLET_CONTEXT = 5,     /* more tokens than the session's context holds */
+  GEMLET_CANCELLED = 6,   /* another thread called gemlet_session_cancel */
+  GEMLET_MEMORY = 7,      /* an allocation that the system refused */
+  GEMLET_INTERNAL = 8     /* a fault in the library; please report it */
 } gemlet_status;
 
-typedef struct gemlet_engine gemlet_engine;
-typedef struct gemlet_session gemlet_session;
-
 typedef struct gemlet_error {
-  char message[1024];
+  size_t struct_size; /* set by the caller; if it is no size of this struct, the call fails and nothing is written */
+  gemlet_status status;
+  char message[1020]; /* ends with a zero byte; a longer message is cut between two UTF-8 characters */
 } gemlet_error;
 
+/* A loaded model: weights, tokenizer and worker threads. It does not change. */
+typedef struct gemlet_engine gemlet_engine;
+
+/* One timeline of tokens with the keys and values that were computed for them (the KV cache). */
+typedef struct gemlet_session gemlet_session;
+
+/* The library's release, such as "0.1.0". Valid for ever. */
+GEMLET_API const char* gemlet_version(void);
+
+/* GEMLET_ABI_VERSION of the library, to compare with that of the header. */
+GEMLET_API int32_t gemlet_abi_version(void);
+
+/* The name of a status, such as "format"; "unknown" for another number. Valid for ever. */
+GEMLET_API const char* gemlet_status_name(int32_t status);
+
+/* ---- Engine ---- */
+
 typedef struct gemlet_engine_options {
+  size_t struct_size;
   int32_t threads; /* 0: one for each physical core, within the process's quota */
-  int32_t context; /* 0: the smaller of 8192 and what the model was trained for */
-  int32_t chunk;   /* 0: 256 */
-  /* A part of the model, such as "e2b" or "0.5" (gemlet::Slice::parse in gemlet.hpp); NULL: the whole. */
-  const char* slice;
+  int32_t context; /* tokens that a session holds; 0: the smaller of 8192 and what the model was trained for */
+  /* Prompt tokens computed in one pass over the weights: more is faster and takes more memory. 0: 256. */
+  int32_t chunk;
   const char* cache; /* type of the keys and values: "f16", "f32" or "int8"; NULL: "f16" */
+  /* A part of a MatFormer model that is a smaller model: "e2b" (the published one of E4B), a share of the feed-forward
+   * width ("0.5"), a width ("8192"), or widths and layers ("ffn=8192x25,16384x5:drop=20-24"). NULL: the whole. */
+  const char* slice;
 } gemlet_engine_options;
 
-typedef struct gemlet_sampling {
-  float temperature;        /* 0: greedy */
-  int32_t top_k;            /* 0: off */
-  float top_p;              /* 1: off */
-  float min_p;              /* 0: off */
-  float repetition_penalty; /* 1: off */
-  float presence_penalty;
-  float frequency_penalty;
-  uint64_t seed;
-} gemlet_sampling;
-
-typedef enum gemlet_finish {
-  GEMLET_FINISH_STOP,
-  GEMLET_FINISH_LENGTH,
-  GEMLET_FINISH_CONTEXT,
-  GEMLET_FINISH_CANCELLED
-} gemlet_finish;
-
-typedef struct gemlet_stats {
-  gemlet_finish finish;
-  int32_t prompt_tokens;
-  int32_t reused_tokens;
-  int32_t generated_tokens;
-  double prefill_seconds;
-  double decode_seconds;
-  double first_token_seconds;
-} gemlet_stats;
-
-GEMLET_API const char* gemlet_version(void);
-GEMLET_API gemlet_engine_options gemlet_default_engine_options(void);
-GEMLET_API gemlet_sampling gemlet_default_sampling(void);
-
+/* Loads the GGUF file at `path`; of a split model, its first file. Weights are mapped, not read: the file must not
+ * change while the engine or one of its sessions lives. `options` may be NULL. */
 GEMLET_API gemlet_status gemlet_engine_load(const char* path, const gemlet_engine_options* options,
                                             gemlet_engine** engine, gemlet_error* error);
-GEMLET_API void gemlet_engine_free(gemlet_engine* engine); /* sessions keep what they need */
-GEMLET_API int32_t gemlet_engine_vocabulary(const gemlet_engine* engine);
-GEMLET_API int32_t gemlet_engine_context(const gemlet_engine* engine);
-GEMLET_API const char* gemlet_engine_chat_template(const gemlet_engine* engine); /* "" if the file has none */
 
-/* Writes at most `capacity` tokens; `*count` is the number there are, so that a call with capacity 0 asks for it. */
+/* Frees the handle. Sessions keep what they need of the engine and go on. */
+GEMLET_API void gemlet_engine_free(gemlet_engine* engine);
+
+/* What is known of a model. The strings belong to the engine and live as long as its handle. */
+typedef struct gemlet_model_info {
+  size_t struct_size;
+  const char* architecture;  /* the file's general.architecture */
+  const char* name;          /* "" if the file has none */
+  const char* chat_template; /* Jinja, "" if the file has none; gemlet_prompt does not need it */
+  const char* kernels;       /* the kernel table in use: "avx2" */
+  int32_t vocabulary;        /* tokens */
+  int32_t hidden_size;       /* numbers in a token's vector between two layers */
+  int32_t layers;            /* that are computed */
+  int32_t file_layers;       /* in the file: more than `layers` where a slice leaves some out */
+  int32_t trained_context;   /* tokens */
+  int32_t context;           /* tokens that a session holds unless it is made with another number */
+  int32_t threads;           /* that compute */
+  int32_t bos;               /* id of the begin-of-sequence token */
+  uint64_t file_bytes;
+  uint64_t fingerprint; /* of weights and configuration; saved sessions carry it */
+} gemlet_model_info;
+
+/* Fills in `info`, whose struct_size is set. */
+GEMLET_API gemlet_status gemlet_engine_info(const gemlet_engine* engine, gemlet_model_info* info, gemlet_error* error);
+
+/* Writes a field of the model's configuration as text, by its name in the checkpoint's config.json ("hidden_size",
+ * "layer_types"): a number or true or false as in JSON, a string as it is, a list as a JSON array. `capacity` and
+ * `*length` are bytes; a zero byte follows the text where there is room, not counted. GEMLET_ARGUMENT for a name that
+ * the model does not have. */
+GEMLET_API gemlet_status gemlet_engine_hyperparameter(const gemlet_engine* engine, const char* name, char* text,
+                                                      size_t capacity, size_t* length, gemlet_error* error);
+
+/* The names of the configuration's fields, in alphabetical order from index 0; NULL beyond the last. They belong to the
+ * engine. */
+GEMLET_API const char* gemlet_engine_hyperparameter_name(const gemlet_engine* engine, size_t index);
+
+/* ---- Tokenizer ---- */
+
+/* Writes the token ids of `text`, which is `length` bytes long. `bos` not 0: the begin-of-sequence token comes first.
+ * `special` not 0: text such as "<start_of_turn>" becomes its control token; pass 0 for text that a user typed. */
 GEMLET_API gemlet_status gemlet_tokenize(const gemlet_engine* engine, const char* text, size_t length, int bos,
                                          int special, int32_t* tokens, size_t capacity, size_t* count,
                                          gemlet_error* error);
-/* Likewise in bytes; a zero byte follows the text where there is room, not counted. */
+
+/* Writes the bytes that `tokens` stand for; control tokens are left out unless `special` is not 0. `capacity` and
+ * `*length` are bytes; a zero byte follows the text where there is room, not counted. The text of some of an answer's
+ * tokens may end inside a UTF-8 character. GEMLET_ARGUMENT for an id outside the vocabulary. */
 GEMLET_API gemlet_status gemlet_detokenize(const gemlet_engine* engine, const int32_t* tokens, size_t count,
                                            int special, char* text, size_t capacity, size_t* length,
                                            gemlet_error* error);
 
+/* Sets *token to the id of the piece of exactly these bytes, such as "<end_of_turn>"; GEMLET_ARGUMENT if there is
+ * none. */
+GEMLET_API gemlet_status gemlet_find_token(const gemlet_engine* engine, const char* piece, size_t length,
+                                           int32_t* token, gemlet_error* error);
+
+/* Sets *is_end to 1 if the token ends the sequence or a turn, else to 0. GEMLET_ARGUMENT for an id outside the
+ * vocabulary. */
+GEMLET_API gemlet_status gemlet_is_end(const gemlet_engine* engine, int32_t token, int* is_end, gemlet_error* error);
+
+/* ---- Conversations ---- */
+
+/* One turn of a conversation. No text can pass for the model's markup, whatever was typed there. */
+typedef struct gemlet_turn {
+  size_t struct_size; /* the same in all turns of an array */
+  const char* role;   /* "system", "user" or "model"; "assistant" is "model" */
+  const char* text;
+  size_t length; /* of the text, in bytes */
+  /* In a model's turn: the token ids that were sampled (gemlet_request.answer), which take the place of the text, so
+   * that what was computed for them is used again. Tokenising the text may give others. NULL and 0: the text. */
+  const int32_t* tokens;
+  size_t token_count;
+} gemlet_turn;
+
+/* How a prompt that is made of turns ends. */
+typedef enum gemlet_prompt_end {
+  GEMLET_GENERATION_PROMPT = 0, /* with the beginning of the model's next turn */
+  GEMLET_COMPLETE = 1,          /* with the last turn */
+  GEMLET_OPEN_ANSWER = 2        /* inside the last turn, which is the model's: it goes on writing there */
+} gemlet_prompt_end;
+
+/* Writes the tokens of a whole conversation in the model's own turn format, the begin-of-sequence token first. `end` is
+ * a gemlet_prompt_end.
+ * GEMLET_ARGUMENT, naming the turn, where turns do not alternate as the format wants; GEMLET_UNSUPPORTED for a model
+ * without turn markers. */
+GEMLET_API gemlet_status gemlet_prompt(const gemlet_engine* engine, const gemlet_turn* turns, size_t turn_count,
+                                       int32_t end, int32_t* tokens, size_t capacity, size_t* count,
+                                       gemlet_error* error);
+
+/* ---- Session ---- */
+
+/* Makes an empty session that holds up to `context` tokens; 0: the engine's. Memory is taken as it grows. */
 GEMLET_API gemlet_status gemlet_session_new(const gemlet_engine* engine, int32_t context, gemlet_session** session,
                                             gemlet_error* error);
 GEMLET_API void gemlet_session_free(gemlet_session* session);
+
+/* Makes a second session with the same tokens, which then goes its own way. */
 GEMLET_API gemlet_status gemlet_session_fork(const gemlet_session* session, gemlet_session** fork, gemlet_error* error);
-GEMLET_API int32_t gemlet_session_position(const gemlet_session* session);
-/* logits: float[vocabulary] of the last token, or NULL. */
+
+/* Writes the ids of the tokens that the session holds. */
+GEMLET_API gemlet_status gemlet_session_tokens(const gemlet_session* session, int32_t* tokens, size_t capacity,
+                                               size_t* count, gemlet_error* error);
+
+/* Appends tokens and computes them. GEMLET_CONTEXT when they do not fit, GEMLET_ARGUMENT for none or for an id outside
+ * the vocabulary; a call that fails or is cancelled leaves the session as it was. */
 GEMLET_API gemlet_status gemlet_session_prefill(gemlet_session* session, const int32_t* tokens, size_t count,
-                                                float* logits, gemlet_error* error);
+                                                gemlet_error* error);
+
+/* Brings the session to just these tokens: keeps the longest common prefix and computes the rest, at least the last
+ * token. `*reused`, which may be NULL, is the number of tokens that were not computed again. */
+GEMLET_API gemlet_status gemlet_session_advance_to(gemlet_session* session, const int32_t* tokens, size_t count,
+                                                   size_t* reused, gemlet_error* error);
+
+/* Writes the logits (before any softmax) of the token that follows the last one: one float for each token of the
+ * vocabulary. GEMLET_ARGUMENT where nothing was computed since the session began or was rewound. */
+GEMLET_API gemlet_status gemlet_session_logits(const gemlet_session* session, float* logits, size_t capacity,
+                                               size_t* count, gemlet_error* error);
+
+/* Makes the session as if only the first `position` tokens had been given. */
 GEMLET_API gemlet_status gemlet_session_rewind(gemlet_session* session, int32_t position, gemlet_error* error);
+
+/* Writes the session to a file, through a temporary one that is renamed. */
 GEMLET_API gemlet_status gemlet_session_save(const gemlet_session* session, const char* path, gemlet_error* error);
+
+/* Makes a session from a saved one. GEMLET_FORMAT for a damaged file, GEMLET_UNSUPPORTED for another model's. */
 GEMLET_API gemlet_status gemlet_session_restore(const gemlet_engine* engine, const char* path, int32_t context,
                                                 gemlet_session** session, gemlet_error* error);
-/* Makes a running call on this session return GEMLET_CANCELLED; may be called from any thread. */
+
+/* Makes the call that runs on this session return GEMLET_CANCELLED before its next pass over the weights. Between calls
+ * it has no effect: each call that computes forgets what was cancelled before. */
 GEMLET_API void gemlet_session_cancel(gemlet_session* session);
 
-/* Called with whole UTF-8 characters (not zero-terminated); return 0 to go on, anything else to stop. */
+/* ---- Generation ---- */
+
+/* How the next token is chosen. Applied in this order: penalties, temperature, top-k, top-p, min-p. */
+typedef struct gemlet_sampling {
+  size_t struct_size;
+  float temperature;        /* 0: greedy */
+  int32_t top_k;            /* 0: off */
+  float top_p;              /* 1: off */
+  float min_p;              /* 0: off */
+  float repetition_penalty; /* of the tokens of prompt and answer; 1: off */
+  float presence_penalty;   /* of those of the answer, in logits; 0: off */
+  float frequency_penalty;  /* likewise, for each time; 0: off */
+  uint64_t seed;            /* the same seed gives the same answer */
+} gemlet_sampling;
+
+/* Fills in the defaults, which are Gemma's (temperature 1, top-k 64, top-p 0.95); call it as
+ * gemlet_sampling_init(&sampling, sizeof(sampling)). It writes `struct_size` bytes, and nothing for NULL or for a
+ * struct_size that is smaller than the first release's. */
+GEMLET_API void gemlet_sampling_init(gemlet_sampling* sampling, size_t struct_size);
+
+/* Speculative decoding: who drafts the next tokens, so that the model can check several in one pass. It changes the
+ * time that an answer takes and nothing else. */
+typedef enum gemlet_speculate {
+  GEMLET_SPECULATE_NONE = 0,
+  GEMLET_SPECULATE_LOOKUP = 1, /* the last occurrence of the last tokens in prompt and answer */
+  GEMLET_SPECULATE_SLICE = 2   /* a slice of the model */
+} gemlet_speculate;
+
+/* Called with a piece of the answer: whole UTF-8 characters, `length` bytes, not ended by a zero byte, never part of a
+ * stop string; valid until it returns. Runs on the thread that called gemlet_generate. Return 0 to go on and anything
+ * else to stop, after which the call ends with GEMLET_OK and GEMLET_FINISH_CANCELLED. (The C++ interface's OnText
+ * returns true to go on.) It must not leave by longjmp or an exception. */
 typedef int (*gemlet_on_text)(void* user, const char* text, size_t length);
 
-/* Answers a prompt of tokens; what the session already holds of it is not computed again. `stop` holds `stop_count`
- * zero-terminated strings. `stats` and `on_text` may be NULL. */
-GEMLET_API gemlet_status gemlet_generate(gemlet_session* session, const int32_t* prompt, size_t prompt_count,
-                                         const gemlet_sampling* sampling, int32_t max_tokens, const char* const* stop,
-                                         size_t stop_count, gemlet_on_text on_text, void* user, gemlet_stats* stats,
+/* What to answer and how. Either `turns` or `prompt` is given. */
+typedef struct gemlet_request {
+  size_t struct_size;
+  const gemlet_turn* turns; /* a conversation, of which the model's next turn is wanted */
+  size_t turn_count;
+  const int32_t* prompt; /* or its tokens */
+  size_t prompt_count;
+  const gemlet_sampling* sampling; /* NULL: the defaults */
+  const char* const* stop;         /* the answer ends before the first of these strings */
+  size_t stop_count;
+  gemlet_on_text on_text; /* NULL: none */
+  void* user;             /* passed to on_text as it is */
+  int32_t* answer;        /* NULL, or where the sampled token ids go, without an end token */
+  size_t answer_capacity; /* in tokens; gemlet_stats.generated_tokens says how many there are */
+  int32_t max_tokens;     /* of the answer; 0: 256 */
+  int32_t speculate;      /* a gemlet_speculate */
+} gemlet_request;
+
+typedef enum gemlet_finish {
+  GEMLET_FINISH_STOP = 0,     /* an end token or a stop string */
+  GEMLET_FINISH_LENGTH = 1,   /* max_tokens */
+  GEMLET_FINISH_CONTEXT = 2,  /* the session is full */
+  GEMLET_FINISH_CANCELLED = 3 /* the callback or another thread */
+} gemlet_finish;
+
+typedef struct gemlet_stats {
+  size_t struct_size;
+  gemlet_finish finish;
+  int32_t prompt_tokens;
+  int32_t reused_tokens;    /* of the prompt, held by the session already and not computed again */
+  int32_t generated_tokens; /* without an end token */
+  int32_t draft_tokens;     /* proposed by speculative decoding */
+  int32_t accepted_tokens;  /* of those, right */
+  double prefill_seconds;
+  double decode_seconds;
+  double first_token_seconds; /* from the call to the first sampled token */
+} gemlet_stats;
+
+/* Answers a request. The session keeps what it already holds of the prompt, and afterwards holds prompt and answer, so
+ * that the next turn of a conversation computes only what is new. `stats`, whose struct_size is set, may be NULL; it is
+ * filled in by a call that another thread cancelled, too. */
+GEMLET_API gemlet_status gemlet_generate(gemlet_session* session, const gemlet_request* request, gemlet_stats* stats,
                                          gemlet_error* error);
 
 #ifdef __cplusplus

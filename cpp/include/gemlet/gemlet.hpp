@@ -19,19 +19,21 @@
 #include <vector>
 
 #include "gemlet/error.hpp"
+#include "gemlet/export.h"
 #include "gemlet/work.hpp"
 
-/// gemlet's C++ interface. An `Engine` is a loaded model: immutable, shared by threads. A `Session` is one timeline of
-/// tokens: used by one thread at a time. Every failure is an `Error`.
+/// gemlet's C++ interface. An `Engine` is a loaded model: immutable, shared by threads. A `Session` is one
+/// timeline, that is one sequence of tokens with its KV cache: used by one thread at a time. Every failure is an
+/// `Error`.
 namespace gemlet {
 
 using Token = std::int32_t;
 
-/// 128 bits that stand for the content of something: what has the same is taken for the same.
+/// A hash of 128 bits: contents with the same hash are taken for the same.
 using ContentHash = std::array<std::uint64_t, 2>;
 
-/// Of bytes, for Media and the like; not for use against somebody who makes collisions on purpose.
-ContentHash content_hash(std::span<const std::byte> bytes);
+/// Hash of bytes, for Media and the like. It does not resist collisions that are made on purpose.
+GEMLET_API ContentHash content_hash(std::span<const std::byte> bytes);
 
 /// A picture or a sound in a timeline: embeddings that stand in for those of its placeholder tokens.
 struct Media {
@@ -57,11 +59,11 @@ struct Prompt {
   std::vector<Media> media;  ///< in order; positions count from the first token
 };
 
-/// How keys and values are kept. int8: a scale for each position and head; half the memory of f16.
+/// Type of the KV cache. int8: a scale for each position and head; half the memory of f16.
 enum class CacheType { f16, f32, int8 };
 
-/// Of "f16", "f32" or "int8"; throws Error(argument) for another.
-CacheType parse_cache_type(std::string_view name);
+/// Parses "f16", "f32" or "int8"; throws Error(argument) for another name.
+GEMLET_API CacheType parse_cache_type(std::string_view name);
 
 /// A part of a MatFormer model (arXiv:2310.07707) that is a smaller model: the first so many units of each feed-forward
 /// layer, without some of the layers. The default is the whole.
@@ -73,16 +75,16 @@ struct Slice {
 
   /// "e2b" (the published one of E4B), a share of the width ("0.5"), a width ("8192"), or widths and layers:
   /// "ffn=8192x25,16384x5:drop=20-24". Throws Error(argument).
-  static Slice parse(std::string_view text);
+  GEMLET_API static Slice parse(std::string_view text);
   bool operator==(const Slice&) const = default;
 };
 
 struct EngineOptions {
   int threads = 0;  ///< 0: one for each physical core, within the process's quota
-  int context = 0;  ///< tokens a session holds; 0: the smaller of 8192 and what the model was trained for
-  int chunk = 256;  ///< prompt tokens computed at a time: more is faster and takes more memory
+  int context = 0;  ///< context length in tokens; 0: the smaller of 8192 and what the model was trained for
+  int chunk = 256;  ///< prompt tokens computed at a time (batch size of prefill): more is faster and takes more memory
   CacheType cache = CacheType::f16;
-  Slice slice{};      ///< of the file's model: views on the mapped weights, nothing is copied
+  Slice slice{};      ///< MatFormer slice of the model: views on the mapped weights, nothing is copied
   std::string isa{};  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
@@ -150,8 +152,8 @@ class Adapter;
 /// Who speaks in a turn of a conversation.
 enum class Role { system, user, model };
 
-/// Of "system", "user", "model" or "assistant"; throws Error(argument) for another.
-Role parse_role(std::string_view name);
+/// Parses "system", "user", "model" or "assistant"; throws Error(argument) for another name.
+GEMLET_API Role parse_role(std::string_view name);
 
 /// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
 struct Turn {
@@ -173,7 +175,7 @@ struct PromptOptions {
   PromptEnd end = PromptEnd::generation_prompt;
 };
 
-class Engine {
+class GEMLET_API Engine {
  public:
   static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
   ~Engine();
@@ -201,7 +203,7 @@ class Engine {
   Token bos() const;
   bool is_end(Token token) const;  ///< end of sequence or end of turn
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   Engine();
@@ -211,7 +213,7 @@ class Engine {
 /// Which positions of a prefill need logits.
 enum class Logits { last, all };
 
-class Session {
+class GEMLET_API Session {
  public:
   /// `context` 0: the engine's. Memory is taken as the session grows.
   explicit Session(std::shared_ptr<const Engine> engine, int context = 0);
@@ -261,7 +263,7 @@ class Session {
   /// switches it off.
   void on_layer(std::function<void(std::size_t layer, std::span<const float> streams)> trace);
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   Session();
@@ -274,9 +276,9 @@ struct Sampling {
   int top_k = 64;                   ///< 0: off
   float top_p = 0.95F;              ///< 1: off
   float min_p = 0.0F;               ///< 0: off
-  float repetition_penalty = 1.0F;  ///< CTRL (arXiv:1909.05858) over prompt and answer; 1: off
-  float presence_penalty = 0.0F;    ///< OpenAI's, over the answer
-  float frequency_penalty = 0.0F;   ///< OpenAI's, over the answer
+  float repetition_penalty = 1.0F;  ///< CTRL (arXiv:1909.05858) over prompt and completion; 1: off
+  float presence_penalty = 0.0F;    ///< OpenAI's, over the completion
+  float frequency_penalty = 0.0F;   ///< OpenAI's, over the completion
   std::map<Token, float> logit_bias;
   std::uint64_t seed = 0;
   int top_logprobs = 0;  ///< alternatives reported with each token, at most 20
@@ -295,42 +297,45 @@ struct SampledToken {
 
 enum class FinishReason { stop, length, context, cancelled };
 
-/// Who guesses the next tokens, so that the model can check several in one pass over its weights: nobody, the last
-/// occurrence of the last tokens in prompt and answer, or a slice of the model. Guessing stops for a while where too
-/// many guesses are wrong. It changes the time that an answer takes and nothing else.
+/// Speculative decoding: where draft tokens come from, several of which the model verifies in one pass over its
+/// weights. lookup: prompt lookup decoding, from the last occurrence of the last tokens in prompt and completion;
+/// slice: a slice of the model is the draft model. Drafting pauses while too few draft tokens are accepted. It changes
+/// the time that a completion takes and nothing else.
 enum class Speculate { none, lookup, slice };
 
-/// What may be sampled next, from what was sampled so far: a grammar, a schema. Used by one thread at a time.
-class Constraint {
+/// Constrained decoding: which tokens may be sampled next, given those so far (a grammar, a JSON schema). Used by one
+/// thread at a time.
+class GEMLET_API Constraint {
  public:
   virtual ~Constraint() = default;
   /// Sets the logits of all tokens that may not come next to minus infinity; at least one is left, which may be an end
   /// token.
   virtual void mask(std::span<float> logits) = 0;
-  /// `token` was sampled, or is taken as if.
+  /// Advances by a token that was sampled or drafted.
   virtual void accept(Token token) = 0;
-  /// One in the same state that goes its own way: for guesses, which may be taken back.
+  /// An independent copy in the same state: draft tokens may be rejected.
   virtual std::unique_ptr<Constraint> clone() const = 0;
 };
 
 struct GenerateOptions {
   int max_tokens = 256;
   Sampling sampling;
-  /// Every answer starts from a clone. Masks before bias, penalties and sampling.
+  /// Every completion starts from a clone. Masks before bias, penalties and sampling.
   std::shared_ptr<const Constraint> constraint{};
   std::vector<std::string> stop{};        ///< the text ends before the first of these
-  Speculate speculate = Speculate::none;  ///< by generate(); in a Scheduler the other answers fill the pass already
-  /// The slice that guesses. By default the published one of a model of 35 layers (E4B), half the width of any other.
+  Speculate speculate = Speculate::none;  ///< in generate(); a Scheduler fills its passes with other requests
+  /// The slice that is the draft model. By default the published one of a model of 35 layers (E4B), half the width of
+  /// any other.
   std::optional<Slice> draft{};
-  int draft_tokens = 0;  ///< guesses at a time, at most 15; 0: as many as pay
+  int draft_tokens = 0;  ///< draft tokens a step, at most 15; 0: adaptive
 };
 
 struct GenerateStats {
   int prompt_tokens = 0;
   int reused_tokens = 0;  ///< of the prompt, already in the session
   int generated_tokens = 0;
-  int drafted_tokens = 0;   ///< guessed by speculation
-  int accepted_tokens = 0;  ///< of those, right: so many passes over the weights were saved
+  int drafted_tokens = 0;   ///< draft tokens proposed
+  int accepted_tokens = 0;  ///< draft tokens accepted; each saved one pass over the weights
   double prefill_seconds = 0;
   double decode_seconds = 0;
   double first_token_seconds = 0;  ///< from the call to the first sampled token
@@ -344,44 +349,46 @@ struct GenerateResult {
   GenerateStats stats;
 };
 
-/// A piece of the answer: whole UTF-8 characters, never part of a stop string. Return false to stop.
+/// Gets a piece of the completion: whole UTF-8 characters, never part of a stop string. Return true to go on and false
+/// to stop. (The C interface's gemlet_on_text returns 0 to go on.)
 using OnText = std::function<bool(std::string_view text)>;
 
-/// One step of the answer. Text that may yet turn out to be a part of a stop string, or of a character, comes with a
+/// One step of a completion. Text that may yet turn out to be a part of a stop string, or of a character, comes with a
 /// later piece; the last may have text alone.
 struct Piece {
   std::string_view text;                   ///< as OnText gets it; may be empty
   std::span<const Token> tokens;           ///< sampled since the piece before
-  std::span<const SampledToken> logprobs;  ///< theirs, where Sampling::top_logprobs > 0
+  std::span<const SampledToken> logprobs;  ///< of `tokens`, where Sampling::top_logprobs > 0
 };
 
-/// For those who want the tokens, too: comes for every one that is sampled. Return false to stop.
+/// Gets every token that is sampled, besides the text. Return true to go on and false to stop.
 using OnPiece = std::function<bool(const Piece& piece)>;
 
-/// Brings the session to `prompt` (reusing what it already holds) and answers. The session then holds the prompt and
-/// the answer, so that the next turn computes only what is new. Cancelling returns what there is, with
-/// FinishReason::cancelled.
-GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
-                        const OnText& on_text = {}, const Cancel* cancel = nullptr, const OnPiece& on_piece = {});
+/// Brings the session to `prompt`, reusing what it already holds (prompt caching), and generates a completion. The
+/// session then holds the prompt and the completion, so that the next turn computes only what is new. Cancelling
+/// returns the completion so far, with FinishReason::cancelled.
+GEMLET_API GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
+                                   const OnText& on_text = {}, const Cancel* cancel = nullptr,
+                                   const OnPiece& on_piece = {});
 
 struct SchedulerOptions {
   int sequences = 16;  ///< computed at the same time; others wait for their turn
-  /// Tokens of prompts that a pass computes while answers are being written: more begins new answers sooner, fewer
-  /// keeps the others flowing. Without any, a pass takes the engine's chunk.
+  /// Tokens of prompts that a pass computes while completions are under way: more lets new requests begin sooner, fewer
+  /// lets the others go on faster. While there are no completions, a pass takes the engine's chunk.
   int prompt_rows = 32;
   int max_waiting = 0;  ///< requests that may wait for their turn, 0: any number; submit() refuses more
-  /// Sessions that are kept when their answers have ended, the least recently used of them given up for new ones. A
-  /// request whose session is new goes on from a fork of the one that has most in common with its prompt. The answer is
-  /// the same, to the last bit; less of its prompt is computed. 0: none.
+  /// Prompt caching across requests: so many sessions are kept when their completions have ended, the most recently
+  /// used ones. A request whose session is new goes on from a fork of the one that shares the longest prefix with its
+  /// prompt. The completion is the same, to the last bit; less of its prompt is computed. 0: none.
   int prefixes = 0;
   std::size_t prefix_bytes = 0;  ///< that their keys and values may take; 0: any number
 };
 
-/// What became of a request. On an error there is what there was of the result.
+/// The end of a request. On an error, `result` is what was generated before.
 struct Outcome {
   GenerateResult result;
   std::exception_ptr error;
-  /// Holds the prompt and the answer, or as much of them as was computed: the next turn's Request goes on with it.
+  /// Holds the prompt and the completion, or as much of them as was computed: the next turn's Request goes on with it.
   Session session;
 };
 
@@ -392,8 +399,8 @@ struct Request {
   OnPiece on_piece{};
   std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw
   std::optional<Session> session{};         ///< to go on with; by default a new one
-  /// Requests share what SchedulerOptions::prefixes keeps with those of their own scope alone, such as an API key: how
-  /// soon an answer begins tells whether somebody has asked the same before.
+  /// Requests share the sessions of SchedulerOptions::prefixes with those of the same scope only, such as an API key:
+  /// the time to the first token tells whether somebody has sent the same prefix before.
   std::string prefix_scope{};
 };
 
@@ -402,10 +409,10 @@ struct SchedulerLoad {
   std::size_t waiting = 0;  ///< requests that wait for their turn
 };
 
-/// Answers requests together: in each pass over the weights one token of every answer that is being written, and pieces
-/// of the prompts of those that are not yet. Requests join and leave between passes. Each gets what generate() gives it
+/// Continuous batching: each pass over the weights computes one token of every completion under way, and pieces of the
+/// prompts of the other requests. Requests join and leave between passes. Each gets what generate() gives it
 /// alone, to the last bit, and its errors are its own.
-class Scheduler {
+class GEMLET_API Scheduler {
  public:
   explicit Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options = {});
   /// Ends what is still running, as cancelled. No other call may be running.
@@ -430,15 +437,15 @@ class Scheduler {
   void run();
   void stop();
 
-  struct Impl;
+  struct GEMLET_HIDDEN Impl;
 
  private:
   std::unique_ptr<Impl> impl_;
 };
 
-/// Several prompts, answered by a Scheduler. results[i] equals what generate() gives for prompts[i] alone. on_text gets
-/// the index of the prompt.
-std::vector<GenerateResult> generate_batch(
+/// Completes several prompts as a batch, in a Scheduler. results[i] equals what generate() gives for prompts[i] alone.
+/// on_text gets the index of the prompt.
+GEMLET_API std::vector<GenerateResult> generate_batch(
     const std::shared_ptr<const Engine>& engine, std::span<const std::vector<Token>> prompts,
     std::span<const GenerateOptions> options,
     const std::function<bool(std::size_t index, std::string_view text)>& on_text = {}, const Cancel* cancel = nullptr);

@@ -17,7 +17,7 @@ struct GemmaActivations final : Activations {
 
   /// Lays out the rows of the segments, their rotary angles and their caches' room.
   void begin(std::span<const Segment> segments);
-  /// Drops the rows whose logits nobody wants.
+  /// Drops the rows whose logits are not wanted.
   void keep_wanted();
 
   std::size_t tokens() const { return batch.size(); }

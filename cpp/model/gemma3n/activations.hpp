@@ -19,7 +19,7 @@ struct Gemma3nActivations final : Activations {
 
   /// Lays out the rows of the segments, their rotary angles and their caches' room.
   void begin(std::span<const Segment> segments);
-  /// Drops the rows whose logits nobody wants: the layers from here on store no keys or values.
+  /// Drops the rows whose logits are not wanted: the layers from here on store no keys or values.
   void keep_wanted();
   /// Asks the system for the rows' rows of the PLE table; reads them into per_layer_rows. Rows without a token of their
   /// own and ids beyond the table (multimodal tokens) use its row 0.

@@ -26,7 +26,7 @@ struct Gemma3nConfig {
   float rope_theta = 0;            ///< full-attention layers
   float rope_local_base_freq = 0;  ///< sliding layers
   float final_logit_softcapping = 0;
-  /// Of each layer of the file, icdf(sparsity): gate values so many standard deviations above their mean survive
+  /// For each layer of the file, icdf(sparsity): gate values so many standard deviations above their mean survive
   /// (Gaussian top-k). Minus infinity: a dense layer.
   std::vector<float> activation_sparsity_scale;
 

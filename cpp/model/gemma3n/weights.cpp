@@ -58,11 +58,11 @@ Gemma3nLayerWeights read_layer(const Reader& read, const Gemma3nConfig& config, 
 // Rows of the PLE table that mean something. llama.cpp's converter pads the table with zero rows up to the vocabulary,
 // where the reference uses row 0 (transformers: `get_per_layer_inputs`); the padding is at most the 256 multimodal ids.
 std::size_t per_layer_rows(const FileRows& table) {
-  constexpr std::size_t most_padding = 256;
+  constexpr std::size_t max_padding = 256;
   std::vector<std::byte> stored(table.row_bytes());
   std::vector<float> row(table.cols());
   std::size_t rows = table.rows();
-  while (rows > 1 && table.rows() - rows < most_padding) {
+  while (rows > 1 && table.rows() - rows < max_padding) {
     table.read(rows - 1, stored.data());
     kernels::scalar().weights[static_cast<std::size_t>(table.type())].dequantize(stored.data(), row.data(), row.size());
     if (std::any_of(row.begin(), row.end(), [](float v) { return v != 0; })) break;

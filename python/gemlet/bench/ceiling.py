@@ -1,7 +1,8 @@
-"""What this machine can do at most, and how near the products of weights come to it."""
+"""The ceilings of this machine, in bandwidth and arithmetic, and how near the products of weights come to them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gemlet import _core
 from gemlet.errors import ArgumentError
@@ -52,6 +53,10 @@ class Product:
     """Share of the machine's multiply-adds."""
 
 
+COMMON_TYPES: Final = ("F32", "F16", "BF16", "Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
+"""The weight types that converters write most; there are some thirty."""
+
+
 def measure(
     threads: int,
     kernels: str = "",
@@ -63,7 +68,7 @@ def measure(
     Args:
         threads: 0 for one on each physical core.
         kernels: a kernel table by name; empty for the best that this CPU runs.
-        types: weight types as GGUF names them; all by default, none for the machine alone.
+        types: weight types as GGUF names them; by default those that converters write most, none for the machine alone.
         advance: gets how many measurements are done, of how many.
 
     Raises:
@@ -73,7 +78,7 @@ def measure(
     core = _core.Ceiling(kernels, threads, BUFFER_BYTES)
     if unknown := set(types or ()) - set(core.types):
         raise ArgumentError(f"types: expected some of {', '.join(core.types)}, found {', '.join(sorted(unknown))}")
-    wanted = core.types if types is None else types
+    wanted = COMMON_TYPES if types is None else types
     total = 4 + 2 * len(wanted)
     rates: list[float] = []
 

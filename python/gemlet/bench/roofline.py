@@ -1,4 +1,4 @@
-"""What a machine allows, and how near a model comes to it, as a picture.
+"""The roofline of a machine, and how near a model comes to it, as a plot.
 
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model for multicore architectures", 2009.
 """

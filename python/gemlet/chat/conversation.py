@@ -1,4 +1,4 @@
-"""A conversation."""
+"""Chat: a conversation in the model's chat format."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class _Turn:
 class Chat:
     """A conversation with a model: each turn computes only what is new.
 
-    A turn counts once its answer is complete. One that fails, is cancelled or is closed early leaves the conversation
+    A turn counts once its reply is complete. One that fails, is cancelled or is closed early leaves the conversation
     as it was before, ready for the next. One turn at a time.
     """
 
@@ -79,7 +79,7 @@ class Chat:
     def send(
         self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
     ) -> GenerateResult:
-        """Say something and wait for the answer. ``on_text`` gets each piece as it comes.
+        """Send a user message and return the reply. ``on_text`` gets each piece as it comes.
 
         Raises:
             ContextError: the conversation has grown beyond the context; the message gives both lengths.
@@ -88,7 +88,7 @@ class Chat:
         return self.stream(text, **options).finish(on_text)
 
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
-        """Say something and read the answer piece by piece. Closing the iterator takes the turn back."""
+        """Send a user message and stream the reply. Closing the iterator takes the turn back."""
         turn = self._begin(text, options)
 
         def keep(result: GenerateResult) -> None:
@@ -105,8 +105,8 @@ class Chat:
     async def asend(
         self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
     ) -> GenerateResult:
-        """``send`` for asyncio: answers that are awaited at the same time are computed together, by the chat's
-        scheduler or the one of ``Model.agenerate``. Cancelling the task takes the turn back.
+        """``send`` for asyncio: replies that are awaited at the same time are batched, by the chat's scheduler or the
+        one of ``Model.agenerate``. ``on_text`` is called in the event loop. Cancelling the task takes the turn back.
         """
         turn = self._begin(text, options)
         self._active = weakref.ref(turn)

@@ -1,4 +1,4 @@
-"""Renders Jinja templates out of files that nobody vouches for: no way to Python's insides, and bounded work.
+"""Renders Jinja templates of untrusted files: no way to Python's internals, and bounded work.
 
 jinja2's sandbox keeps a template away from attributes and from changing what it is given. The limits here come on top.
 Every call, filter and loop step is counted against a budget and a deadline; every value that an operation makes is

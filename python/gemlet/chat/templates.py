@@ -10,7 +10,7 @@ pass through the template as they are: it may trim or inspect them, and the toke
 on. A template that cuts pieces out of contents or builds markup around them, as in ``<{{ name }}>``, vouches for what
 it joins.
 
-The same placeholders carry the tokens of earlier answers, as they were sampled: tokenising an answer's text again may
+The same placeholders carry the tokens of earlier replies, as they were sampled: tokenising a reply's text again may
 give other tokens than the model chose, and then nothing that was computed for them could be used again.
 """
 
@@ -33,7 +33,7 @@ GEMMA_TEMPLATE = """\
 {%- for message in messages -%}
   {%- if message.role == 'system' -%}
     {%- if not loop.first -%}{{ raise_exception('a system message has to come first') }}{%- endif -%}
-    {%- set ns.system = message.content | trim ~ '\\n\\n' -%}
+    {%- set ns.system = message.content ~ '\\n\\n' -%}
   {%- else -%}
     {{- '<start_of_turn>' ~ ('model' if message.role == 'assistant' else message.role) ~ '\\n' -}}
     {{- (ns.system if message.role == 'user' else '') ~ (message.content | trim) ~ '<end_of_turn>\\n' -}}
@@ -55,7 +55,7 @@ class Message:
     role: Role
     content: str
     tokens: tuple[int, ...] | None = None
-    """Sampled tokens of an answer, if they stand for exactly ``content``."""
+    """Sampled tokens of a reply, if they stand for exactly ``content``."""
 
 
 class ChatTemplate:
@@ -91,7 +91,7 @@ class ChatTemplate:
         sampled = [{**m, "content": verbatim[i]} if i in verbatim else m for i, m in enumerate(safe)]
         text = self._render(sampled, safe_tools, add_generation_prompt)
         if any(text.count(placeholder) != 1 for placeholder in verbatim.values()):
-            # A template that rewrites earlier answers, to leave out the model's thoughts say: it gets them as text.
+            # A template that rewrites earlier replies, such as to leave out the model's thoughts: it gets them as text.
             text = self._render(safe, safe_tools, add_generation_prompt)
         tokens = self._tokenize(text, held)
         bos = self._engine.bos
@@ -179,7 +179,7 @@ class _Held:
         return value
 
     def tokens(self, tokens: tuple[int, ...]) -> str:
-        """A placeholder for an answer as it was sampled."""
+        """A placeholder for a reply as it was sampled."""
         return self._hold(tokens)
 
     def value(self, number: int) -> str | tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The command line: ``gemlet``.
 
-Exit codes: 0 all went well, 1 an error, 2 the command was used wrongly, 130 interrupted by Ctrl-C. Errors are one line
-on stderr; stdout has the answer and nothing else.
+Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted by Ctrl-C. Errors are one line on stderr; stdout has the
+result and nothing else.
 """
 
 import contextlib
@@ -55,11 +55,13 @@ def gemlet(
 ) -> None:
     """Google's Gemma models on small machines.
 
-    `gemlet demo` shows a model that comes with gemlet, `gemlet chat` talks to it.
+    `gemlet demo` shows the sample model that comes with gemlet, `gemlet chat` chats with it.
 
-    `gemlet convert CHECKPOINT -o model.gguf` makes a model file out of a checkpoint; any public GGUF file of Gemma 3
-    or 3n runs as it is: `gemlet chat model.gguf`. `gemlet pull OWNER/REPO` downloads one, and `gemlet list` shows those
-    here.
+    Any public GGUF file of Gemma 3 or Gemma 3n runs as it is, in every quantisation: `gemlet chat model.gguf`.
+    `gemlet pull OWNER/REPO` downloads one from the Hugging Face hub, and `gemlet list` shows those on this machine.
+    `gemlet convert CHECKPOINT -o model.gguf` converts a Hugging Face checkpoint and quantises its weights.
+
+    Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted.
     """
 
 

@@ -1,4 +1,4 @@
-"""``gemlet bench``: how fast a model runs here."""
+"""``gemlet bench``: speed and memory of a model on this machine."""
 
 import json
 import sys
@@ -18,21 +18,33 @@ from gemlet.errors import ArgumentError
 
 
 def bench(
-    model: Annotated[str | None, typer.Argument(help="A GGUF file, or `nano`; not needed with --ceiling.")] = None,
-    prompt: Annotated[int, typer.Option("--prompt", "-p", help="Tokens of the prompt; 0: leave out.")] = 512,
-    generate: Annotated[int, typer.Option("--generate", "-n", help="Tokens to generate; 0: leave out.")] = 128,
-    depth: Annotated[int, typer.Option("--depth", "-d", help="Tokens before the measurement.")] = 0,
+    model: Annotated[
+        str | None, typer.Argument(help="A GGUF file, an exported folder or a name; not needed with --ceiling.")
+    ] = None,
+    prompt: Annotated[
+        int, typer.Option("--prompt", "-p", help="Prompt tokens to prefill; 0: do not measure prefill.")
+    ] = 512,
+    generate: Annotated[
+        int, typer.Option("--generate", "-n", help="Tokens to decode; 0: do not measure decoding.")
+    ] = 128,
+    depth: Annotated[int, typer.Option("--depth", "-d", help="Tokens in the context before the measurement.")] = 0,
     sequences: Annotated[
-        str, typer.Option(help="Generate for so many sequences together, as in 1,2,4,8,16; tokens of all a second.")
+        str,
+        typer.Option(help="Batch sizes to decode with, as in 1,2,4,8,16; the speed is that of all sequences together."),
     ] = "",
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Times to measure.")] = 5,
+    repetitions: Annotated[
+        int, typer.Option("--repetitions", "-r", min=1, help="Repetitions of each measurement.")
+    ] = 5,
     threads: Annotated[
         str, typer.Option("--threads", "-t", help="Threads, or several numbers: 1,2,4. Default: each physical core.")
     ] = "0",
     slice: common.Slice = None,
     cache: common.Cache = "f16",
     ceiling: Annotated[
-        bool, typer.Option("--ceiling", help="Also measure what the machine can do, and products of each weight type.")
+        bool,
+        typer.Option(
+            "--ceiling", help="Also measure the machine's ceilings (roofline), and products of each weight type."
+        ),
     ] = False,
     kernels: Annotated[str, typer.Option(help="A kernel table: scalar, avx2, ... Default: the best one.")] = "",
     other: Annotated[

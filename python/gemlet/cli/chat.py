@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 HELP = """\
 /help           this list
-/reset          forget the conversation, keep the instruction
+/reset          forget the conversation, keep the system prompt
 /undo           take back the last turn
-/system [TEXT]  show or change the instruction
+/system [TEXT]  show or change the system prompt
 /history        show the conversation
 /save FILE      save the conversation
 /load FILE      go on with a saved conversation
-/stats          speed and memory of the last answer
+/stats          speed and memory of the last reply
 /exit           leave; so does Ctrl-D
 A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of several lines.
-Ctrl-C stops the answer and takes the turn back."""
+Ctrl-C stops the reply and takes the turn back."""
 
 
 @common.answers
 def chat(
     *,
     model: Annotated[
-        str, typer.Argument(help="A GGUF file. Default: `nano`, the model that comes with gemlet.")
+        str, typer.Argument(help="A GGUF file, an exported folder or a name. Default: `nano`, the sample model.")
     ] = "nano",
     load: Annotated[str | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
     answering: common.Answering,
 ) -> None:
-    """Talk to a model. Each turn computes only what is new.
+    """Chat with a model. Each turn reuses the KV cache of the turns before and computes only what is new.
 
-    Ctrl-C stops the answer and not the program, Ctrl-D leaves, /help lists the commands.
+    Ctrl-C stops the reply and not the program, Ctrl-D leaves, /help lists the commands.
 
     Examples:
 
@@ -63,7 +63,7 @@ class _Terminal:
         self._last: GenerateResult | None = None
 
     def talk(self) -> None:
-        """Until the input ends."""
+        """Read and reply until the input ends."""
         while True:
             try:
                 text = _read()
@@ -106,14 +106,14 @@ class _Terminal:
         elif name == "/system":
             if argument:
                 self._chat.system = argument
-            common.note(self._chat.system or "(no instruction)")
+            common.note(self._chat.system or "(no system prompt)")
         elif name == "/history":
             for message in self._chat.history:
                 common.write(f"{message.role}: {message.content}\n")
         elif name in ("/save", "/load") and argument:
             self._chat.save(argument) if name == "/save" else self._chat.load(argument)
         elif name == "/stats":
-            common.note(common.describe(self._last.stats) if self._last else "(no answer yet)")
+            common.note(common.describe(self._last.stats) if self._last else "(no reply yet)")
         else:
             common.note(f"gemlet: {line.strip()}: no such command, or something is missing; /help lists them")
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, progress, and ways to print."""
+"""Shared by the commands: options, progress, and ways to print."""
 
 import functools
 import inspect
@@ -29,7 +29,10 @@ ModelArgument = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", help="Threads. Default: one for each physical core.")]
 Context = Annotated[
-    int | None, typer.Option("--context", "-c", help="Tokens to hold. Default: 8192, or less if the model has less.")
+    int | None,
+    typer.Option(
+        "--context", "-c", help="Context length in tokens. Default: 8192, or less if the model was trained for less."
+    ),
 ]
 Slice = Annotated[
     str | None,
@@ -38,37 +41,45 @@ Slice = Annotated[
         "`ffn=8192x25,16384x5:drop=20-24`."
     ),
 ]
-Cache = Annotated[CacheType, typer.Option(help="Type of the keys and values; int8 takes half the memory of f16.")]
+Cache = Annotated[CacheType, typer.Option(help="Type of the KV cache; int8 takes half the memory of f16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
-System = Annotated[str | None, typer.Option("--system", "-s", help="An instruction that holds for all turns.")]
+System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt, which holds for all turns.")]
 
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
 
 @dataclass(frozen=True)
 class Answering:
-    """The options of a command that answers."""
+    """The options of a command that generates text: system prompt, sampling, speculative decoding, loading."""
 
     system: System = None
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Stop after so many tokens.")] = None
-    temperature: Annotated[float | None, typer.Option(help="0: always the most likely token. Default: 1.")] = None
-    top_k: Annotated[int | None, typer.Option(help="Only the so many most likely tokens; 0: off. Default: 64.")] = None
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Tokens to generate at most.")] = None
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature; 0: greedy. Default: 1.")] = None
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample from the so many most likely tokens; 0: off. Default: 64.")
+    ] = None
     top_p: Annotated[
-        float | None, typer.Option(help="Only the most likely tokens with so much probability; 1: off. Default: 0.95.")
+        float | None,
+        typer.Option(
+            help="Sample from the most likely tokens with this much probability together; 1: off. Default: 0.95."
+        ),
     ] = None
     min_p: Annotated[
-        float | None, typer.Option(help="Only tokens this likely beside the likeliest; 0: off. Default: 0.")
+        float | None,
+        typer.Option(help="Leave out tokens less likely than this share of the likeliest; 0: off. Default: 0."),
     ] = None
-    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: avoid what was said. Default: 1.")] = None
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer. Default: drawn anew.")] = None
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: repeat less of the prompt and completion. Default: 1.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same completion. Default: random.")] = None
     stop: Annotated[
-        list[str] | None, typer.Option(help="End the answer before this text. Can be given several times.")
+        list[str] | None, typer.Option(help="Stop string: end the completion before it. Can be given several times.")
     ] = None
     speculate: Annotated[
         Literal["lookup", "slice", "none"] | None,
         typer.Option(
-            help="Guess the next tokens, from the text so far or by a slice of the model, and check several at once: "
-            "the same answer, sooner where the guesses are right. Default: none."
+            help="Speculative decoding, with draft tokens from the text so far (lookup) or from a slice of the model: "
+            "the same completion, sooner where draft tokens are accepted. Default: none."
         ),
     ] = None
     threads: Threads = None
@@ -77,7 +88,7 @@ class Answering:
     cache: Cache = "f16"
 
     def load(self, model: str) -> "Model":
-        """With the threads, the context, the slice and the cache that were asked for."""
+        """Load the model with the threads, context, slice and KV cache type of the command line."""
         return load(model, self.threads, self.context, self.slice, self.cache)
 
     def generate_options(self) -> GenerateOptions:
@@ -159,24 +170,25 @@ def read_text(file: Path) -> bytes:
 
 
 def write(text: str) -> None:
-    """Print a piece of an answer at once. On a terminal, control characters are left out: a model's words should not
+    """Print a piece of a completion at once. On a terminal, control characters are left out: a model's words should not
     move the cursor or set the title."""
     sys.stdout.write(_TERMINAL_CONTROL.sub("", text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """Print a line that is not part of the answer."""
+    """Print a line on stderr, apart from the result."""
     print(text, file=sys.stderr, flush=True)
 
 
 def describe(stats: Stats) -> str:
-    """One line about an answer."""
+    """The statistics of a completion in one line."""
     reused = f" ({stats.reused_tokens} reused)" if stats.reused_tokens else ""
-    guessed = f" ({stats.accepted_tokens} of {stats.drafted_tokens} guesses right)" if stats.drafted_tokens else ""
+    drafted = stats.drafted_tokens
+    accepted = f" ({stats.accepted_tokens} of {drafted} draft tokens accepted)" if drafted else ""
     return (
         f"prompt {stats.prompt_tokens} tokens{reused}, {stats.prefill_tokens_per_second:.1f}/s; "
-        f"answer {stats.generated_tokens} tokens, {stats.decode_tokens_per_second:.1f}/s{guessed}; "
+        f"completion {stats.generated_tokens} tokens, {stats.decode_tokens_per_second:.1f}/s{accepted}; "
         f"first token after {stats.first_token_seconds:.2f} s; peak memory {size(stats.peak_memory)}"
     )
 

@@ -1,4 +1,4 @@
-"""``gemlet convert``: from a checkpoint to a model file."""
+"""``gemlet convert``: from a Hugging Face checkpoint to a GGUF file."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,15 @@ from gemlet.errors import UnsupportedError
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face checkpoint (safetensors).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The GGUF file to write.")],
     quant: Annotated[
         str,
         typer.Option(
             "--quant",
             "-q",
-            help="f32, bf16, f16, q8_0 or q4_0; or performance (bf16), balanced (q8_0), maximum_efficiency (q4_0).",
+            help="Quantisation: f32, bf16, f16, q8_0, q4_0; or performance (bf16), balanced (q8_0), "
+            "maximum_efficiency (q4_0).",
         ),
     ] = "q4_0",
     head: Annotated[
@@ -38,7 +39,7 @@ def convert(
 ) -> None:
     """Convert a Hugging Face checkpoint of Gemma 3 or 3n to a GGUF file, which llama.cpp runs too.
 
-    The file appears whole or not at all; an old one of that name stays until then.
+    The file is written under a temporary name and renamed, so an old one stays until the new one is complete.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""``gemlet demo``: the model that comes with gemlet answers a few prompts."""
+"""``gemlet demo``: the sample model replies to a few prompts."""
 
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ REQUEST = "Play music by Clara."
 
 
 def demo(threads: common.Threads = None) -> None:
-    """Let the model that comes with gemlet answer a few prompts.
+    """Let the sample model that comes with gemlet reply to a few prompts.
 
-    It is a small test model that was trained for such questions; it knows little else. `gemlet chat` talks to it.
+    It is a small test model that was trained for such questions; it knows little else. `gemlet chat` chats with it.
     """
     model = common.load("nano", threads)
     chat = model.chat(temperature=0.0)

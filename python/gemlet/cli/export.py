@@ -23,7 +23,7 @@ app = typer.Typer(
 _Source = Annotated[Path, typer.Argument(help="A GGUF file, a model's name, or the folder of a checkpoint.")]
 _Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; an earlier export there is replaced.")]
 _Quant = Annotated[
-    Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="How weights are stored.")
+    Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="Quantisation of the weights.")
 ]
 
 
@@ -38,7 +38,7 @@ def onnx(
 ) -> None:
     """Write a folder with model.onnx for ONNX Runtime.
 
-    The folder appears once the file has been run beside the source and answers as it does; `gemlet run` runs it.
+    The folder appears once the file has been run beside the source and its logits agree; `gemlet run` runs it.
 
     Examples:
 
@@ -50,7 +50,8 @@ def onnx(
 
 
 _Held = Annotated[
-    int | None, typer.Option("--context", "-c", help="Tokens to hold, with memory for all. Default: 1024.")
+    int | None,
+    typer.Option("--context", "-c", help="Context length in tokens; the KV cache takes memory for all. Default: 1024."),
 ]
 _Prefill = Annotated[str, typer.Option(help="Lengths of the prompt signatures.")]
 
@@ -71,7 +72,7 @@ def tflite(
 ) -> None:
     """Write a folder with model.tflite for LiteRT.
 
-    The folder appears once the file has been run beside the source and answers as it does; `gemlet run` runs it.
+    The folder appears once the file has been run beside the source and its logits agree; `gemlet run` runs it.
 
     Examples:
 

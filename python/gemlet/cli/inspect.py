@@ -1,4 +1,4 @@
-"""``gemlet inspect``: what is in a model file."""
+"""``gemlet inspect``: configuration, layers and tensors of a model."""
 
 import json
 from collections import Counter, defaultdict

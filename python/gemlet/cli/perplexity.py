@@ -1,4 +1,4 @@
-"""``gemlet perplexity``: how well a model predicts a text."""
+"""``gemlet perplexity``: the perplexity of a text."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def perplexity(
     cache: common.Cache = "f16",
     as_json: common.Json = False,
 ) -> None:
-    """Measure how well a model predicts a text; lower is better.
+    """Measure the perplexity of a text, that is how well the model predicts it; lower is better.
 
     As llama-perplexity does: windows without overlap, each begun by the begin-of-sequence token; the second half of
     each is scored.

@@ -1,4 +1,4 @@
-"""``gemlet run``: one question, one answer."""
+"""``gemlet run``: one prompt, one completion."""
 
 import json
 import sys
@@ -16,15 +16,17 @@ from gemlet.text import to_text
 def run(
     *,
     model: common.ModelArgument,
-    prompt: Annotated[str | None, typer.Argument(help="What to say. Without it, or with `-`, stdin is read.")] = None,
-    given: Annotated[str | None, typer.Option("--prompt", "-p", help="What to say, as an option.")] = None,
+    prompt: Annotated[str | None, typer.Argument(help="The prompt. Without it, or with `-`, stdin is read.")] = None,
+    given: Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt, as an option.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
-    raw: Annotated[bool, typer.Option(help="Continue the prompt as it is, without the chat format.")] = False,
+    raw: Annotated[
+        bool, typer.Option(help="Complete the prompt as it is, without the chat template: for base models.")
+    ] = False,
     answering: common.Answering,
     stats: Annotated[bool, typer.Option(help="Print speed and memory on stderr.")] = False,
     as_json: common.Json = False,
 ) -> None:
-    """Ask once and print the answer as it comes.
+    """Generate a completion of a prompt and print it as it is generated.
 
     Examples:
 

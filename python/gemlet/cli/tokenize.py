@@ -14,7 +14,7 @@ def tokenize(
     text: Annotated[str, typer.Argument(help="The text; `-` reads stdin.")] = "-",
     bos: Annotated[bool, typer.Option(help="Put the begin-of-sequence token first.")] = False,
     special: Annotated[bool, typer.Option(help="Text like <start_of_turn> becomes its control token.")] = True,
-    ids: Annotated[bool, typer.Option("--ids", help="Only the numbers, on one line.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Only the token ids, on one line.")] = False,
     as_json: common.Json = False,
 ) -> None:
     """Show the tokens of a text, each with its piece as the file stores it.

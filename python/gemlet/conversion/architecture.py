@@ -1,4 +1,4 @@
-"""What the converter has to know of an architecture. architectures/ has one file for each, which fills this in."""
+"""The converter's description of an architecture. architectures/ has one file for each, which fills this in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ C = TypeVar("C", bound=TextConfig)
 
 _COMMON_ROLES = {
     **dict.fromkeys(("token_embd", "output"), Role.HEAD),
-    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"), Role.LAYER),
+    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"), Role.LAYER),
+    **dict.fromkeys(("ffn_gate", "ffn_up", "ffn_down"), Role.LAYER),
 }
 
 

@@ -1,4 +1,4 @@
-"""What the converter raises."""
+"""Errors of the converter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GGUF file is to hold: a tensor, what it is for, and what of the checkpoint it is made of."""
+"""The plan of a GGUF file: its tensors, their roles, and the checkpoint's tensors that they are made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which type each tensor gets.
+"""Recipes of quantisation: which type each tensor gets.
 
 | quant (preset)            | layer matrices | token embedding, head | per-layer table | glue |
 |---------------------------|----------------|-----------------------|-----------------|------|
@@ -77,8 +77,8 @@ HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 
 
 def find_recipe(quant: str, head: str | None = None) -> Recipe:
-    """By type or preset name; with another type for the token embedding and head if one is given. Raises ConvertError
-    listing the names."""
+    """Find a recipe by type or preset name, with another type for the token embedding and head if one is given. Raises
+    ConvertError listing the names."""
     name = PRESETS.get(quant.lower(), quant.lower())
     if name not in RECIPES:
         raise ConvertError(f"quant is {quant!r}, expected one of {', '.join((*RECIPES, *PRESETS))}")

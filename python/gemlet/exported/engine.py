@@ -18,7 +18,8 @@ _CHUNK: Final = 512
 def load(folder: Path, *, backend: str | None, threads: int | None, context: int | None) -> _core.Engine:
     """Load an exported folder in the runtime that it was written for.
 
-    The runtime computes logits; sessions, sampling, scheduling and speculation are the core's, as for any other model.
+    The runtime computes logits; sessions, sampling, scheduling and speculative decoding are the core's, as for any
+    other model.
 
     Raises:
         FileError, FormatError, UnsupportedError: a damaged folder, or a runtime that is not installed.

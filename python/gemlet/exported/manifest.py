@@ -32,7 +32,7 @@ REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge
 """The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
 in pyproject.toml."""
 
-_HEAD_BYTES: Final = 1 << 26
+_DIGEST_BYTES: Final = 1 << 26
 
 _OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
 """Fields of ModelInfo that depend on who runs the model."""
@@ -45,20 +45,20 @@ class Manifest:
     format: str
     quant: str
     context: int
-    """Largest number of tokens of a timeline."""
+    """Largest number of tokens of a sequence."""
     info: dict[str, Any]
-    """ModelInfo's fields, but for those of the run."""
+    """Fields of ModelInfo, without those that depend on the run."""
     files: dict[str, int]
     """The other files of the folder, and their sizes in bytes."""
-    heads: dict[str, str]
-    """SHA-256 of the first 64 MiB of each: the graphs, at whose damage a runtime may crash, lie there."""
+    digests: dict[str, str]
+    """SHA-256 of the first 64 MiB of each file. The graphs lie there, and a damaged graph may crash a runtime."""
 
     @classmethod
     def of_folder(cls, folder: Path, format: str, quant: str, context: int, info: ModelInfo) -> Manifest:
         """Describe the files that are in the folder now."""
         parts = sorted(folder.iterdir())
         files = {part.name: part.stat().st_size for part in parts}
-        return cls(format, quant, context, info_of(info), files, {part.name: _head(part) for part in parts})
+        return cls(format, quant, context, info_of(info), files, {part.name: _digest(part) for part in parts})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -92,7 +92,7 @@ class Manifest:
         return manifest
 
     def write(self, folder: Path) -> None:
-        """Write it. Raises OSError."""
+        """Write the file. Raises OSError."""
         text = json.dumps({"version": VERSION, **vars(self)}, ensure_ascii=False, indent=1, allow_nan=False)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
@@ -135,13 +135,13 @@ class Manifest:
                 raise FileError(f"{folder / name}: {error.strerror}") from error
             if actual != size:
                 raise FormatError(f"{folder / name}: has {actual:,} bytes, expected {size:,}")
-            if self.heads.get(name) != _head(folder / name):
+            if self.digests.get(name) != _digest(folder / name):
                 raise FormatError(f"{folder / name}: is not what was exported: its first bytes have changed")
 
 
-def _head(path: Path) -> str:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
+        return hashlib.sha256(file.read(_DIGEST_BYTES)).hexdigest()
 
 
 def info_of(info: ModelInfo) -> dict[str, Any]:

@@ -26,13 +26,13 @@ class OnnxCache:
     """Keys and values, each float32 [1, kv_heads, length, head_dim], by the names of the graph's inputs."""
 
     def __init__(self, values: Mapping[str, Any], length: int) -> None:
-        """`values` are OrtValues, which nobody writes to."""
+        """`values` are OrtValues, which are never written to."""
         self.values = values
         self._length = length
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Number of positions held."""
         return self._length
 
     @property
@@ -52,12 +52,12 @@ class OnnxCache:
             self._length = length
 
     def extend(self, values: Mapping[str, Any], count: int) -> None:
-        """Take over what the graph gave after `count` more tokens."""
+        """Take the keys and values that the graph returned after `count` more tokens."""
         self.values = values
         self._length += count
 
     def copy(self) -> OnnxCache:
-        """Shares the values: the graph makes new ones at every step."""
+        """A copy that shares the values: the graph makes new ones at every step."""
         return OnnxCache(self.values, self._length)
 
 
@@ -86,7 +86,7 @@ class OnnxRunner:
         self.threads = threads
 
     def empty(self) -> OnnxCache:
-        """No positions."""
+        """An empty cache."""
         import onnxruntime
 
         shapes = {name: (1, shape[1], 0, shape[3]) for name, shape in self._past.items()}
@@ -115,5 +115,5 @@ class OnnxRunner:
 
 
 def open_runner(folder: Path, context: int, threads: int) -> OnnxRunner:
-    """The model in an exported folder, whose timelines hold `context` tokens."""
+    """The model in an exported folder, whose sequences hold at most `context` tokens."""
     return OnnxRunner(folder / MODEL, context, threads)

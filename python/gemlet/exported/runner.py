@@ -1,4 +1,4 @@
-"""What a runtime has to offer, so that an exported model can answer like any other."""
+"""The interface of a runtime: what lets an exported model be used like any other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Want = Literal["all", "last", "none"]
 
 
 class Cache(Protocol):
-    """The keys and values of one timeline."""
+    """The KV cache of one sequence."""
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Number of positions held."""
 
     @property
     def nbytes(self) -> int:
@@ -28,7 +28,7 @@ class Cache(Protocol):
         """Forget all but the first `length` positions."""
 
     def copy(self) -> Cache:
-        """One that goes its own way."""
+        """An independent copy."""
 
 
 class Runner(Protocol):
@@ -44,10 +44,10 @@ class Runner(Protocol):
 
     @property
     def context(self) -> int:
-        """Largest number of positions of a timeline."""
+        """Largest number of positions of a sequence."""
 
     def empty(self) -> Any:
-        """A cache of this runner without positions."""
+        """An empty cache."""
 
     def run(self, cache: Any, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         """Append tokens to a cache that `empty` made.

@@ -35,7 +35,7 @@ class TfliteCache:
     """Keys and values, each float32 [1, kv_heads, context, head_dim], by their names in the signatures."""
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Holds no positions. Memory is zero, since what is masked is still multiplied."""
+        """Make an empty cache. Its memory is zero, since what is masked is still multiplied."""
         self._model = model
         self._shapes = shapes
         self.buffers = {name: model.create_input_buffer_by_name("decode", name) for name in shapes}
@@ -45,7 +45,7 @@ class TfliteCache:
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Number of positions held."""
         return self._length
 
     @property
@@ -134,7 +134,7 @@ class TfliteRunner:
         self.threads = threads
 
     def empty(self) -> TfliteCache:
-        """No positions; memory for the whole context."""
+        """An empty cache, with memory for the whole context."""
         return TfliteCache(self._model, self._decode.caches)
 
     def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
@@ -200,5 +200,5 @@ def _end_quietly() -> None:
 
 
 def open_runner(folder: Path, context: int, threads: int) -> TfliteRunner:
-    """The model in an exported folder, whose timelines hold `context` tokens."""
+    """The model in an exported folder, whose sequences hold at most `context` tokens."""
     return TfliteRunner(folder / MODEL, context, threads)

@@ -7,7 +7,6 @@ import dataclasses
 import importlib.metadata
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from gemlet.model import Model
 
 from . import architectures, litertlm, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
+from .companions import add_companions
 from .errors import ExportError
 from .onnx.file import OnnxFile
 from .place import check_space, replacing, scratch
@@ -44,9 +44,6 @@ REPORT: Final = "report.json"
 _DEFAULT_CONTEXT: Final = {"onnx": 8192, "tflite": 1024}
 _ELSEWHERE: Final = {"tensors", "chat_template", "fingerprint"}
 """Fields of a model's description that its metadata leaves out, or has under another key."""
-
-_COPIED: Final = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-"""What other programs want to find beside the model, if the checkpoint has it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
     peak: dict[str, int] = {}
     with _measured(seconds, peak, "prepare"):
         given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
-        architectures.by_name(given.architecture)
+        architecture = architectures.by_name(given.architecture)
         weights = _with_types(given, quant, format, work, steps)
     held = _context(task.context, weights.config.max_position_embeddings, format)
     core = load_core(weights.path, _check_context(held, weights), task.threads)
@@ -169,7 +166,7 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
         check_space(folder, file.weight_bytes, target)
         steps.expect(file.weight_bytes)
         file.write(folder, _metadata(core, quant), steps)
-        _add_companions(task.origin, weights, folder)
+        add_companions(folder, task.origin, weights, architecture, core.info)
     described = Manifest.of_folder(folder, format, quant.name, held, core.info)
     with _measured(seconds, peak, "check"):
         runner = described.open(folder, held, core.info.threads)
@@ -281,14 +278,6 @@ def _metadata(core: Model, quant: Quant) -> dict[str, str]:
         "gemlet.tokenizer": json.dumps({"file": TOKENIZER, "vocabulary": core.info.vocabulary, **special}),
         "gemlet.chat_template": core.info.chat_template,
     }
-
-
-def _add_companions(origin: Path, weights: Source, folder: Path) -> None:
-    header = weights.header(0)
-    (folder / TOKENIZER).write_bytes(header + bytes(-len(header) % weights.alignment))
-    for name in _COPIED if origin.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(origin / name, folder / name)
 
 
 @contextlib.contextmanager

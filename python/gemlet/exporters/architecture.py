@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .attention import Positions
 from .graph import Builder, Value
+from .source import Config
 
 
 @dataclass(frozen=True)
@@ -118,5 +120,8 @@ class Architecture:
     forward: Callable[[Builder], Forward]
     litert_lm_type: str
     """LiteRT-LM's name: the field of its LlmModelType."""
+    transformers_config: Callable[[Config], dict[str, Any]] | None = None
+    """The fields of the architecture's configuration in transformers, as config.json has them; token ids and
+    tie_word_embeddings are added to them. None if transformers does not have the architecture."""
     turns: Turns = Turns()
     sampling: Sampling = Sampling()

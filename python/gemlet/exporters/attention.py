@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -66,12 +66,12 @@ class Layer:
 
     def keys(self, normed: Value, positions: Positions) -> Value:
         """Normed and rotated, [T, kv_heads, head_dim]."""
-        keys = self.b.reshape(self.b.linear(normed, self.matrix("attn_k")), (-1, *self._kv_shape))
+        keys = self.b.reshape(self.b.linear(normed, self.projection("k")), (-1, *self._kv_shape))
         return positions.rotate(self.b, self.norm(keys, "attn_k_norm"), self.config)
 
     def values(self, normed: Value) -> Value:
         """As they are, [T, kv_heads, head_dim]."""
-        return self.b.reshape(self.b.linear(normed, self.matrix("attn_v")), (-1, *self._kv_shape))
+        return self.b.reshape(self.b.linear(normed, self.projection("v")), (-1, *self._kv_shape))
 
     def remember(self, keys: Value, values: Value) -> None:
         """Append to the layer's cache."""
@@ -80,7 +80,7 @@ class Layer:
     def attend(self, normed: Value, positions: Positions, scale: float = 1.0) -> Value:
         """[T, hidden]: the heads' attention over the keys and values that the layer reads, projected."""
         b, dim = self.b, self.config.head_dim
-        queries = b.reshape(b.linear(normed, self.matrix("attn_q")), (-1, self.heads, dim))
+        queries = b.reshape(b.linear(normed, self.projection("q")), (-1, self.heads, dim))
         queries = positions.rotate(b, self.norm(queries, "attn_q_norm"), self.config)
         if scale != 1.0:
             queries = b.scale(queries, scale)
@@ -96,6 +96,14 @@ class Layer:
     def norm(self, x: Value, name: str) -> Value:
         """RMS norm by one of the layer's weights."""
         return self.b.rms_norm(x, self.vector(name), self.b.source.config.rms_norm_eps)
+
+    def projection(self, part: Literal["q", "k", "v"]) -> Matrix:
+        """The matrix of queries, keys or values, which some files store fused."""
+        fused = f"blk.{self.index}.attn_qkv.weight"
+        if fused not in self.b.source.tensors:
+            return self.matrix(f"attn_{part}")
+        own, shared = self.heads * self.config.head_dim, self.config.kv_heads * self.config.head_dim
+        return self.b.source.fused(fused, (own, shared, shared))["qkv".index(part)]
 
     def matrix(self, name: str) -> Matrix:
         """A matrix of the layer."""

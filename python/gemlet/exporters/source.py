@@ -80,10 +80,33 @@ class Config:
         """The widest of the sliding windows; 0 if there are none."""
         return max(layer.window for layer in self.layers)
 
+    def common_fields(self) -> dict[str, Any]:
+        """The fields of transformers' configurations that all text models have."""
+        names = (
+            *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+            *("head_dim", "sliding_window", "max_position_embeddings", "layer_types"),
+        )
+        full: dict[str, Any] = {"rope_type": "default", "rope_theta": decimal(self.own["rope_theta"])}
+        if (factor := self.own.get("rope_scaling_factor", 1.0)) != 1.0:
+            full |= {"rope_type": "linear", "factor": decimal(factor)}
+        local = {"rope_type": "default", "rope_theta": decimal(self.own["rope_local_base_freq"])}
+        return {
+            **{name: self.own[name] for name in names},
+            "rms_norm_eps": decimal(self.rms_norm_eps),
+            "rope_parameters": {"full_attention": full, "sliding_attention": local},
+            "hidden_activation": "gelu_pytorch_tanh",
+            "attention_bias": False,
+        }
+
     @property
     def kv_layers(self) -> tuple[int, ...]:
         """Indices of the layers that own keys and values; they come first."""
         return tuple(i for i, layer in enumerate(self.layers) if layer.owns_kv)
+
+
+def decimal(value: float) -> float:
+    """A float32 as its shortest decimal form: 1e-06 rather than 9.999999974752427e-07."""
+    return float(str(np.float32(value)))
 
 
 @dataclass(frozen=True)
@@ -95,13 +118,10 @@ class Matrix:
     cols: int
     type: str
     """GGUF's name of the type: "Q4_0"."""
+    begin: int = 0
+    """The first of its rows in the stored tensor."""
     part: int | None = None
     """The number of the matrix in its tensor, if that holds several."""
-
-    @property
-    def begin(self) -> int:
-        """The first of its rows in the stored tensor."""
-        return (self.part or 0) * self.rows
 
     @property
     def name(self) -> str:
@@ -134,7 +154,18 @@ class Source:
         *outer, rows, cols = stored["shape"]
         if tensor in (EMBEDDING, HEAD):
             rows = min(rows, self.config.vocab_size)  # public files may have more rows than tokens
-        return Matrix(tensor, rows, cols, stored["type"], part if outer else None)
+        if not outer:
+            return Matrix(tensor, rows, cols, stored["type"])
+        return Matrix(tensor, rows, cols, stored["type"], (part or 0) * rows, part)
+
+    def fused(self, tensor: str, sizes: Sequence[int]) -> list[Matrix]:
+        """The matrices that a tensor holds one below the other, of so many rows."""
+        stored = self.tensors[tensor]
+        begins = [sum(sizes[:i]) for i in range(len(sizes))]
+        return [
+            Matrix(tensor, rows, stored["shape"][-1], stored["type"], begin, part)
+            for part, (begin, rows) in enumerate(zip(begins, sizes, strict=True))
+        ]
 
     def whole(self, tensor: str) -> Matrix:
         """A tensor of any rank, all its rows below each other."""

@@ -43,7 +43,7 @@ class Removal:
     """Nothing outside of it is touched, and it stays."""
 
     def run(self) -> None:
-        """Delete them."""
+        """Delete the files and folders."""
         for file in self.files:
             try:
                 file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which of a repository's GGUF files is meant."""
+"""Choosing among a repository's GGUF files, by quantisation."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -71,15 +71,15 @@ TEST("greedy, sampled and batched answers keep to the constraint, each from its 
   }
 }
 
-TEST("guesses that are taken back leave no trace in the constraint") {
+TEST("draft tokens that are rejected leave no trace in the constraint") {
   const auto loaded = engine();
   GenerateOptions options = constrained(3.0F);
   Session plain(loaded);
   const GenerateResult expected = generate(plain, tiny::prompt(9), options);
   options.speculate = Speculate::lookup;
   options.draft_tokens = 4;
-  Session guessing(loaded);
-  const GenerateResult result = generate(guessing, tiny::prompt(9), options);
+  Session speculating(loaded);
+  const GenerateResult result = generate(speculating, tiny::prompt(9), options);
   CHECK(tiny::same(result, expected) && result.stats.drafted_tokens > result.stats.accepted_tokens);
 }
 

@@ -100,18 +100,18 @@ Tokens look_up(const Tokens& text, std::size_t most) {
 
 }  // namespace
 
-TEST("guesses are as many as pay") {
+TEST("the number of draft tokens follows the acceptance rate") {
   DraftLength free(0, 15);
   for (int i = 0; i < 60; ++i) free.report(1, false);
   CHECK(free.next() >= 10);
   CHECK(DraftLength(0.4, 15).next() > 0 && DraftLength(0.4, 15).next() < DraftLength(0, 15).next());
-  DraftLength dear(1, 15);  // a guess that costs a step cannot pay
+  DraftLength dear(1, 15);  // a draft token that costs a step is never worth it
   for (int i = 0; i < 60; ++i) dear.report(1, false);
   CHECK(dear.next() == 0);
   CHECK(DraftLength(0, 3).next() == 3 && DraftLength(0, 0).next() == 0);
 }
 
-TEST("wrong guesses are given up, tried again now and then, and taken up when they are right") {
+TEST("drafting pauses while draft tokens are rejected, is tried now and then, and resumes when they are accepted") {
   DraftLength length(0.3, 15);
   int rounds = 0;
   while (length.next() > 0) {
@@ -147,15 +147,15 @@ TEST("what followed the longest and latest earlier occurrence") {
   CHECK(look_up({10, 11, 12, 10, 11}, 0).empty());
 }
 
-TEST("the answer has the bits of plain decoding, whoever guesses and however often wrongly") {
+TEST("the completion has the bits of plain decoding, whatever the drafter and the acceptance rate") {
   Guesses slice;
   Guesses lookup;
   for (std::uint64_t seed = 1; seed < 4; ++seed) {
     const auto model = load(40, seed);
     for (const float temperature : {0.0F, 0.8F, 3.0F}) {
-      for (const int guesses : {0, 1, 4, 15}) {
-        slice.add(check_same(model, prompt(9), options(temperature, 40, Speculate::slice, guesses)));
-        lookup.add(check_same(model, prompt(30), options(temperature, 40, Speculate::lookup, guesses)));
+      for (const int drafts : {0, 1, 4, 15}) {
+        slice.add(check_same(model, prompt(9), options(temperature, 40, Speculate::slice, drafts)));
+        lookup.add(check_same(model, prompt(30), options(temperature, 40, Speculate::lookup, drafts)));
       }
     }
   }
@@ -168,7 +168,7 @@ TEST("wrapped windows, small chunks and a draft without some layers") {
     const auto model = load(chunk, 2);
     GenerateOptions wanted = options(1.5F, 60, Speculate::slice, 15);
     const GenerateResult half = check_same(model, prompt(20), wanted);
-    CHECK((half.stats.drafted_tokens > 0) == (chunk > 1));  // a chunk of one has room for no guess
+    CHECK((half.stats.drafted_tokens > 0) == (chunk > 1));  // a chunk of one has room for no draft token
     wanted.draft = Slice{.ffn_widths = {256, 512, 512, 256}, .dropped_layers = {3}};
     check_same(model, prompt(20), wanted);
     wanted.draft = Slice{.dropped_layers = {0, 3, 4}};
@@ -188,7 +188,7 @@ TEST("a draft that is the model itself is always right") {
   }
 }
 
-TEST("an answer ends where it would without guesses") {
+TEST("a completion ends where it would without speculative decoding") {
   for (const Speculate who : {Speculate::slice, Speculate::lookup}) {
     for (const int most : {0, 1, 2, 3, 7}) check_same(engine(), prompt(12), options(0, most, who, 15));
     const GenerateResult full = check_same(engine(), prompt(context - 6), options(2, 30, who, 15));
@@ -207,7 +207,7 @@ TEST("an answer ends where it would without guesses") {
   }
 }
 
-TEST("the reader and a cancel stop the answer where they would without guesses") {
+TEST("the reader and a cancel stop the completion where they would without speculative decoding") {
   for (const Speculate who : {Speculate::none, Speculate::slice, Speculate::lookup}) {
     GenerateOptions wanted = options(0, 30, who, 8);
     const Token hello = *engine()->find_token("hello");
@@ -258,7 +258,7 @@ TEST("the next turn goes on from a session that speculation left") {
   }
 }
 
-TEST("guessing by itself, wrongly, soon rests") {
+TEST("adaptive drafting that is rejected soon pauses") {
   GenerateOptions wanted = options(3, 70, Speculate::slice);
   wanted.draft = Slice{.ffn_widths = {256}, .dropped_layers = {0, 3, 4}};
   wanted.sampling.logit_bias = {{1, -1e6F}, {261, -1e6F}};

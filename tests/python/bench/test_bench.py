@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from conftest import Cli
 
-TYPES = ["F32", "F16", "Q4_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "BF16"]
+TYPES = list(ceiling.COMMON_TYPES)
 
 
 @pytest.fixture(autouse=True)

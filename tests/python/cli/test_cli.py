@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -204,19 +205,26 @@ def test_ctrl_c_ends_run_with_130(long_gguf: Path) -> None:
     process.stdin.write(b"a" * 30000)
     process.stdin.close()
     process.stdin = None
-    wait_until_mapped(process.pid, long_gguf)
+    wait_until_computing(process.pid, long_gguf)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=10)
     assert (process.returncode, out, error) == (130, b"", b"")
 
 
-def wait_until_mapped(pid: int, model: Path) -> None:
-    """Until the process has opened the model, and a moment more: then it computes."""
-    for _ in range(600):
-        if str(model) in Path(f"/proc/{pid}/maps").read_text():
-            break
-        time.sleep(0.1)
-    time.sleep(1)
+def wait_until_computing(pid: int, model: Path) -> None:
+    """Until the process has opened the model, and computed for half a second more."""
+    pause = threading.Event()
+    while str(model) not in Path(f"/proc/{pid}/maps").read_text():
+        pause.wait(0.05)
+    computed = processor_seconds(pid) + 0.5
+    while processor_seconds(pid) < computed:
+        pause.wait(0.05)
+
+
+def processor_seconds(pid: int) -> float:
+    """The processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- gemlet chat on a terminal ---
@@ -306,12 +314,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(long_gguf: Path) -> None:
         chat.expect("> ")
         chat.send("say\n")
         chat.expect(r"say\r\n(.|\n)+")
-        time.sleep(0.5)
+        wait_until_computing(chat.process.pid, long_gguf)
         chat.send("\x03")
         chat.expect("stopped; this turn is forgotten", timeout=5)
         chat.expect("> ")
         chat.send("/history\n/system\n")
-        assert "user:" not in chat.expect("no instruction")
+        assert "user:" not in chat.expect("no system prompt")
         chat.send("/exit\n")
         assert chat.process.wait(timeout=10) == 0
 

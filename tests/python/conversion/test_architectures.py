@@ -108,8 +108,8 @@ def test_a_matrix_without_a_role_is_refused(name: str) -> None:
     architecture = architectures.by_name(name)
     assert architecture.role_of("blk.0.new_norm.weight", (36,)) is Role.VECTOR
     assert architecture.role_of("blk.0.attn_q.weight", (30, 36)) is Role.LAYER
-    with pytest.raises(ConvertError, match=r"tensor blk.0.attn_qkv.weight \[90, 36\]"):
-        architecture.role_of("blk.0.attn_qkv.weight", (90, 36))
+    with pytest.raises(ConvertError, match=r"tensor blk.0.attn_mix.weight \[90, 36\]"):
+        architecture.role_of("blk.0.attn_mix.weight", (90, 36))
 
 
 def test_a_planned_matrix_without_a_role_writes_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

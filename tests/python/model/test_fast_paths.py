@@ -34,8 +34,8 @@ def test_greedy_answers_are_those_of_the_plain_path(tiny_gguf: Path) -> None:
         expected = [plain.generate(prompt, max_tokens=NEW_TOKENS, temperature=0.0).tokens for prompt in group]
         together = fast.generate_batch(group, max_tokens=NEW_TOKENS, temperature=0.0)
         for i, prompt in enumerate(group):
-            guessed = fast.generate(prompt, max_tokens=NEW_TOKENS, temperature=0.0, speculate="lookup", draft_tokens=4)
-            for found in (together[i].tokens, guessed.tokens):
+            drafted = fast.generate(prompt, max_tokens=NEW_TOKENS, temperature=0.0, speculate="lookup", draft_tokens=4)
+            for found in (together[i].tokens, drafted.tokens):
                 if found != expected[i]:
                     check_tie(plain, prompt, expected[i], found)
                     ties += 1

@@ -1,5 +1,5 @@
-"""One test for each way in which implementations of Gemma 3n go wrong (the numbers are the design's), on a model that
-makes the trap show. `scripts/check_traps` reintroduces each of them and sees its test fail."""
+"""One test for each way in which implementations of Gemma 3n go wrong, on a model that makes the trap show. The numbers
+are those of `scripts/check_traps`, which reintroduces each of them and sees its test fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speculation through the package: the same answers, counted guesses, and options that are checked."""
+"""Speculative decoding through the package: the same completions, counted draft tokens, and checked options."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from conftest import Cli
 from tiny import Tiny, write_checkpoint
 
 HALVES = Tiny(hidden=64, heads=2, head_dim=32, ffn=(128,), ple=32, laurel=32, logit_gain=12.0)
-"""Of random weights, with a half that can be quantised: what it says is often not what the whole says."""
+"""A model of random weights whose half can be quantised; the half often predicts other tokens than the whole."""
 
 
 @pytest.fixture(scope="module", params=["f32", "q8_0", "q4_0"])
@@ -62,7 +62,7 @@ def test_a_chat_and_a_stream(model: gemlet.Model) -> None:
     assert "".join(pieces) == model.generate("the cat", max_tokens=30, seed=1).text
 
 
-def test_nobody_guesses_in_a_batch(model: gemlet.Model) -> None:
+def test_a_batch_does_not_speculate(model: gemlet.Model) -> None:
     batch = model.generate_batch(["the cat", "a hat"], max_tokens=9, seed=1, speculate="slice", draft_tokens=4)
     assert [out.stats.drafted_tokens for out in batch] == [0, 0]
     assert batch[1].tokens == model.generate("a hat", max_tokens=9, seed=1).tokens
@@ -83,7 +83,7 @@ def test_wrong_options(model: gemlet.Model) -> None:
 def test_on_the_command_line(cli: Cli, tiny_gguf: Path) -> None:
     command = ("run", tiny_gguf, "the cat the cat the cat", "--raw", "-n", 30, "--temperature", 0, "--json")
     plain = json.loads(cli(*command).stdout)
-    guessed = json.loads(cli(*command, "--speculate", "lookup").stdout)
-    assert guessed["tokens"] == plain["tokens"] and plain["stats"]["drafted_tokens"] == 0
-    assert "guesses right" in cli(*command[:-1], "--speculate", "slice", "--stats").stderr
+    drafted = json.loads(cli(*command, "--speculate", "lookup").stdout)
+    assert drafted["tokens"] == plain["tokens"] and plain["stats"]["drafted_tokens"] == 0
+    assert "draft tokens accepted" in cli(*command[:-1], "--speculate", "slice", "--stats").stderr
     assert cli(*command, "--speculate", "magic").returncode == 2

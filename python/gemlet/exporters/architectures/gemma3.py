@@ -5,12 +5,12 @@ tokens of one sequence are computed together; the hidden states are [T, hidden].
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
 
 from gemlet.exporters.architecture import Architecture, Forward, State
 from gemlet.exporters.attention import Layer, Positions
 from gemlet.exporters.graph import Builder, Value
-from gemlet.exporters.source import EMBEDDING
+from gemlet.exporters.source import Config, decimal
 
 
 class Gemma3(Forward):
@@ -18,7 +18,7 @@ class Gemma3(Forward):
 
     def embed(self, tokens: Value) -> tuple[Value, None]:
         b = self.b
-        return b.scale(b.rows(b.source.matrix(EMBEDDING), tokens), math.sqrt(b.source.config.hidden_size)), None
+        return b.scale(b.rows(b.source.embedding(), tokens), math.sqrt(b.source.config.hidden_size)), None
 
     def layer(self, index: int, state: State, positions: Positions) -> Value:
         return Gemma3Layer(self.b, index)(state.hidden, positions)
@@ -63,4 +63,21 @@ class Gemma3Layer(Layer):
         return self.norm(b.linear(hidden, self.matrix("ffn_down")), "post_ffw_norm")
 
 
-ARCHITECTURE: Final = Architecture(name="gemma3", forward=Gemma3, litert_lm_type="gemma3")
+def transformers_config(config: Config) -> dict[str, Any]:
+    """The fields of transformers' Gemma3TextConfig."""
+    scalar = config.own["attention_scale"] ** -2
+    whole = round(scalar)
+    return {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        **config.common_fields(),
+        "intermediate_size": config.own["intermediate_size"][0],
+        "query_pre_attn_scalar": whole if math.isclose(scalar, whole, rel_tol=1e-5) else decimal(scalar),
+        "final_logit_softcapping": decimal(config.own["final_logit_softcapping"]) or None,
+        "attn_logit_softcapping": None,
+    }
+
+
+ARCHITECTURE: Final = Architecture(
+    name="gemma3", forward=Gemma3, litert_lm_type="gemma3", transformers_config=transformers_config
+)

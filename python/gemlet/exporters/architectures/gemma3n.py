@@ -5,14 +5,15 @@ names it keeps. T tokens of one sequence are computed together.
 from __future__ import annotations
 
 import math
-from typing import Final
+from statistics import NormalDist
+from typing import Any, Final
 
 import numpy as np
 
 from gemlet.exporters.architecture import Architecture, Forward, State
 from gemlet.exporters.attention import Layer, Positions
 from gemlet.exporters.graph import Builder, Value, known
-from gemlet.exporters.source import TABLE
+from gemlet.exporters.source import TABLE, Config, decimal
 
 
 class Gemma3n(Forward):
@@ -177,4 +178,28 @@ def _match_magnitude(b: Builder, target: Value, x: Value) -> Value:
     return b.mul(x, b.div(b.rms(target), actual))
 
 
-ARCHITECTURE: Final = Architecture(name="gemma3n", forward=Gemma3n, litert_lm_type="gemma3n")
+def transformers_config(config: Config) -> dict[str, Any]:
+    """The fields of transformers' Gemma3nTextConfig."""
+    names = (
+        *("intermediate_size", "vocab_size_per_layer_input", "hidden_size_per_layer_input", "num_kv_shared_layers"),
+        *("laurel_rank", "altup_num_inputs", "altup_active_idx"),
+    )
+    return {
+        "architectures": ["Gemma3nForCausalLM"],
+        "model_type": "gemma3n_text",
+        **config.common_fields(),
+        **{name: config.own[name] for name in names},
+        "altup_correct_scale": True,  # files without the scale hold ones
+        "final_logit_softcapping": decimal(config.own["final_logit_softcapping"]),
+        "activation_sparsity_pattern": [_sparsity(scale) for scale in config.own["activation_sparsity_scale"]],
+    }
+
+
+def _sparsity(scale: float) -> float:
+    """The share of a layer's activations that its cutoff, in standard deviations above the mean, leaves out."""
+    return round(NormalDist().cdf(scale), 6) if math.isfinite(scale) else 0.0
+
+
+ARCHITECTURE: Final = Architecture(
+    name="gemma3n", forward=Gemma3n, litert_lm_type="gemma3n", transformers_config=transformers_config
+)
