@@ -1,4 +1,4 @@
-"""Many answers at a time, as a server wants them."""
+"""Continuous batching: many completions at a time, as a server needs them."""
 
 import asyncio
 import threading
@@ -17,12 +17,12 @@ from gemlet.stream import Stream
 
 
 class Scheduler:
-    """Answers requests from any thread together, on a thread of its own: each pass over the weights computes a token of
-    every answer that is being written. Requests join and leave between passes; each gets what it would get alone. Get
-    one from ``Model.scheduler()``.
+    """Continuous batching, on a thread of its own, of requests from any thread: each pass over the weights computes a
+    token of every completion under way. Requests join and leave between passes; each gets what it would get alone. Get
+    a scheduler from ``Model.scheduler()``.
 
-    A request may bring a session to go on with. The scheduler has it until the answer has ended, and it is busy for
-    everybody else; then it holds the prompt and the answer, ready for the next turn. Give a fork to keep the original.
+    A request may bring a session to go on with. Until the completion has ended, that session is busy for everybody else;
+    then it holds the prompt and the completion, ready for the next turn. Give a fork to keep the original.
     """
 
     def __init__(self, core: _core.Scheduler, context: int) -> None:
@@ -35,12 +35,12 @@ class Scheduler:
 
     @property
     def active(self) -> int:
-        """Requests that are computed now."""
+        """Number of requests that are being computed."""
         return self._core.load()[0]
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for their turn."""
+        """Number of requests that wait for their turn."""
         return self._core.load()[1]
 
     def submit(
@@ -53,14 +53,14 @@ class Scheduler:
         prefix_scope: str = "",
         **options: Unpack[GenerateOptions],
     ) -> "Future[GenerateResult]":
-        """Ask for an answer to a prompt of tokens. Cancelling the future ends the computation.
+        """Request the completion of a prompt. Cancelling the future ends the computation.
 
         Args:
-            prompt: as it is.
+            prompt: its tokens.
             session: to go on with; what it holds of the prompt is not computed again.
-            on_text: gets each piece as it comes, on the scheduler's thread; what it raises ends the answer.
-            on_piece: the same, with every token that is sampled.
-            prefix_scope: kept prefixes are shared with requests of the same scope alone, such as an API key.
+            on_text: gets each piece of the text as it comes, on the scheduler's thread; what it raises ends the request.
+            on_piece: gets every token that is sampled, with its text and log-probabilities, likewise.
+            prefix_scope: cached prefixes are shared with requests of the same scope only, such as an API key.
             options: see GenerateOptions.
 
         Raises:
@@ -124,8 +124,9 @@ class Scheduler:
         on_end: Callable[[GenerateResult], None] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Stream:
-        """Like ``submit``, to be read piece by piece. The answer is computed whether it is read or not; closing the
-        iterator, or dropping it, stops that. ``on_end`` is called once with an answer that was read to its end.
+        """Like ``submit``, to be read piece by piece. The completion is computed whether it is read or not;
+        closing the iterator, or dropping it, stops that. ``on_end`` is called once with a completion that was read to
+        its end.
         """
         core = self._options(options, session)
         return Stream(_Pieces(self, prompt, core, session, prefix_scope), core.sampling.seed, on_end)
@@ -159,7 +160,7 @@ class Scheduler:
 
 
 class _Pieces:
-    """The pieces of one answer, for a Stream."""
+    """The pieces of one completion, for a Stream."""
 
     def __init__(
         self,
@@ -227,7 +228,7 @@ def _both(
 def _resolve(
     future: "Future[GenerateResult]", options: _core.GenerateOptions
 ) -> "Callable[[_core._Result | None, BaseException | None], None]":
-    """What ends a request whose answer a future waits for."""
+    """Return an ``on_end`` that sets the future."""
 
     def end(raw: "_core._Result | None", error: BaseException | None) -> None:
         with suppress(InvalidStateError):  # it was cancelled

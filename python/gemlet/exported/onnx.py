@@ -38,7 +38,7 @@ class OnnxCache:
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
-        return 4 * sum(math.prod(value.shape()) for value in self.values.values())
+        return 4 * sum(int(math.prod(value.shape())) for value in self.values.values())
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions."""
