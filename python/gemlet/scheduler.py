@@ -21,7 +21,7 @@ class Scheduler:
     token of every completion under way. Requests join and leave between passes; each gets what it would get alone. Get
     a scheduler from ``Model.scheduler()``.
 
-    A request may bring a session to go on with. Until the completion has ended, that session is busy for everybody else;
+    A request may bring a session to go on with. Until the completion has ended, that session is busy for all others;
     then it holds the prompt and the completion, ready for the next turn. Give a fork to keep the original.
     """
 
@@ -58,7 +58,7 @@ class Scheduler:
         Args:
             prompt: its tokens.
             session: to go on with; what it holds of the prompt is not computed again.
-            on_text: gets each piece of the text as it comes, on the scheduler's thread; what it raises ends the request.
+            on_text: gets each piece of text as it comes, on the scheduler's thread; what it raises ends the request.
             on_piece: gets every token that is sampled, with its text and log-probabilities, likewise.
             prefix_scope: cached prefixes are shared with requests of the same scope only, such as an API key.
             options: see GenerateOptions.
