@@ -37,6 +37,7 @@ py::list to_list(const std::vector<LayerShape>& layers) {
 
 py::dict read_model_file(const std::filesystem::path& path) {
   const GgufFile file(path);
+  require_architecture(file);
   const auto model = load_model(file, static_cast<std::size_t>(Tokenizer(file).vocabulary()));
   py::dict tensors;
   for (const Tensor& tensor : file.tensors()) {

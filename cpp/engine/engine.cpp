@@ -43,6 +43,11 @@ EngineOptions with_defaults(EngineOptions options) {
   return options;
 }
 
+const GgufFile& of_known_architecture(const GgufFile& file) {
+  require_architecture(file);
+  return file;
+}
+
 ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
   const ModelShape& shape = model.shape();
   ModelInfo info;
@@ -83,7 +88,7 @@ ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
 Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& requested)
     : options(with_defaults(requested)),
       file(path),
-      tokenizer(file),
+      tokenizer(of_known_architecture(file)),
       model(load_model(file, static_cast<std::size_t>(tokenizer.vocabulary()))),
       kernels(choose_kernels(options.isa)),
       pool_(options.threads) {

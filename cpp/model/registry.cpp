@@ -37,21 +37,27 @@ std::vector<std::string> architectures() {
   return names;
 }
 
-std::unique_ptr<const Model> load_model(const GgufFile& file, std::size_t tokens) {
+namespace {
+
+ModelFactory find_factory(const GgufFile& file) {
   const std::string_view architecture = file.get_string("general.architecture");
-  ModelFactory factory;
   {
     const std::lock_guard lock(registry().mutex);
     const auto found = registry().factories.find(architecture);
-    if (found != registry().factories.end()) factory = found->second;
+    if (found != registry().factories.end()) return found->second;
   }
-  if (factory == nullptr) {
-    std::string known;
-    for (const std::string& name : architectures()) known += (known.empty() ? "" : ", ") + name;
-    throw Error(Error::Kind::unsupported,
-                file.path().string() + ": architecture is " + quote(architecture) + ", gemlet runs " + known);
-  }
-  return factory(file, tokens);
+  std::string known;
+  for (const std::string& name : architectures()) known += (known.empty() ? "" : ", ") + name;
+  throw Error(Error::Kind::unsupported,
+              file.path().string() + ": architecture is " + quote(architecture) + ", gemlet runs " + known);
+}
+
+}  // namespace
+
+void require_architecture(const GgufFile& file) { find_factory(file); }
+
+std::unique_ptr<const Model> load_model(const GgufFile& file, std::size_t tokens) {
+  return find_factory(file)(file, tokens);
 }
 
 }  // namespace gemlet

@@ -21,6 +21,10 @@ void register_architecture(const std::string& name, ModelFactory factory);
 /// The names of all architectures, sorted.
 std::vector<std::string> architectures();
 
+/// Throws Error(unsupported), naming those that there are, for a file of another architecture. To be asked first: what
+/// else such a file lacks is of no interest.
+void require_architecture(const GgufFile& file);
+
 /// The model of a file, by its general.architecture. Throws Error(unsupported) naming those that there are, and what
 /// the factory throws.
 std::unique_ptr<const Model> load_model(const GgufFile& file, std::size_t tokens);

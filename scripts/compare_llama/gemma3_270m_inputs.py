@@ -53,7 +53,7 @@ The moon
 
 
 def prompts() -> list[str]:
-    return [line.replace("\\n", "\n") for line in PROMPTS.strip().splitlines()]
+    return [line for line in PROMPTS.splitlines() if line]
 
 
 def file_of(folder: Path, kind: str) -> Path:

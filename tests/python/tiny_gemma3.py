@@ -133,6 +133,14 @@ class TinyGemma3:
         return tensors
 
 
+class LoudGemma3(TinyGemma3):
+    """The residual grows beyond the 65504 that float16 holds, as it does in the published models."""
+
+    def weights(self) -> dict[str, Array]:
+        post = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
+        return {name: value + 4e4 if name.endswith(post) else value for name, value in super().weights().items()}
+
+
 def write_gemma3_checkpoint(
     directory: Path,
     tiny: TinyGemma3,

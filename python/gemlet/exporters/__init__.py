@@ -121,7 +121,7 @@ def export(
         tflite.require_old_runtime(quant)
     if format == "litertlm":
         return _bundle(task)
-    with replacing(task.target, manifest.NAME) as folder, scratch(task.target) as work:
+    with replacing(task.target, manifest.NAME, {REPORT}, task.origin) as folder, scratch(task.target) as work:
         done = _write(task, folder, work)
         _write_report(done, folder / REPORT)
     return done
@@ -189,6 +189,8 @@ def _bundle(task: _Task) -> Export:
         raise ExportError(f"{target}: there is no directory {target.parent}")
     if target.is_dir():
         raise ExportError(f"{target}: is a folder, expected a file name")
+    if target.exists() and task.origin.exists() and target.samefile(task.origin):
+        raise ExportError(f"{target}: is what is to be exported, expected another name")
     with scratch(target) as work:
         folder = work / "model"
         folder.mkdir()

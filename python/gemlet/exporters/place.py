@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .errors import ExportError
 
 
 @contextlib.contextmanager
-def replacing(out: Path, marker: str) -> Iterator[Path]:
+def replacing(out: Path, marker: str, others: Collection[str], source: Path) -> Iterator[Path]:
     """A new folder beside `out` that takes its place when the block ends well, and vanishes otherwise.
 
-    An old folder is replaced if it is empty or holds a file named `marker`: an earlier export. Files of it that are in
-    use stay readable for those who have them open. Raises ExportError for anything else that stands there, for another
-    export to the same place that has not ended, and for a disk that fills up.
+    An old folder is replaced if it is empty, or an earlier export and nothing else: it holds a file named `marker`, the
+    files that this lists, and `others`. Files of it that are in use stay readable for those who have them open. Raises
+    ExportError for anything else that stands there, for a `source` inside it, for another export to the same place that
+    has not ended, and for a disk that fills up.
     """
     out = out.parent.resolve() / out.name
-    _check(out, marker)
+    if source.exists() and source.resolve().is_relative_to(out):
+        raise ExportError(f"{out}: would replace {source}, which is to be exported; expected another folder")
+    _check(out, marker, others)
     with _locked(out), scratch(out) as temporary:
         yield temporary
         for file in temporary.rglob("*"):
@@ -53,13 +57,27 @@ def check_space(folder: Path, needed: int, out: Path) -> None:
         raise ExportError(f"{out}: needs {needed:,} bytes while it is made, the disk has {free:,} free")
 
 
-def _check(out: Path, marker: str) -> None:
+def _check(out: Path, marker: str, others: Collection[str]) -> None:
     if not out.parent.is_dir():
         raise ExportError(f"{out}: there is no directory {out.parent}")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ExportError(f"{out}: is a file, expected a folder to write or replace")
-    if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+    held = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if held and not (out / marker).is_file():
         raise ExportError(f"{out}: holds other files; expected a new or empty folder, or one of an earlier export")
+    if foreign := sorted(held - _listed(out / marker) - {marker, *others}):
+        raise ExportError(
+            f"{out}: holds {', '.join(foreign[:5])}, which the earlier export there did not write and which would be "
+            "lost; expected a new or empty folder, or one of an earlier export"
+        )
+
+
+def _listed(marker: Path) -> set[str]:
+    """The files that an earlier export lists; none if it cannot be read."""
+    try:
+        return set(json.loads(marker.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 @contextlib.contextmanager
@@ -67,7 +85,8 @@ def _locked(out: Path) -> Iterator[None]:
     """Held by the process, so that a killed export leaves no lock behind, only an empty file."""
     path = out.parent / f".{out.name}.lock"
     try:
-        opened = path.open("w")
+        # Neither follows a link that somebody put there nor empties a file.
+        opened = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
     except OSError as error:
         raise ExportError(f"{out}: cannot be written: {error.strerror}") from error
     with opened as file:

@@ -30,7 +30,7 @@ def test_gemmas_turn_format(model: gemlet.Model) -> None:
         Message("user", "Bye"),
     ]
     expected = (
-        "<bos><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
+        "<bos><start_of_turn>user\n Be brief. \n\nHi<end_of_turn>\n<start_of_turn>model\nHello.<end_of_turn>\n"
         "<start_of_turn>user\nBye<end_of_turn>\n<start_of_turn>model\n"
     )
     assert gemma(model).render(messages) == expected

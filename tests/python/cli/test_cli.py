@@ -48,7 +48,7 @@ def test_run(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
     done = cli("run", tiny_gguf, "the cat", "--raw", "-n", 9, "--seed", 1, "--stats", encoding="utf-8")
     assert done.returncode == 0
     assert done.stdout.rstrip("\n") == expected.text.rstrip("\n")
-    assert re.search(r"answer 9 tokens, [\d.]+/s; first token after [\d.]+ s; peak memory [\d.]+ MiB", done.stderr)
+    assert re.search(r"completion 9 tokens, [\d.]+/s; first token after [\d.]+ s; peak memory [\d.]+ MiB", done.stderr)
 
     done = cli("run", tiny_gguf, "the cat", "--raw", "-n", 9, "--seed", 1, "--json")
     answer = json.loads(done.stdout)
@@ -285,7 +285,7 @@ def test_chat_on_a_terminal(tiny_gguf: Path, tmp_path: Path) -> None:
         chat.expect("/help lists the commands")
         chat.expect("> ")
         chat.send("/help\n")
-        chat.expect("Ctrl-C stops the answer")
+        chat.expect("Ctrl-C stops the reply")
         chat.send("one \\\ntwo\n")
         chat.expect(r"\. two\r\n(.|\n)*> ")
         chat.send('"""\na\n\nb"""\n')
@@ -294,7 +294,7 @@ def test_chat_on_a_terminal(tiny_gguf: Path, tmp_path: Path) -> None:
         chat.expect("user: one \r\ntwo\r\n")
         chat.expect("user: a\r\n\r\nb\r\n")
         chat.send(f"/save {tmp_path / 'saved'}\n/stats\n")
-        chat.expect(r"answer 6 tokens")
+        chat.expect(r"completion 6 tokens")
         chat.send("half a line")
         chat.expect("half a line")
         chat.send("\x03")

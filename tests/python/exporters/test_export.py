@@ -363,6 +363,29 @@ def test_places_that_are_taken(checkpoints: dict[str, Path], tmp_path: Path) -> 
     assert gemlet.load(first).info.tensor_type == "F16"
 
 
+def test_nothing_of_others_is_lost(checkpoints: dict[str, Path], nano_gguf: Path, tmp_path: Path) -> None:
+    """The source, and files that an earlier export did not write, are not replaced; a lock is no way to other files."""
+    out = export(checkpoints["plain"], tmp_path / "out", "onnx", "fp32").path
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"out: holds notes\.txt, which the earlier export there did not write"):
+        export(checkpoints["plain"], out, "onnx", "fp32")
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    source = shutil.copyfile(nano_gguf, out / "source.gguf")
+    with pytest.raises(ExportError, match=r"out: would replace .*source\.gguf, which is to be exported"):
+        export(source, out, "onnx", "int8")
+    assert source.read_bytes() == nano_gguf.read_bytes()
+    with pytest.raises(ExportError, match=r"source\.gguf: is what is to be exported, expected another name"):
+        export(source, source, "litertlm", "int8")
+    assert source.read_bytes() == nano_gguf.read_bytes()
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / ".new.lock").symlink_to(precious)
+    with pytest.raises(ExportError, match="new: cannot be written"):
+        export(checkpoints["plain"], tmp_path / "new", "onnx", "fp32")
+    assert precious.read_text() == "mine"
+
+
 def test_sources_that_do_not_fit(checkpoints: dict[str, Path], tmp_path: Path, nano_gguf: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(checkpoints["plain"], broken)

@@ -14,8 +14,7 @@ from gemlet.exporters import export, onnx
 from gemlet.exporters.source import Source
 
 from reference_gemma3 import Gemma3Reference
-from tiny import Array
-from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
+from tiny_gemma3 import LoudGemma3, TinyGemma3, write_gemma3_checkpoint
 
 BLOCKS = TinyGemma3(layers="sssFss", hidden=64, heads=4, kv_heads=2, head_dim=32, ffn=128, soft_cap=20.0, seed=3)
 """Rows that are whole blocks, so that matrices are quantised."""
@@ -100,22 +99,14 @@ def rewritten(source: Path, target: Path, *, tokens: int | None = None, fuse: bo
     return target
 
 
-class Loud(TinyGemma3):
-    """The residual grows far beyond what float16 holds, as it does in the published models."""
-
-    def weights(self) -> dict[str, Array]:
-        post = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight")
-        return {name: value + 4e4 if name.endswith(post) else value for name, value in super().weights().items()}
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_half_precision_is_of_the_weights_alone(tmp_path: Path, format: str) -> None:
     """The runtimes widen the weights of an fp16 file and compute in float32: a residual beyond 65504 stays finite."""
-    checkpoint = write_gemma3_checkpoint(tmp_path / "c", Loud())
+    checkpoint = write_gemma3_checkpoint(tmp_path / "c", LoudGemma3())
     core = gemlet.load(convert(checkpoint, tmp_path / "m.gguf", "f16").path, cache="f32", context=64)
     ids = [int(i) for i in np.random.default_rng(4).integers(0, 299, 30)]
     layers = core.session()._core.prefill_layers(ids)
-    assert np.abs(layers[-1]).max() > 10 * np.finfo(np.float16).max
+    assert np.abs(layers[-1]).max() > 2 * 65504
     done = export(checkpoint, tmp_path / "out", format, "fp16", context=64, prefill=(5,))
     assert done.same_weights.relative_difference < 1e-3
     assert np.abs(gemlet.load(done.path).logits(ids) - core.logits(ids)).max() < 1e-3

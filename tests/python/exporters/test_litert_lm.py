@@ -14,7 +14,7 @@ from gemlet.conversion import convert
 from gemlet.exporters import export, litertlm
 
 from tiny import Tiny, write_checkpoint
-from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
+from tiny_gemma3 import LoudGemma3, TinyGemma3, write_gemma3_checkpoint
 
 litert_lm = pytest.importorskip("litert_lm", reason="needs the [live] extra")
 
@@ -66,10 +66,15 @@ def checkpoint(request: pytest.FixtureRequest, nano_gguf: Path, tmp_path_factory
         write_gemma3_checkpoint(folder, TinyGemma3(vocab=289))
     else:
         write_checkpoint(folder, Tiny(vocab=289, ple_vocab=285))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config["chat_template"] = gemlet.load(nano_gguf).info.chat_template
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return folder
+    return with_template_of(nano_gguf, folder)
+
+
+def with_template_of(model: Path, checkpoint: Path) -> Path:
+    """The checkpoint with the chat template of another model."""
+    config = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    config["chat_template"] = gemlet.load(model).info.chat_template
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(config))
+    return checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,18 @@ def test_a_checkpoint_answers_as_in_the_core(checkpoint: Path, core: gemlet.Mode
             tokens = core.tokenize(prompt, bos=True)
             assert opened.tokenize(prompt) == tokens[1:]
             assert continued(opened, prompt, 12) == core.generate(tokens, max_tokens=12, temperature=0.0).text
+
+
+def test_half_precision_is_of_the_weights_alone(nano_gguf: Path, tmp_path: Path) -> None:
+    """A residual beyond 65504 stays finite in LiteRT-LM too, which computes fp16 files in float32 on the CPU."""
+    checkpoint = with_template_of(nano_gguf, write_gemma3_checkpoint(tmp_path / "c", LoudGemma3(vocab=289)))
+    path = tmp_path / "tiny.litertlm"
+    assert "litert-lm" in export(checkpoint, path, "litertlm", "fp16", context=128, prefill=(5, 16)).runtime
+    core = gemlet.load(convert(checkpoint, tmp_path / "m.gguf", "f16").path, cache="f32")
+    with engine(path, 128) as opened:
+        for prompt in ("the", "abc in the an", "in an " * 20):
+            expected = core.generate(core.tokenize(prompt, bos=True), max_tokens=12, temperature=0.0)
+            assert expected.tokens and continued(opened, prompt, 12) == expected.text
 
 
 @pytest.mark.parametrize("context", [100, 96])

@@ -7,7 +7,7 @@ import gemlet
 import gguf
 import numpy as np
 import pytest
-from gemlet.export.source import Source
+from gemlet.exporters.source import Source
 
 Change = Callable[[gguf.GGUFWriter], None]
 
