@@ -51,6 +51,8 @@ gemlet_status status_of(Error::Kind kind) {
       return GEMLET_CANCELLED;
     case Error::Kind::memory:
       return GEMLET_MEMORY;
+    case Error::Kind::overload:  // of schedulers, which the C interface does not have
+      break;
   }
   return GEMLET_INTERNAL;
 }

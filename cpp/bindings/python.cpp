@@ -26,6 +26,8 @@ const char* python_error(Error::Kind kind) {
       return "CancelledError";
     case Error::Kind::memory:
       return "OutOfMemoryError";
+    case Error::Kind::overload:
+      return "OverloadError";
   }
   return "GemletError";
 }

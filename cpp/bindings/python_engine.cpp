@@ -138,11 +138,13 @@ void bind_engine(py::module_& m) {
       .def("generate_batch", &Generation::batch, py::arg("prompts"), py::arg("options"))
       .def(
           "scheduler",
-          [](const PyEngine& self, int sequences, int prompt_rows) {
-            return std::make_unique<Scheduler>(self.engine, SchedulerOptions{sequences, prompt_rows});
+          [](const PyEngine& self, int sequences, int prompt_rows, int max_waiting, int prefixes,
+             std::size_t prefix_bytes) {
+            return std::make_unique<Scheduler>(
+                self.engine, SchedulerOptions{sequences, prompt_rows, max_waiting, prefixes, prefix_bytes});
           },
-          py::kw_only(), py::arg("sequences") = SchedulerOptions().sequences,
-          py::arg("prompt_rows") = SchedulerOptions().prompt_rows)
+          py::kw_only(), py::arg("sequences"), py::arg("prompt_rows"), py::arg("max_waiting"), py::arg("prefixes"),
+          py::arg("prefix_bytes"))
       .def("special_tokens",
            [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); });
 }

@@ -20,9 +20,11 @@ struct PyEngine {
   const Engine* operator->() const { return engine.get(); }
 };
 
+/// While a scheduler has the session, it is busy.
 struct PySession {
-  explicit PySession(Session&& held) : session(std::move(held)) {}
+  explicit PySession(Session&& held) : session(std::move(held)), context(session.context()) {}
   Session session;
+  int context;
   Busy busy;
 };
 

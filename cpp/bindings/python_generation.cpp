@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,6 +54,12 @@ Speculate parse_speculate(const std::string& name) {
   throw Error(Error::Kind::argument, "speculate: expected \"lookup\", \"slice\" or \"none\", found \"" + name + "\"");
 }
 
+py::list to_list(std::span<const SampledToken> logprobs) {
+  py::list out;
+  for (const SampledToken& sampled : logprobs) out.append(to_tuple(sampled));
+  return out;
+}
+
 /// What a Python function is called with later, from a thread without the GIL.
 template <typename... Arguments>
 std::function<void(Arguments...)> keep(py::function function) {
@@ -80,37 +87,61 @@ py::object to_exception(const std::exception_ptr& failure) {
   }
 }
 
+/// A session that a scheduler has for the time of a request.
+struct Lent {
+  explicit Lent(std::shared_ptr<PySession> session) : owner(std::move(session)), use(owner->busy) {}
+  std::shared_ptr<PySession> owner;
+  Busy::Use use;
+};
+
 Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions options,
-                     const std::optional<py::function>& on_text, py::function on_end,
-                     const std::shared_ptr<PySession>& session) {
-  Request request{.prompt = std::move(prompt), .options = std::move(options)};
-  if (session != nullptr) {
-    const Busy::Use use(session->busy);
-    request.session = session->session.fork();
-  }
-  if (on_text) {
-    request.on_text = [show = keep<py::str>(*on_text)](std::string_view text) {
+                     const std::optional<py::function>& on_piece, py::function on_end,
+                     const std::shared_ptr<PySession>& session, std::string prefix_scope) {
+  Request request{.prompt = std::move(prompt), .options = std::move(options), .prefix_scope = std::move(prefix_scope)};
+  if (on_piece) {
+    request.on_piece = [show = keep<py::str, py::list, py::list>(*on_piece)](const Piece& piece) {
       const py::gil_scoped_acquire acquire;
-      show(to_str(text));
+      py::list tokens;
+      for (const Token token : piece.tokens) tokens.append(token);
+      show(to_str(piece.text), std::move(tokens), to_list(piece.logprobs));
       return true;
     };
   }
-  request.on_end = [end = keep<py::dict, py::object>(std::move(on_end))](Outcome&& outcome) {
+  auto lent = session == nullptr ? nullptr : std::make_shared<Lent>(session);
+  request.on_end = [end = keep<py::object, py::object>(std::move(on_end)),
+                    lent = std::move(lent)](Outcome&& outcome) mutable {
+    if (lent != nullptr) {
+      lent->owner->session = std::move(outcome.session);
+      lent.reset();  // before anybody hears of the end, who may want to use it
+    }
     const py::gil_scoped_acquire acquire;
     try {
-      end(to_dict(outcome.result), to_exception(outcome.error));
+      py::object result = py::none();
+      py::object error;
+      try {
+        error = to_exception(outcome.error);
+        result = to_dict(outcome.result);
+      } catch (...) {  // no memory, perhaps: whoever waits is told that
+        error = to_exception(std::current_exception());
+      }
+      end(std::move(result), std::move(error));
     } catch (py::error_already_set& error) {
       error.discard_as_unraisable("the end of a request");
     }
   };
-  return self.submit(std::move(request));
+  if (session != nullptr) request.session = std::move(session->session);
+  try {
+    const py::gil_scoped_release release;
+    return self.submit(std::move(request));
+  } catch (...) {
+    if (session != nullptr) session->session = std::move(*request.session);
+    throw;
+  }
 }
 
 }  // namespace
 
 py::dict to_dict(const GenerateResult& result) {
-  py::list logprobs;
-  for (const SampledToken& sampled : result.logprobs) logprobs.append(to_tuple(sampled));
   py::dict stats;
   stats["prompt_tokens"] = result.stats.prompt_tokens;
   stats["reused_tokens"] = result.stats.reused_tokens;
@@ -123,7 +154,7 @@ py::dict to_dict(const GenerateResult& result) {
   py::dict out;
   out["text"] = to_str(result.text);
   out["tokens"] = result.tokens;
-  out["logprobs"] = std::move(logprobs);
+  out["logprobs"] = to_list(result.logprobs);
   out["finish_reason"] = name_of(result.finish_reason);
   out["stats"] = std::move(stats);
   return out;
@@ -149,9 +180,14 @@ void bind_generation(py::module_& m) {
 
 void bind_scheduler(py::module_& m) {
   py::class_<Scheduler>(m, "Scheduler")
-      .def("submit", &submit, py::arg("prompt"), py::arg("options"), py::arg("on_text"), py::arg("on_end"),
-           py::arg("session") = nullptr)
+      .def("submit", &submit, py::arg("prompt"), py::arg("options"), py::arg("on_piece"), py::arg("on_end"),
+           py::arg("session"), py::arg("prefix_scope"))
       .def("cancel", &Scheduler::cancel, py::arg("id"))
+      .def("load",
+           [](const Scheduler& self) {
+             const SchedulerLoad load = self.load();
+             return std::pair(load.active, load.waiting);
+           })
       .def("run", &Scheduler::run, py::call_guard<py::gil_scoped_release>())
       .def("stop", &Scheduler::stop);
 }

@@ -46,6 +46,11 @@ class RunnerCache final : public Cache {
     set_length(length);
     return true;
   }
+  bool can_rewind(std::size_t) const override { return true; }
+  std::size_t bytes() const override {
+    const py::gil_scoped_acquire acquire;
+    return held_->attr("nbytes").cast<std::size_t>();
+  }
   std::unique_ptr<Cache> fork() override {
     const py::gil_scoped_acquire acquire;
     auto copy = std::make_unique<RunnerCache>(hold(held_->attr("copy")()), context());

@@ -121,7 +121,7 @@ void bind_session(py::module_& m) {
           py::arg("path"))
       .def_static("step_all", &step, py::arg("sessions"), py::arg("tokens"))
       .def("generate", &Generation::one, py::arg("prompt"), py::arg("options"))
-      .def_property_readonly("context", [](const PySession& self) { return self.session.context(); })
+      .def_property_readonly("context", [](const PySession& self) { return self.context; })
       .def_property_readonly("position",
                              [](PySession& self) {
                                const Busy::Use use(self.busy);

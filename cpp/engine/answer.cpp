@@ -1,5 +1,6 @@
 #include "engine/answer.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -16,14 +17,26 @@ std::span<const Token> checked(std::span<const Token> prompt, std::size_t contex
   return prompt;
 }
 
+double seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
 }  // namespace
 
+OnPiece join(OnText on_text, OnPiece on_piece) {
+  if (!on_text) return on_piece;
+  return [on_text = std::move(on_text), on_piece = std::move(on_piece)](const Piece& piece) {
+    const bool more = piece.text.empty() || on_text(piece.text);
+    return (!on_piece || on_piece(piece)) && more;
+  };
+}
+
 Answer::Answer(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt,
-               const GenerateOptions& options, OnText on_text)
+               const GenerateOptions& options, OnPiece on_piece)
     : tokenizer_(engine.tokenizer),
       max_tokens_(context - checked(prompt, context).size() + 1),
       options_(options),
-      on_text_(std::move(on_text)),
+      on_piece_(std::move(on_piece)),
       sampler_(options.sampling, static_cast<int>(engine.vocabulary()), prompt, options.constraint.get()),
       stream_(options.stop) {
   if (options.max_tokens < 0) {
@@ -32,12 +45,22 @@ Answer::Answer(const Engine::Impl& engine, std::size_t context, std::span<const 
   result_.stats.prompt_tokens = static_cast<int>(prompt.size());
 }
 
+SampledToken Answer::draw(std::span<const float> logits) {
+  GenerateStats& stats = result_.stats;
+  const bool first = result_.tokens.empty();
+  if (first) stats.prefill_seconds = seconds(went_on_, Clock::now());
+  SampledToken sampled = options_.max_tokens == 0 ? SampledToken() : sampler_.sample(logits);
+  const Clock::time_point now = Clock::now();
+  (first ? stats.first_token_seconds : stats.decode_seconds) += seconds(first ? asked_ : went_on_, now);
+  return sampled;
+}
+
 void Answer::sample(std::span<const float> logits) {
+  SampledToken sampled = draw(logits);
   if (options_.max_tokens == 0) {
     finish(FinishReason::length);
     return;
   }
-  SampledToken sampled = sampler_.sample(logits);
   const Token token = sampled.token;
   if (tokenizer_.is_end(token)) {
     finish(FinishReason::stop);
@@ -47,7 +70,9 @@ void Answer::sample(std::span<const float> logits) {
   if (options_.sampling.top_logprobs > 0) result_.logprobs.push_back(std::move(sampled));
   std::string bytes;
   tokenizer_.append_bytes(token, false, bytes);
-  if (!emit(stream_.push(bytes))) {
+  const bool wanted = emit(stream_.push(bytes), 1);
+  went_on_ = Clock::now();  // the reader's time is not the model's
+  if (!wanted) {
     running_ = false;
     result_.finish_reason = FinishReason::cancelled;
   } else if (stream_.stopped()) {
@@ -62,7 +87,12 @@ void Answer::sample(std::span<const float> logits) {
 void Answer::finish(FinishReason reason) {
   running_ = false;
   result_.finish_reason = reason;
-  emit(stream_.finish());
+  if (const std::string rest = stream_.finish(); !rest.empty()) emit(rest, 0);
+}
+
+void Answer::set_drafted(int drafted, int accepted) {
+  result_.stats.drafted_tokens = drafted;
+  result_.stats.accepted_tokens = accepted;
 }
 
 GenerateResult Answer::take_result() {
@@ -70,9 +100,11 @@ GenerateResult Answer::take_result() {
   return std::move(result_);
 }
 
-bool Answer::emit(std::string_view text) {
+bool Answer::emit(std::string_view text, std::size_t count) {
   result_.text += text;
-  return text.empty() || !on_text_ || on_text_(text);
+  if (!on_piece_) return true;
+  const std::span logprobs(result_.logprobs);
+  return on_piece_({text, std::span(result_.tokens).last(count), logprobs.last(std::min(count, logprobs.size()))});
 }
 
 }  // namespace gemlet

@@ -25,34 +25,28 @@ void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
     return answer.running() && !is_set(cancel) ? std::optional(answer.last_token()) : std::nullopt;
   };
   speculator.step(answer.last_token(), answer.tokens_left(), answer.sampler(), sample, cancel);
-  answer.stats().drafted_tokens = speculator.drafted();
-  answer.stats().accepted_tokens = speculator.accepted();
+  answer.set_drafted(speculator.drafted(), speculator.accepted());
 }
 
 }  // namespace
 
 GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options, const OnText& on_text,
-                        const Cancel* cancel) {
-  const Clock::time_point called = Clock::now();
+                        const Cancel* cancel, const OnPiece& on_piece) {
   Answer answer(Session::Impl::of(session).parts(), static_cast<std::size_t>(session.context()), prompt.tokens, options,
-                on_text);
+                join(on_text, on_piece));
   std::optional<Speculator> speculator;
   if (options.speculate != Speculate::none) speculator.emplace(session, options);
-  GenerateStats& stats = answer.stats();
   try {
-    stats.reused_tokens = session.advance_to(prompt, cancel);
-    stats.prefill_seconds = seconds_since(called);
+    answer.begin();
+    answer.set_reused(session.advance_to(prompt, cancel));
     answer.sample(session.logits());
-    stats.first_token_seconds = seconds_since(called);
     while (answer.running()) {
       if (is_set(cancel)) throw Error(Error::Kind::cancelled, "generation was cancelled");
-      const Clock::time_point start = Clock::now();
       if (speculator) {
         step(*speculator, answer, cancel);
       } else {
         step(session, answer, cancel);
       }
-      stats.decode_seconds += seconds_since(start);
     }
   } catch (const Error& error) {
     if (error.kind() != Error::Kind::cancelled) throw;

@@ -2,11 +2,13 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "engine/answer.hpp"
+#include "engine/prefix_store.hpp"
 #include "engine/session.hpp"
 
 // Each sequence has a timeline of tokens of which its cache holds a part; what is missing is pending: a whole prompt at
@@ -15,67 +17,82 @@
 namespace gemlet {
 namespace {
 
+/// A fork in the middle of a prompt splits a pass: less than so many positions are sooner computed again.
+constexpr std::size_t worth_a_fork = 64;
+
 struct Sequence {
-  Sequence(Scheduler::Id number, Request&& what)
-      : id(number),
-        request(std::move(what)),
-        session(std::move(*request.session)),
-        answer(state().parts(), static_cast<std::size_t>(session.context()), request.prompt.tokens, request.options,
-               std::move(request.on_text)) {
+  explicit Sequence(Request&& what) : request(std::move(what)) {}
+
+  Session& session() { return *request.session; }
+  Session::Impl& state() { return Session::Impl::of(session()); }
+
+  /// Throws for a request that cannot be.
+  void check() {
+    answer.emplace(state().parts(), static_cast<std::size_t>(session().context()), request.prompt.tokens,
+                   request.options, join(request.on_text, request.on_piece));
     state().check(request.prompt, 0);
   }
 
-  Session::Impl& state() { return Session::Impl::of(session); }
-
-  void begin() {
-    Session::Impl& s = state();
+  void begin(PrefixStore* store) {
+    begun = true;
     const Prompt& prompt = request.prompt;
+    if (store != nullptr && session().position() == 0) {
+      PrefixStore::Match found = store->find(prompt, session(), request.prefix_scope);
+      if (found.session) session() = std::move(*found.session);
+      if (found.common >= found.reusable + worth_a_fork) fork_at = found.common;
+    }
+    Session::Impl& s = state();
     const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
     s.truncate(common);
     s.timeline.take_rows(prompt);
-    answer.stats().reused_tokens = static_cast<int>(s.cache->length());
+    answer->set_reused(static_cast<int>(s.cache->length()));
     s.timeline.append(rest_of(prompt, common));
     s.all_logits.clear();
-    began = Clock::now();
+    answer->begin();
   }
 
-  void sample(std::span<const float> logits, Clock::time_point pass_began) {
+  void sample(std::span<const float> logits) {
     state().check_logits(logits);
     state().logits.assign(logits.begin(), logits.end());
-    GenerateStats& stats = answer.stats();
-    const bool first = stats.first_token_seconds == 0;
-    if (first) stats.prefill_seconds = seconds_since(began);
-    answer.sample(logits);
-    if (first) {
-      stats.first_token_seconds = seconds_since(submitted);
-    } else {
-      stats.decode_seconds += seconds_since(pass_began);
-    }
-    if (answer.running()) state().timeline.push_back(answer.last_token());
+    answer->sample(logits);
+    if (answer->running()) state().timeline.push_back(answer->last_token());
   }
 
   /// The session then holds what was computed.
-  void end(std::exception_ptr error) {
-    if (state().pending() > 0) {
-      state().truncate(state().timeline.cut_before(state().cache->length()));
-      state().logits.clear();
+  void end(std::exception_ptr error, PrefixStore* store) {
+    try {
+      if (begun && state().pending() > 0) {
+        state().truncate(state().timeline.cut_before(state().cache->length()));
+        state().logits.clear();
+      }
+    } catch (...) {
+      if (error == nullptr) error = std::current_exception();
     }
-    if (request.on_end) request.on_end({answer.take_result(), std::move(error), std::move(session)});
+    if (begun && error == nullptr) keep(store);
+    if (request.on_end) request.on_end({answer->take_result(), std::move(error), std::move(session())});
   }
 
-  Scheduler::Id id;
+  void keep(PrefixStore* store) {
+    if (store == nullptr) return;
+    try {
+      store->put(session(), request.prefix_scope);
+    } catch (...) {  // no memory for another session: the answer does not depend on it
+    }
+  }
+
+  Scheduler::Id id = 0;
   Request request;
-  Session session;
-  Answer answer;
-  Clock::time_point submitted = Clock::now();
-  Clock::time_point began;
+  std::optional<Answer> answer;
+  bool begun = false;
+  std::size_t fork_at = 0;  // a position at which the prefix store wants a fork; 0: none
 };
 
-int at_least_one(const char* name, int value) {
-  if (value < 1) {
-    throw Error(Error::Kind::argument, std::string(name) + " is " + std::to_string(value) + ", expected 1 or more");
+std::size_t at_least(int least, const char* name, int value) {
+  if (value < least) {
+    throw Error(Error::Kind::argument, std::string(name) + " is " + std::to_string(value) + ", expected " +
+                                           std::to_string(least) + " or more");
   }
-  return value;
+  return static_cast<std::size_t>(value);
 }
 
 }  // namespace
@@ -83,8 +100,15 @@ int at_least_one(const char* name, int value) {
 struct Scheduler::Impl {
   Impl(std::shared_ptr<const Engine> shared, const SchedulerOptions& requested)
       : engine(std::move(shared)),
-        max_sequences(static_cast<std::size_t>(at_least_one("sequences", requested.sequences))),
-        prompt_rows(static_cast<std::size_t>(at_least_one("prompt_rows", requested.prompt_rows))) {}
+        max_sequences(at_least(1, "sequences", requested.sequences)),
+        prompt_rows(at_least(1, "prompt_rows", requested.prompt_rows)),
+        max_waiting(at_least(0, "max_waiting", requested.max_waiting)) {
+    if (const std::size_t prefixes = at_least(0, "prefixes", requested.prefixes); prefixes > 0) {
+      store.emplace(prefixes, requested.prefix_bytes);
+    }
+  }
+
+  PrefixStore* prefix_store() { return store ? &*store : nullptr; }
 
   struct Part {
     Sequence* sequence;
@@ -92,50 +116,102 @@ struct Scheduler::Impl {
     std::exception_ptr error = nullptr;
   };
 
-  /// Lets sequences in, and those out that were cancelled.
+  /// Lets those out that were cancelled, and others in. What they call, Python perhaps, is called without the lock.
   void admit() {
-    std::vector<std::unique_ptr<Sequence>> dropped;
-    {
-      const std::lock_guard lock(mutex);
-      const auto drop = [&](auto& sequences) {
-        for (auto& sequence : sequences) {
-          if (cancelled.contains(sequence->id)) dropped.push_back(std::move(sequence));
-        }
-        std::erase(sequences, nullptr);
-      };
-      if (!cancelled.empty()) {
-        drop(active);
-        drop(waiting);
-        cancelled.clear();
-      }
-      while (active.size() < max_sequences && !waiting.empty()) {
-        waiting.front()->begin();
-        active.push_back(std::move(waiting.front()));
-        waiting.pop_front();
+    while (std::unique_ptr<Sequence> sequence = take_cancelled()) end_cancelled(*sequence);
+    while (Sequence* sequence = take_waiting()) {
+      try {
+        sequence->begin(prefix_store());
+      } catch (...) {
+        leave(sequence)->end(std::current_exception(), nullptr);
       }
     }
-    for (const auto& sequence : dropped) end_cancelled(*sequence);
   }
 
-  static void end_cancelled(Sequence& sequence) {
+  std::unique_ptr<Sequence> take_cancelled() {
+    const std::lock_guard lock(mutex);
+    while (!cancelled.empty()) {
+      const Id id = *cancelled.begin();
+      cancelled.erase(cancelled.begin());
+      const auto take = [&](auto& sequences) -> std::unique_ptr<Sequence> {
+        const auto found = std::find_if(sequences.begin(), sequences.end(), [&](const auto& s) { return s->id == id; });
+        if (found == sequences.end()) return nullptr;
+        std::unique_ptr<Sequence> taken = std::move(*found);
+        sequences.erase(found);
+        return taken;
+      };
+      if (auto taken = take(active)) return taken;
+      if (auto taken = take(waiting)) return taken;
+    }
+    return nullptr;
+  }
+
+  /// Makes the next one active, if there is room.
+  Sequence* take_waiting() {
+    const std::lock_guard lock(mutex);
+    if (waiting.empty() || active.size() >= max_sequences) return nullptr;
+    active.push_back(std::move(waiting.front()));
+    waiting.pop_front();
+    return active.back().get();
+  }
+
+  std::unique_ptr<Sequence> leave(const Sequence* sequence) {
+    const std::lock_guard lock(mutex);
+    const auto place = std::find_if(active.begin(), active.end(), [&](const auto& s) { return s.get() == sequence; });
+    std::unique_ptr<Sequence> left = std::move(*place);
+    active.erase(place);
+    return left;
+  }
+
+  void end_cancelled(Sequence& sequence) {
     std::exception_ptr error;
     try {
-      sequence.answer.finish(FinishReason::cancelled);
+      sequence.answer->finish(FinishReason::cancelled);
     } catch (...) {
       error = std::current_exception();
     }
-    sequence.end(error);
+    sequence.end(error, prefix_store());
   }
 
-  void end_all() {
+  /// As cancelled, or with an error.
+  void end_all(const std::exception_ptr& error = nullptr) {
+    std::vector<std::unique_ptr<Sequence>> begun;
     std::deque<std::unique_ptr<Sequence>> never_begun;
     {
       const std::lock_guard lock(mutex);
+      begun.swap(active);
       never_begun.swap(waiting);
     }
-    for (const auto& sequence : active) end_cancelled(*sequence);
-    for (const auto& sequence : never_begun) end_cancelled(*sequence);
-    active.clear();
+    const auto end = [&](Sequence& sequence) noexcept {
+      try {
+        if (error == nullptr) {
+          end_cancelled(sequence);
+        } else {
+          sequence.end(error, nullptr);
+        }
+      } catch (...) {  // of one on_end, which must not: the others are still told
+      }
+    };
+    for (const auto& sequence : begun) end(*sequence);
+    for (const auto& sequence : never_begun) end(*sequence);
+  }
+
+  /// Stepping failed, and nobody will step any more.
+  std::exception_ptr fail(std::exception_ptr error) {
+    const std::lock_guard lock(mutex);
+    stopping = true;
+    return failure = std::move(error);
+  }
+
+  void check_running() const {
+    if (!stopping) return;
+    const std::string stopped = "the scheduler was stopped";
+    if (failure == nullptr) throw Error(Error::Kind::argument, stopped);
+    try {
+      std::rethrow_exception(failure);
+    } catch (const std::exception& error) {
+      throw Error(Error::Kind::argument, stopped + ": " + error.what());
+    }
   }
 
   /// One token of each answer that is being written, and pieces of prompts: equal shares of what is left, so that a
@@ -152,7 +228,8 @@ struct Scheduler::Impl {
         parts.push_back({sequence.get(), 1});
         continue;
       }
-      const std::size_t share = std::min({(rows + reading - 1) / reading, rows, sequence->state().pending()});
+      std::size_t share = std::min({(rows + reading - 1) / reading, rows, sequence->state().pending()});
+      if (sequence->fork_at > 0) share = std::min(share, sequence->fork_at - sequence->state().cache->length());
       --reading;
       rows -= share;
       if (share > 0) parts.push_back({sequence.get(), share});
@@ -161,7 +238,6 @@ struct Scheduler::Impl {
   }
 
   void compute(std::vector<Part>& parts, const Cancel* cancel) {
-    const Clock::time_point start = Clock::now();
     std::vector<Segment> segments;
     std::vector<Part*> wanted;
     for (Part& part : parts) {
@@ -186,7 +262,7 @@ struct Scheduler::Impl {
     loaded.model->forward(segments, *activations, logits.data(), cancel);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       try {
-        wanted[i]->sequence->sample(std::span(logits).subspan(i * vocabulary, vocabulary), start);
+        wanted[i]->sequence->sample(std::span(logits).subspan(i * vocabulary, vocabulary));
       } catch (...) {
         wanted[i]->error = std::current_exception();
       }
@@ -204,27 +280,31 @@ struct Scheduler::Impl {
       for (Part& part : parts) part.error = std::current_exception();
     }
     for (Part& part : parts) {
-      if (part.error == nullptr && part.sequence->answer.running()) continue;
-      const auto place = std::find_if(active.begin(), active.end(),
-                                      [&](const auto& sequence) { return sequence.get() == part.sequence; });
-      const std::unique_ptr<Sequence> ended = std::move(*place);
-      active.erase(place);
-      ended->end(part.error);
+      Sequence& sequence = *part.sequence;
+      if (part.error != nullptr || !sequence.answer->running()) {
+        leave(&sequence)->end(part.error, prefix_store());
+      } else if (sequence.fork_at > 0 && sequence.state().cache->length() == sequence.fork_at) {
+        sequence.keep(prefix_store());
+        sequence.fork_at = 0;
+      }
     }
   }
 
   std::shared_ptr<const Engine> engine;
   std::size_t max_sequences;
   std::size_t prompt_rows;
+  std::size_t max_waiting;
 
-  std::vector<std::unique_ptr<Sequence>> active;  // of the thread that steps
+  std::optional<PrefixStore> store;  // of the thread that steps
 
-  std::mutex mutex;
+  mutable std::mutex mutex;
   std::condition_variable submitted;
+  std::vector<std::unique_ptr<Sequence>> active;  // read without the lock by the thread that steps, which alone writes
   std::deque<std::unique_ptr<Sequence>> waiting;
   std::set<Id> cancelled;
   Id next_id = 1;
   Cancel stopping = false;
+  std::exception_ptr failure;  // of stepping
 };
 
 Scheduler::Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options) {
@@ -234,23 +314,37 @@ Scheduler::Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOption
 
 Scheduler::~Scheduler() { impl_->end_all(); }
 
-Scheduler::Id Scheduler::submit(Request request) {
+Scheduler::Id Scheduler::submit(Request&& request) {
+  Impl& s = *impl_;
   if (!request.session) {
-    request.session.emplace(impl_->engine);
-  } else if (&request.session->engine() != impl_->engine.get()) {
+    request.session.emplace(s.engine);
+  } else if (&request.session->engine() != s.engine.get()) {
     throw Error(Error::Kind::argument, "the session belongs to another engine than the scheduler's");
   }
-  Id id = 0;
-  {
-    const std::lock_guard lock(impl_->mutex);
-    id = impl_->next_id++;
+  auto sequence = std::make_unique<Sequence>(std::move(request));
+  try {
+    sequence->check();
+    const std::lock_guard lock(s.mutex);
+    s.check_running();
+    if (s.max_waiting > 0 && s.active.size() + s.waiting.size() >= s.max_sequences + s.max_waiting) {
+      throw Error(Error::Kind::overload, std::to_string(s.active.size()) + " requests are computed and " +
+                                             std::to_string(s.waiting.size()) + " wait, expected at most " +
+                                             std::to_string(s.max_sequences) + " and " + std::to_string(s.max_waiting));
+    }
+    const Id id = s.next_id++;
+    sequence->id = id;
+    s.waiting.push_back(std::move(sequence));
+    s.submitted.notify_one();
+    return id;
+  } catch (...) {
+    request = std::move(sequence->request);
+    throw;
   }
-  auto sequence = std::make_unique<Sequence>(id, std::move(request));
+}
+
+SchedulerLoad Scheduler::load() const {
   const std::lock_guard lock(impl_->mutex);
-  if (impl_->stopping) throw Error(Error::Kind::argument, "the scheduler was stopped");
-  impl_->waiting.push_back(std::move(sequence));
-  impl_->submitted.notify_one();
-  return id;
+  return {impl_->active.size(), impl_->waiting.size()};
 }
 
 void Scheduler::cancel(Id id) {
@@ -273,10 +367,10 @@ void Scheduler::run() {
       std::unique_lock lock(s.mutex);
       s.submitted.wait(lock, [&] { return !s.waiting.empty() || s.stopping; });
     }
-  } catch (const Error& error) {
-    if (error.kind() != Error::Kind::cancelled) throw;
+    s.end_all();
+  } catch (...) {
+    s.end_all(s.stopping ? nullptr : s.fail(std::current_exception()));  // stopping cuts a pass short
   }
-  s.end_all();
 }
 
 void Scheduler::stop() {

@@ -98,6 +98,11 @@ void Session::Impl::truncate(std::size_t length) {
   if (cache->length() > length && !cache->rewind(length)) cache->rewind(0);
 }
 
+std::size_t Session::Impl::reusable(const Prompt& prompt) const {
+  const std::size_t common = std::min(timeline.common_prefix(prompt, prompt.tokens.size() - 1), cache->length());
+  return cache->can_rewind(common) ? common : 0;
+}
+
 void Session::Impl::keep(std::size_t length) {
   const std::size_t dropped = (timeline.size() - length) * vocabulary();
   logits.assign(all_logits.end() - static_cast<std::ptrdiff_t>(dropped + vocabulary()),

@@ -19,6 +19,7 @@ struct Session::Impl {
   Impl(std::shared_ptr<const Engine> shared, std::unique_ptr<Cache> held);
 
   static Impl& of(Session& session) { return *session.impl_; }
+  static const Impl& of(const Session& session) { return *session.impl_; }
 
   const Engine::Impl& parts() const { return Engine::Impl::of(*engine); }
   const Model& model() const { return *parts().model; }
@@ -42,6 +43,8 @@ struct Session::Impl {
   /// Throws Error(format) if the model computed anything that is not a number.
   void check_logits(std::span<const float> values) const;
   void truncate(std::size_t length);
+  /// Positions of `prompt` that the cache can go on from, its last token excepted.
+  std::size_t reusable(const Prompt& prompt) const;
   /// After a prefill with Logits::all: drops its tokens from `length` on, as if they had never been given.
   void keep(std::size_t length);
 

@@ -61,6 +61,16 @@ void Timeline::take_rows(const Prompt& prompt) {
   }
 }
 
+void Timeline::drop_rows() {
+  for (Media& media : media_) media.rows = nullptr;
+}
+
+Prompt Timeline::prompt() const {
+  Prompt all(tokens_);
+  all.media = media_;
+  return all;
+}
+
 std::size_t Timeline::cut_before(std::size_t at) const {
   const Media* media = across(at);
   return media == nullptr ? at : media->begin;

@@ -38,6 +38,10 @@ class Timeline {
   /// A timeline that was restored knows its media by their content alone: takes the rows of those that `prompt` has
   /// too.
   void take_rows(const Prompt& prompt);
+  /// As if restored.
+  void drop_rows();
+  /// All of it, to compare with other timelines.
+  Prompt prompt() const;
 
   /// The last place at or before `at`, and the first at or after it, that does not lie inside of a picture.
   std::size_t cut_before(std::size_t at) const;

@@ -25,6 +25,12 @@ class Cache {
   /// attend to is no longer there.
   virtual bool rewind(std::size_t length) = 0;
 
+  /// Whether rewind(length) would succeed.
+  virtual bool can_rewind(std::size_t length) const = 0;
+
+  /// Memory that the positions take; what is shared with forks is counted whole.
+  virtual std::size_t bytes() const = 0;
+
   /// A cache that holds the same and goes its own way.
   virtual std::unique_ptr<Cache> fork() = 0;
 

@@ -75,13 +75,26 @@ bool KvCache::rewind(std::size_t length) {
     for (Layer& layer : layers_) layer.oldest = 0;
     return true;
   }
-  for (const Layer& layer : layers_) {
-    if (layer.window == 0) continue;
-    const std::size_t oldest = stored_ < layer.slots() ? 0 : stored_ - layer.slots();
-    if (first_seen(layer, length) < std::max(layer.oldest, oldest)) return false;
-  }
+  if (!can_rewind(length)) return false;
   set_length(length);
   return true;
+}
+
+bool KvCache::can_rewind(std::size_t length) const {
+  return length == 0 || std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+           const std::size_t oldest = stored_ < layer.slots() ? 0 : stored_ - layer.slots();
+           return layer.window == 0 || first_seen(layer, length) >= std::max(layer.oldest, oldest);
+         });
+}
+
+std::size_t KvCache::bytes() const {
+  std::size_t bytes = 0;
+  for (const Layer& layer : layers_) {
+    const auto held =
+        std::count_if(layer.pages.begin(), layer.pages.end(), [](const Page& p) { return p.data != nullptr; });
+    bytes += static_cast<std::size_t>(held) * layer.page_bytes();
+  }
+  return bytes;
 }
 
 KvCache::Place KvCache::place(std::size_t layer, std::size_t half_head, std::size_t position) const {

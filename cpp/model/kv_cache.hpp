@@ -32,6 +32,8 @@ class KvCache final : public Cache {
   void prepare(std::size_t count) override;
   /// False where a ring has already overwritten keys that position `length` would attend to.
   bool rewind(std::size_t length) override;
+  bool can_rewind(std::size_t length) const override;
+  std::size_t bytes() const override;
   /// Nothing is copied until one of the two caches writes.
   std::unique_ptr<Cache> fork() override;
 

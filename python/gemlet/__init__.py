@@ -17,13 +17,14 @@ from gemlet.errors import (
     FormatError,
     GemletError,
     OutOfMemoryError,
+    OverloadError,
     TemplateError,
     UnsupportedError,
 )
 from gemlet.info import ModelInfo, TensorInfo
 from gemlet.model import Model, load
 from gemlet.options import GenerateOptions
-from gemlet.result import FinishReason, GenerateResult, Stats, TokenLogProb
+from gemlet.result import FinishReason, GenerateResult, Piece, Stats, TokenLogProb
 from gemlet.scoring import perplexity
 from gemlet.session import Session, step_batch
 from gemlet.slicing import Slice, SliceLike
@@ -51,6 +52,8 @@ __all__ = [
     "Model",
     "ModelInfo",
     "OutOfMemoryError",
+    "OverloadError",
+    "Piece",
     "Session",
     "Slice",
     "Stats",

@@ -56,10 +56,12 @@ class _Stats(TypedDict):
     decode_seconds: float
     first_token_seconds: float
 
+_SampledToken = tuple[int, float, list[tuple[int, float]]]
+
 class _Result(TypedDict):
     text: str
     tokens: list[int]
-    logprobs: list[tuple[int, float, list[tuple[int, float]]]]
+    logprobs: list[_SampledToken]
     finish_reason: Literal["stop", "length", "context", "cancelled"]
     stats: _Stats
 
@@ -102,7 +104,9 @@ class Engine:
     def session(self, context: int = 0) -> Session: ...
     def restore(self, path: str | os.PathLike[str], context: int = 0) -> Session: ...
     def generate_batch(self, prompts: Sequence[Sequence[int]], options: Sequence[GenerateOptions]) -> Generation: ...
-    def scheduler(self, *, sequences: int = 16, prompt_rows: int = 32) -> Scheduler: ...
+    def scheduler(
+        self, *, sequences: int, prompt_rows: int, max_waiting: int, prefixes: int, prefix_bytes: int
+    ) -> Scheduler: ...
 
 class Session:
     def prefill(self, tokens: Sequence[int], all: bool = False) -> NDArray[np.float32]: ...
@@ -157,11 +161,13 @@ class Scheduler:
         self,
         prompt: Sequence[int],
         options: GenerateOptions,
-        on_text: Callable[[str], object] | None,
+        on_piece: Callable[[str, list[int], list[_SampledToken]], object] | None,
         on_end: Callable[[_Result | None, BaseException | None], object],
-        session: Session | None = None,
+        session: Session | None,
+        prefix_scope: str,
     ) -> int: ...
     def cancel(self, id: int) -> None: ...
+    def load(self) -> tuple[int, int]: ...
     def run(self) -> None: ...
     def stop(self) -> None: ...
 

@@ -36,5 +36,9 @@ class OutOfMemoryError(GemletError, MemoryError):
     """An allocation that the system refused."""
 
 
+class OverloadError(GemletError):
+    """More requests at once than a scheduler takes: ask again later."""
+
+
 class TemplateError(GemletError, ValueError):
     """A chat template that does not parse, refuses the messages, or does too much work."""

@@ -39,7 +39,7 @@ class Model:
         self._engine = engine
         self.path = path
         self.info = ModelInfo.of(engine)
-        self._scheduler: Scheduler | None = None  # of agenerate
+        self._scheduler: Scheduler | None = None  # shared_scheduler
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -165,30 +165,46 @@ class Model:
 
         Cancelling the task ends the computation. ``on_text`` is called in the event loop.
         """
-        import asyncio
+        return await self.shared_scheduler().agenerate(self._prompt_tokens(prompt), on_text=on_text, **options)
 
-        loop = asyncio.get_running_loop()
-
-        def show(text: str) -> None:
-            if on_text is not None:
-                loop.call_soon_threadsafe(on_text, text)
-
+    def shared_scheduler(self) -> "Scheduler":
+        """The scheduler of everything that is awaited and brings none of its own; made when it is first needed."""
         with self._lock:
             if self._scheduler is None:
                 self._scheduler = self.scheduler()
-        return await asyncio.wrap_future(self._scheduler.submit(self._prompt_tokens(prompt), on_text=show, **options))
+            return self._scheduler
 
-    def scheduler(self, *, sequences: int = 16, prompt_rows: int = 32) -> "Scheduler":
+    def scheduler(
+        self,
+        *,
+        sequences: int = 16,
+        prompt_rows: int = 32,
+        max_waiting: int = 0,
+        prefixes: int = 0,
+        prefix_bytes: int = 0,
+    ) -> "Scheduler":
         """Continuous batching, as a server needs it; an exported model computes one request after the other.
 
         Args:
             sequences: completions under way at the same time; other requests wait for their turn.
             prompt_rows: tokens of prompts that a pass computes while completions are under way: more lets new requests
                 begin sooner, fewer lets the others go on faster.
+            max_waiting: requests that may wait; further ones raise OverloadError. 0: any number.
+            prefixes: prompt caching across requests: so many sessions are kept when their completions have ended, the
+                most recently used ones. A request without a session goes on from the one that shares the longest prefix
+                with its prompt: the same completion for less work (``stats.reused_tokens``). 0: none.
+            prefix_bytes: memory that their keys and values may take. 0: any number.
         """
         from gemlet.scheduler import Scheduler
 
-        return Scheduler(self._engine.scheduler(sequences=sequences, prompt_rows=prompt_rows), self.context)
+        core = self._engine.scheduler(
+            sequences=sequences,
+            prompt_rows=prompt_rows,
+            max_waiting=max_waiting,
+            prefixes=prefixes,
+            prefix_bytes=prefix_bytes,
+        )
+        return Scheduler(core, self.context)
 
     def session(self, context: int | None = None) -> Session:
         """A new session, empty, that can hold ``context`` tokens."""
@@ -210,6 +226,7 @@ class Model:
         template: str | None = None,
         tools: Sequence[object] | None = None,
         context: int | None = None,
+        scheduler: "Scheduler | None" = None,
         **options: Unpack[GenerateOptions],
     ) -> "Chat":
         """Start a conversation.
@@ -219,11 +236,12 @@ class Model:
             template: Jinja source; by default the file's own, or Gemma's turn format if it has none.
             tools: handed to the template, for templates that describe tools to the model.
             context: tokens that the conversation may have.
+            scheduler: generates the replies of this conversation in one batch with its other requests.
             options: for every turn, unless ``send`` or ``stream`` gets others.
         """
         from gemlet.chat.conversation import Chat
 
-        return Chat(self, system, template=template, tools=tools, context=context, **options)
+        return Chat(self, system, template=template, tools=tools, context=context, scheduler=scheduler, **options)
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if len(prompt) == 0:

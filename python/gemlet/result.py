@@ -51,6 +51,18 @@ class TokenLogProb:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """One step of an answer that is being written."""
+
+    text: str
+    """Whole characters. What may yet turn out to be a part of a stop string comes with a later piece; may be empty."""
+    tokens: list[int]
+    """Sampled since the piece before; empty where only text was held back."""
+    logprobs: list[TokenLogProb]
+    """One for each token if ``top_logprobs`` asked for them."""
+
+
+@dataclass(frozen=True)
 class GenerateResult:
     """A completion."""
 

@@ -1,27 +1,44 @@
 """An answer that arrives in pieces."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Protocol
 
 from gemlet import _core
 from gemlet.result import GenerateResult
 
 
+class Source(Protocol):
+    """Where the pieces come from: _core.Generation, or a scheduler."""
+
+    def next(self) -> tuple[int, str] | None:
+        """Wait for the next piece; None after the last. Raises what the answer failed with."""
+
+    def cancel(self) -> None:
+        """Ask for the end."""
+
+    def close(self) -> None:
+        """Ask for the end and wait for it."""
+
+    def results(self) -> "list[_core._Result]":
+        """The answer, once it has ended."""
+
+
 class Stream(Iterator[str]):
     """Iterates over the pieces of an answer: whole characters, never part of a stop string.
 
-    The answer is computed while it is read: between two pieces the model rests. Closing the iterator, or dropping it,
-    stops the computation. Also a context manager that closes.
+    The answer is computed while it is read: between two pieces the model rests, unless a scheduler computes it. Closing
+    the iterator, or dropping it, stops the computation. Also a context manager that closes.
     """
 
-    def __init__(
-        self, generation: _core.Generation, seed: int, on_end: Callable[[GenerateResult], None] | None = None
-    ) -> None:
+    def __init__(self, source: Source, seed: int, on_end: Callable[[GenerateResult], None] | None = None) -> None:
         """``on_end`` is called once with an answer that was read to its end, not with one that was stopped."""
-        self._generation = generation
+        self.source = source
         self._seed = seed
         self._on_end = on_end
         self._ended = False
+        weakref.finalize(self, source.cancel).atexit = False
 
     @property
     def ended(self) -> bool:
@@ -31,7 +48,7 @@ class Stream(Iterator[str]):
     @property
     def result(self) -> GenerateResult | None:
         """The whole answer once it has ended; what there was if it was stopped; None before, or after an error."""
-        results = self._generation.results()
+        results = self.source.results()
         return GenerateResult.of(results[0], self._seed) if results else None
 
     def __next__(self) -> str:
@@ -39,7 +56,7 @@ class Stream(Iterator[str]):
         if self._ended:
             raise StopIteration
         try:
-            piece = self._generation.next()
+            piece = self.source.next()
         except BaseException:
             self._ended = True
             raise
@@ -64,12 +81,12 @@ class Stream(Iterator[str]):
 
     def cancel(self) -> None:
         """Ask the computation to stop, from any thread: the iterator ends early with what there is."""
-        self._generation.cancel()
+        self.source.cancel()
 
     def close(self) -> None:
         """Stop the computation and wait for that."""
         self._ended = True
-        self._generation.close()
+        self.source.close()
 
     def __enter__(self) -> "Stream":
         """Return the stream itself."""

@@ -19,6 +19,7 @@ class GEMLET_API Error : public std::runtime_error {
     context,      ///< more tokens than the context holds
     cancelled,    ///< the caller asked to stop
     memory,       ///< an allocation that the system refused
+    overload,     ///< more at once than the caller allowed: to be asked again later
   };
 
   Error(Kind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}

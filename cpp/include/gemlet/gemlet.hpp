@@ -353,32 +353,60 @@ struct GenerateResult {
 /// to stop. (The C interface's gemlet_on_text returns 0 to go on.)
 using OnText = std::function<bool(std::string_view text)>;
 
+/// One step of a completion. Text that may yet turn out to be a part of a stop string, or of a character, comes with a
+/// later piece; the last may have text alone.
+struct Piece {
+  std::string_view text;                   ///< as OnText gets it; may be empty
+  std::span<const Token> tokens;           ///< sampled since the piece before
+  std::span<const SampledToken> logprobs;  ///< of `tokens`, where Sampling::top_logprobs > 0
+};
+
+/// Gets every token that is sampled, besides the text. Return true to go on and false to stop.
+using OnPiece = std::function<bool(const Piece& piece)>;
+
 /// Brings the session to `prompt`, reusing what it already holds (prompt caching), and generates a completion. The
 /// session then holds the prompt and the completion, so that the next turn computes only what is new. Cancelling
 /// returns the completion so far, with FinishReason::cancelled.
 GEMLET_API GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options,
-                                   const OnText& on_text = {}, const Cancel* cancel = nullptr);
+                                   const OnText& on_text = {}, const Cancel* cancel = nullptr,
+                                   const OnPiece& on_piece = {});
 
 struct SchedulerOptions {
   int sequences = 16;  ///< computed at the same time; others wait for their turn
   /// Tokens of prompts that a pass computes while completions are under way: more lets new requests begin sooner, fewer
   /// lets the others go on faster. While there are no completions, a pass takes the engine's chunk.
   int prompt_rows = 32;
+  int max_waiting = 0;  ///< requests that may wait for their turn, 0: any number; submit() refuses more
+  /// Prompt caching across requests: so many sessions are kept when their completions have ended, the most recently
+  /// used ones. A request whose session is new goes on from a fork of the one that shares the longest prefix with its
+  /// prompt. The completion is the same, to the last bit; less of its prompt is computed. 0: none.
+  int prefixes = 0;
+  std::size_t prefix_bytes = 0;  ///< that their keys and values may take; 0: any number
 };
 
 /// The end of a request. On an error, `result` is what was generated before.
 struct Outcome {
   GenerateResult result;
   std::exception_ptr error;
-  Session session;  ///< holds the prompt and the completion, or as much of them as was computed
+  /// Holds the prompt and the completion, or as much of them as was computed: the next turn's Request goes on with it.
+  Session session;
 };
 
 struct Request {
   Prompt prompt;
   GenerateOptions options;
   OnText on_text{};
+  OnPiece on_piece{};
   std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw
-  std::optional<Session> session{};         ///< to go on with, such as a fork; by default a new one
+  std::optional<Session> session{};         ///< to go on with; by default a new one
+  /// Requests share the sessions of SchedulerOptions::prefixes with those of the same scope only, such as an API key:
+  /// the time to the first token tells whether somebody has sent the same prefix before.
+  std::string prefix_scope{};
+};
+
+struct SchedulerLoad {
+  std::size_t active = 0;   ///< requests that are computed
+  std::size_t waiting = 0;  ///< requests that wait for their turn
 };
 
 /// Continuous batching: each pass over the weights computes one token of every completion under way, and pieces of the
@@ -393,16 +421,19 @@ class GEMLET_API Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   using Id = std::uint64_t;
-  /// From any thread. Throws Error for a request that cannot be. The callbacks come from the thread that steps.
-  Id submit(Request request);
+  /// From any thread. The callbacks come from the thread that steps. Throws Error for a request that cannot be,
+  /// Error(overload) where too many wait, and Error(argument) after stop(); `request` is then as it was.
+  Id submit(Request&& request);
   /// From any thread: ends a request before the next pass, as cancelled, unless it has ended by itself.
   void cancel(Id id);
+  SchedulerLoad load() const;  ///< from any thread
 
   /// One pass; false if there is nothing to do. By one thread at a time. When *cancel is set it throws Error(cancelled)
   /// and the requests are as they were before.
   bool step(const Cancel* cancel = nullptr);
   /// Steps, and waits for requests where there are none, until stop() is called from another thread; then ends what is
-  /// still running, as cancelled. There is no way back.
+  /// still running, as cancelled. There is no way back. Should stepping itself fail, every request ends with that
+  /// error, and so do later calls of submit().
   void run();
   void stop();
 

@@ -5,8 +5,9 @@ import json
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, Unpack, cast
+from typing import Protocol, Unpack, cast
 
 from gemlet import _core
 from gemlet.chat.templates import ChatTemplate, Message
@@ -14,9 +15,9 @@ from gemlet.errors import ArgumentError, FileError, FormatError
 from gemlet.info import ModelInfo
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
-from gemlet.stream import Stream
-
-T = TypeVar("T")
+from gemlet.scheduler import Scheduler
+from gemlet.session import Session
+from gemlet.stream import Source, Stream
 
 
 class ChatModel(Protocol):
@@ -27,6 +28,17 @@ class ChatModel(Protocol):
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Turn tokens into text."""
+
+    def shared_scheduler(self) -> Scheduler:
+        """The scheduler for what is awaited."""
+
+
+@dataclass
+class _Turn:
+    question: Message
+    prompt: list[int]
+    options: GenerateOptions
+    ended: bool = False
 
 
 class Chat:
@@ -44,16 +56,19 @@ class Chat:
         template: str | None = None,
         tools: Sequence[object] | None = None,
         context: int | None = None,
+        scheduler: Scheduler | None = None,
         **options: Unpack[GenerateOptions],
     ) -> None:
         """See ``Model.chat``."""
         self._model = model
         self._template = ChatTemplate(model._engine, template)
         self._tools = tools
-        self._session = model._engine.session(context or 0)
+        self._session = Session(model._engine.session(context or 0))
+        self._scheduler = scheduler
         self._options = options
         self._messages: list[Message] = []
-        self._active: weakref.ref[Stream] | None = None
+        self._active: weakref.ref[Stream | _Turn] | None = None
+        self._source: Source | None = None
         self.system = system
 
     @property
@@ -74,39 +89,49 @@ class Chat:
 
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
         """Send a user message and stream the reply. Closing the iterator takes the turn back."""
-        active = self._active() if self._active is not None else None
-        if active is not None and not active.ended:
-            raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
-        question = Message("user", text)
-        prompt = self._template.encode(self._with_system([*self._messages, question]), tools=self._tools)
-        merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
-        core = to_core(merged, self._session.context)
+        turn = self._begin(text, options)
 
         def keep(result: GenerateResult) -> None:
-            self._messages += [question, self._as_message(result)]
+            self._keep(turn, result)
 
-        stream = Stream(self._session.generate(prompt, core), core.sampling.seed, keep)
-        self._active = weakref.ref(stream)
+        if self._scheduler is None:
+            core = to_core(turn.options, self._session.context)
+            stream = Stream(self._session._core.generate(turn.prompt, core), core.sampling.seed, keep)
+        else:
+            stream = self._scheduler.stream(turn.prompt, session=self._session, on_end=keep, **turn.options)
+        self._active, self._source = weakref.ref(stream), stream.source
         return stream
 
-    async def asend(self, text: str, **options: Unpack[GenerateOptions]) -> GenerateResult:
-        """Like ``send``, in a thread; cancelling the task takes the turn back."""
-        before = list(self._messages)
-        stream = self.stream(text, **options)
+    async def asend(
+        self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
+    ) -> GenerateResult:
+        """``send`` for asyncio: replies that are awaited at the same time are batched, by the chat's scheduler or the
+        one of ``Model.agenerate``. ``on_text`` is called in the event loop. Cancelling the task takes the turn back.
+        """
+        turn = self._begin(text, options)
+        self._active = weakref.ref(turn)
         try:
-            return await _in_thread(stream, stream.finish)
-        except asyncio.CancelledError:
-            self._messages = before
-            raise
+            result = await self._answer(turn, on_text)
+            self._keep(turn, result)
+            return result
+        finally:
+            turn.ended = True
 
     async def astream(self, text: str, **options: Unpack[GenerateOptions]) -> AsyncIterator[str]:
-        """Like ``stream``, in a thread; leaving the loop early and closing, or cancelling, takes the turn back."""
-        stream = self.stream(text, **options)
+        """Like ``asend``, piece by piece; leaving the loop early and closing, or cancelling, takes the turn back."""
+        turn = self._begin(text, options)
+        self._active = weakref.ref(turn)
+        pieces = asyncio.Queue[str | None]()
+        answer = asyncio.ensure_future(self._answer(turn, pieces.put_nowait))
+        answer.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
-            while (piece := await _in_thread(stream, lambda: next(stream, None))) is not None:
+            while (piece := await pieces.get()) is not None:
                 yield piece
+            self._keep(turn, await answer)
         finally:
-            stream.close()
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+            turn.ended = True
 
     def undo(self) -> bool:
         """Take the last turn back; False if there is none."""
@@ -151,6 +176,25 @@ class Chat:
             raise FormatError(f"{path}: not a saved conversation: {error}") from error
         self._messages, self.system = messages, system
 
+    def _begin(self, text: str, options: GenerateOptions) -> _Turn:
+        active = self._active() if self._active is not None else None
+        if active is not None and not active.ended:
+            raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
+        if self._source is not None:
+            self._source.close()  # of a stream that was dropped: it may still have the session
+        question = Message("user", text)
+        prompt = self._template.encode(self._with_system([*self._messages, question]), tools=self._tools)
+        merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
+        return _Turn(question, prompt, merged)
+
+    async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
+        scheduler = self._scheduler or self._model.shared_scheduler()
+        return await scheduler.agenerate(turn.prompt, session=self._session, on_text=on_text, **turn.options)
+
+    def _keep(self, turn: _Turn, result: GenerateResult) -> None:
+        if result.finish_reason != "cancelled":
+            self._messages += [turn.question, self._as_message(result)]
+
     def _with_system(self, messages: list[Message]) -> list[Message]:
         return [Message("system", self.system), *messages] if self.system else messages
 
@@ -167,15 +211,3 @@ def _restored(entry: dict[str, object], same_model: bool) -> Message:
     if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
         raise ValueError("tokens that are no numbers")
     return Message(role, content, tuple(tokens) if tokens is not None and same_model else None)
-
-
-async def _in_thread(stream: Stream, call: Callable[[], T]) -> T:
-    """Run ``call``, which reads from ``stream``, in a thread. When the task is cancelled, so is the computation, and
-    the thread is awaited."""
-    thread = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        stream.cancel()
-        await asyncio.wait([thread])
-        raise

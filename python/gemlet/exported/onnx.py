@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,11 @@ class OnnxCache:
     def length(self) -> int:
         """Number of positions held."""
         return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return 4 * sum(int(math.prod(value.shape())) for value in self.values.values())
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions."""

@@ -20,6 +20,10 @@ class Cache(Protocol):
     def length(self) -> int:
         """Number of positions held."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions."""
 

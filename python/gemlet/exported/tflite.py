@@ -48,6 +48,11 @@ class TfliteCache:
         """Number of positions held."""
         return self._length
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return 4 * sum(math.prod(shape) for shape in self._shapes.values())
+
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions: later ones are masked until they are written again."""
         self._length = min(length, self._length)

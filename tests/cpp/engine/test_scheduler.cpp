@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <atomic>
 #include <limits>
 #include <map>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -157,6 +159,111 @@ TEST("an error is its request's own") {
   CHECK(check::throws<Error>([&] { Scheduler(model, {.sequences = 0}); }).find("sequences is 0") != std::string::npos);
   CHECK(check::throws<Error>([&] { Scheduler(model, {.prompt_rows = -2}); }).find("prompt_rows is -2") !=
         std::string::npos);
+}
+
+TEST("a request that is refused is handed back with its session") {
+  const auto model = engine();
+  Scheduler scheduler(model, {.sequences = 1, .max_waiting = 2});
+  std::map<int, Outcome> outcomes;
+  const auto submit = [&](int key) { return scheduler.submit(request(prompt(9, key), lively(4), outcomes, key)); };
+  for (const int key : {0, 1, 2}) submit(key);
+  CHECK(scheduler.load().active == 0 && scheduler.load().waiting == 3);
+  scheduler.step();
+  CHECK(scheduler.load().active == 1 && scheduler.load().waiting == 2);
+
+  Request one_more = request(prompt(20, 3), lively(4), outcomes, 3);
+  one_more.session.emplace(model);
+  one_more.session->prefill(prompt(10, 3));
+  try {
+    scheduler.submit(std::move(one_more));
+    CHECK(false);
+  } catch (const Error& error) {
+    CHECK(error.kind() == Error::Kind::overload && std::string(error.what()).find("2 wait") != std::string::npos);
+  }
+  CHECK(one_more.session->position() == 10 && one_more.prompt.tokens == prompt(20, 3));
+  one_more.options.sampling.top_p = 7;
+  CHECK(check::throws<Error>([&] { scheduler.submit(std::move(one_more)); }).find("top_p") != std::string::npos);
+  CHECK(one_more.session->position() == 10);
+  while (scheduler.step()) {
+  }
+  CHECK(scheduler.load().active == 0 && scheduler.load().waiting == 0);
+  one_more.options = lively(4);
+  scheduler.submit(std::move(one_more));
+  while (scheduler.step()) {
+  }
+  CHECK(outcomes.size() == 4 && outcomes.at(3).result.stats.reused_tokens == 10);
+  CHECK(check::throws<Error>([&] { Scheduler(model, {.max_waiting = -1}); }).find("max_waiting is -1") !=
+        std::string::npos);
+}
+
+TEST("pieces carry every token with its log-probabilities") {
+  const auto model = engine();
+  GenerateOptions options = lively(30, 4);
+  options.sampling.top_logprobs = 2;
+  const std::string whole = alone(model, prompt(9), options).text;
+  options.stop = {whole.substr(whole.size() / 2, 3), "never said"};
+  struct Collected {
+    std::string text;
+    std::string text_alone;
+    GenerateResult result;
+  };
+  const auto on_piece = [](Collected& to) {
+    return [&to](const Piece& piece) {
+      to.text += piece.text;
+      to.result.tokens.insert(to.result.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+      to.result.logprobs.insert(to.result.logprobs.end(), piece.logprobs.begin(), piece.logprobs.end());
+      return true;
+    };
+  };
+  const auto matches = [](const Collected& got, const GenerateResult& expected) {
+    const bool logprobs = std::equal(got.result.logprobs.begin(), got.result.logprobs.end(), expected.logprobs.begin(),
+                                     expected.logprobs.end(), [](const SampledToken& a, const SampledToken& b) {
+                                       return a.token == b.token && a.logprob == b.logprob && a.top.size() == 2;
+                                     });
+    return got.text == expected.text && got.text_alone == expected.text && got.result.tokens == expected.tokens &&
+           logprobs && expected.logprobs.size() == expected.tokens.size();
+  };
+  Collected one;
+  Session session(model);
+  const auto add = [](Collected& to) {
+    return [&to](std::string_view text) { return !to.text_alone.append(text).empty(); };
+  };
+  const GenerateResult expected = generate(session, prompt(9), options, add(one), nullptr, on_piece(one));
+  CHECK(matches(one, expected) && expected.finish_reason == FinishReason::stop);
+
+  Collected scheduled;
+  std::map<int, Outcome> outcomes;
+  Scheduler scheduler(model);
+  Request made = request(prompt(9), options, outcomes, 0);
+  made.on_text = add(scheduled);
+  made.on_piece = on_piece(scheduled);
+  scheduler.submit(std::move(made));
+  Request stopped = request(prompt(9), options, outcomes, 1);
+  stopped.on_piece = [](const Piece&) { return false; };
+  scheduler.submit(std::move(stopped));
+  while (scheduler.step()) {
+  }
+  CHECK(matches(scheduled, outcomes.at(0).result) && same(outcomes.at(0).result, expected));
+  CHECK(outcomes.at(1).result.finish_reason == FinishReason::cancelled && outcomes.at(1).result.tokens.size() == 1);
+}
+
+TEST("where stepping fails, every request ends with the error, and no other is taken") {
+  const auto model = engine();
+  Scheduler scheduler(model, {.sequences = 2});
+  std::map<int, Outcome> outcomes;
+  Request failing = request(prompt(3), lively(1), outcomes, 0);
+  failing.on_end = [](Outcome&&) { throw std::bad_alloc(); };
+  scheduler.submit(std::move(failing));
+  for (const int key : {1, 2, 3}) scheduler.submit(request(prompt(30, key), lively(50), outcomes, key));
+  scheduler.run();
+  CHECK(outcomes.size() == 3);
+  for (auto& [key, outcome] : outcomes) {
+    CHECK(outcome.error != nullptr);
+    check::throws<std::bad_alloc>([&] { std::rethrow_exception(outcome.error); });
+  }
+  const std::string message =
+      check::throws<Error>([&] { scheduler.submit(request(prompt(3), lively(1), outcomes, 9)); });
+  CHECK(message.find("stopped: std::bad_alloc") != std::string::npos);
 }
 
 TEST("cancelling one leaves the others alone, and its session with what was computed") {

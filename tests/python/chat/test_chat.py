@@ -260,6 +260,78 @@ def test_cancelling_the_task_takes_the_turn_back(long_model: gemlet.Model) -> No
     assert chat.send("a").stats.prompt_tokens < 100
 
 
+def test_a_chat_through_a_scheduler(model: gemlet.Model, chat: gemlet.Chat) -> None:
+    scheduler = model.scheduler()
+    scheduled = model.chat(template=GEMMA_TEMPLATE, max_tokens=12, seed=4, scheduler=scheduler)
+
+    async def talk(to: gemlet.Chat) -> list[str]:
+        return [(await to.asend("a bath")).text, "".join([piece async for piece in to.astream("a bat")])]
+
+    for text in ("the cat", "the hat"):
+        ours, theirs = scheduled.send(text), chat.send(text)
+        assert (ours.text, ours.tokens, ours.stats.reused_tokens) == (
+            theirs.text,
+            theirs.tokens,
+            theirs.stats.reused_tokens,
+        )
+    assert "".join(scheduled.stream("then")) == "".join(chat.stream("then"))
+    assert asyncio.run(talk(scheduled)) == asyncio.run(talk(chat))
+    assert scheduled.history == chat.history and len(chat.history) == 10
+    assert scheduled._session.tokens == chat._session.tokens
+    scheduler.close()
+    with pytest.raises(gemlet.ArgumentError, match="the scheduler was stopped"):
+        scheduled.send("x")
+    assert scheduled.history == chat.history
+
+
+def test_many_chats_share_a_scheduler(model: gemlet.Model) -> None:
+    scheduler = model.scheduler(sequences=3)
+    chats = [model.chat(template=GEMMA_TEMPLATE, max_tokens=8, seed=i, scheduler=scheduler) for i in range(5)]
+
+    async def talk() -> None:
+        for text in ("the cat", "the hat"):
+            results = await asyncio.gather(*(chat.asend(text) for chat in chats))
+        assert all(result.stats.reused_tokens > 0 for result in results)
+
+    asyncio.run(talk())
+    for i, chat in enumerate(chats):
+        alone = model.chat(template=GEMMA_TEMPLATE, max_tokens=8, seed=i)
+        for text in ("the cat", "the hat"):
+            alone.send(text)
+        assert chat.history == alone.history
+
+
+def test_a_turn_that_a_scheduler_computes_is_taken_back(long_model: gemlet.Model) -> None:
+    endless: gemlet.GenerateOptions = {"max_tokens": None, "logit_bias": {1: -100.0, 5: -100.0}}
+    chat = long_model.chat(template=GEMMA_TEMPLATE, max_tokens=5, seed=4, scheduler=long_model.scheduler())
+    expected = long_model.chat(template=GEMMA_TEMPLATE, max_tokens=5, seed=4).send("a bath").text
+
+    async def cancel() -> None:
+        begun = asyncio.Event()
+        turn = asyncio.create_task(chat.asend("the hat", on_text=lambda text: begun.set(), **endless))
+        await begun.wait()
+        with pytest.raises(gemlet.ArgumentError, match="busy"):
+            await chat.asend("x")
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        async for _ in (pieces := chat.astream("the hat", **endless)):
+            break
+        await pieces.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(cancel())
+    with chat.stream("the hat", **endless) as stream:
+        next(stream)
+        with pytest.raises(gemlet.ArgumentError, match="busy"):
+            chat.send("x")
+    dropped = chat.stream("the hat", **endless)
+    next(dropped)
+    del dropped
+    gc.collect()
+    assert chat.history == []
+    assert chat.send("a bath").text == expected
+
+
 LOOP = "{% set n = namespace(s=1, t='a', l=[1]) %}{% for i in range(60) %}"
 HOSTILE = {
     "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",

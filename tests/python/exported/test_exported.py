@@ -35,6 +35,10 @@ class CoreCache:
     def length(self) -> int:
         return int(self.session.position)
 
+    @property
+    def nbytes(self) -> int:
+        return 1000 * self.length
+
     def truncate(self, length: int) -> None:
         self.session.rewind(length)
 
@@ -244,6 +248,52 @@ def test_scheduler_and_asyncio(model: gemlet.Model, exported: gemlet.Model) -> N
     with pytest.raises(gemlet.ArgumentError, match="top_p"):
         scheduler.submit([2], top_p=3.0)
     scheduler.close()
+    with pytest.raises(gemlet.ArgumentError, match="stopped"):
+        scheduler.submit([2])
+
+
+def test_scheduled_chats_and_prefixes(model: gemlet.Model, exported: gemlet.Model, runner: CoreRunner) -> None:
+    scheduler = exported.scheduler(prefixes=3, prefix_bytes=1 << 30)
+    chat, expected = exported.chat(seed=1, max_tokens=6, scheduler=scheduler), model.chat(seed=1, max_tokens=6)
+    for text in ("then", "the abc"):
+        ours, theirs = chat.send(text), expected.send(text)
+        assert (ours.text, ours.stats.reused_tokens) == (theirs.text, theirs.stats.reused_tokens)
+    ids = [2, *range(20, 50)]
+    first, again = (scheduler.submit(ids, seed=1, max_tokens=4).result(60) for _ in range(2))
+    assert first.tokens == again.tokens == model.generate(ids, seed=1, max_tokens=4).tokens
+    assert (first.stats.reused_tokens, again.stats.reused_tokens) == (1, 30)  # 1: <bos>, which the chat has too
+
+
+def test_a_runner_that_fails_fails_its_requests_alone(exported: gemlet.Model, runner: CoreRunner) -> None:
+    scheduler = exported.scheduler()
+
+    def fail() -> None:
+        runner.before_run = _nothing
+        raise MemoryError("too large")
+
+    runner.before_run = fail
+    with pytest.raises(MemoryError, match="too large"):
+        scheduler.submit([2], max_tokens=1).result(60)
+    assert (
+        scheduler.submit([2], max_tokens=1, seed=1).result(60).tokens
+        == exported.generate([2], max_tokens=1, seed=1).tokens
+    )
+
+
+def test_a_scheduler_calls_its_runner_without_a_lock(exported: gemlet.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = exported.scheduler()
+    seen: list[int] = []
+    truncate = CoreCache.truncate
+
+    def asking(cache: CoreCache, length: int) -> None:
+        seen.append(scheduler.active)
+        truncate(cache, length)
+
+    session = exported.session()
+    session.prefill([2, 20, 21, 22])
+    monkeypatch.setattr(CoreCache, "truncate", asking)
+    assert scheduler.submit([2, 20, 9], session=session, max_tokens=1).result(60).stats.reused_tokens == 2
+    assert seen
 
 
 def test_damaged_manifests(folder: Path) -> None:

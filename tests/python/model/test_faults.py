@@ -149,6 +149,7 @@ def test_the_hierarchy_of_errors() -> None:
         "ContextError": ValueError,
         "CancelledError": Exception,
         "OutOfMemoryError": MemoryError,
+        "OverloadError": Exception,
         "TemplateError": ValueError,
     }.items():
         error = getattr(gemlet, name)

@@ -8,10 +8,11 @@ import gemlet
 import pytest
 
 PROMPTS = ["the cat in", "a dog", "it was late", "once", "the cat", "and so"]
+NO_END = dict.fromkeys((1, 5), -100.0)  # <eos>, <end_of_turn>
 ENDLESS: gemlet.GenerateOptions = {
     "max_tokens": None,
-    "logit_bias": dict.fromkeys((1, 5), -100.0),
-}  # <eos>, <end_of_turn>
+    "logit_bias": NO_END,
+}
 
 
 def test_awaited_answers_are_those_of_generate(model: gemlet.Model) -> None:
@@ -70,12 +71,111 @@ def test_requests_go_on_from_what_a_session_holds(model: gemlet.Model) -> None:
     session.prefill(list(range(5, 90)))
     scheduler = model.scheduler()
     prompts = [[*range(5, 90), i] for i in range(3)]
-    futures = [scheduler.submit(p, session=session, max_tokens=5, seed=2) for p in prompts]
+    futures = [scheduler.submit(p, session=session.fork(), max_tokens=5, seed=2) for p in prompts]
     for prompt, future in zip(prompts, futures, strict=True):
         result = future.result(60)
         assert result.stats.reused_tokens == 85
         assert result.tokens == model.generate(prompt, max_tokens=5, seed=2).tokens
     assert session.position == 85
+
+
+def test_a_session_comes_back_with_the_answer(model: gemlet.Model) -> None:
+    scheduler, session, prompt = model.scheduler(), model.session(), [2]
+    held = 0
+    for turn in range(4):
+        prompt += range(20 + turn, 40 + turn)
+        expected = model.generate(prompt, max_tokens=6, seed=turn, logit_bias=NO_END)
+        result = scheduler.submit(prompt, session=session, max_tokens=6, seed=turn, logit_bias=NO_END).result(60)
+        assert (result.tokens, result.stats.reused_tokens) == (expected.tokens, held)
+        prompt += result.tokens
+        held = len(prompt) - 1  # the last one was not computed
+        assert session.tokens == prompt[:-1]
+
+
+def test_a_session_is_busy_while_the_scheduler_has_it(long_model: gemlet.Model) -> None:
+    scheduler, session = long_model.scheduler(), long_model.session()
+    session.prefill([2, 9])
+    begun = threading.Event()
+    future = scheduler.submit([2, 9, 8], session=session, on_text=lambda text: begun.set(), **ENDLESS)
+    assert begun.wait(60)
+    for use in (lambda: session.prefill([3]), lambda: session.position, lambda: scheduler.submit([2], session=session)):
+        with pytest.raises(gemlet.ArgumentError, match="the session is busy"):
+            use()
+    assert session.context == long_model.context
+    scheduler.close()
+    assert future.result(60).finish_reason == "cancelled"
+    assert session.tokens[:3] == [2, 9, 8]
+    with pytest.raises(gemlet.ArgumentError, match="stopped"):
+        scheduler.submit([2], session=session)
+    assert len(session.prefill([3]))  # and what was refused is not lost
+
+
+def test_pieces_carry_tokens_and_log_probabilities(model: gemlet.Model) -> None:
+    pieces: list[gemlet.Piece] = []
+    texts: list[str] = []
+    options: gemlet.GenerateOptions = {"max_tokens": 20, "seed": 3, "top_logprobs": 2, "logit_bias": NO_END}
+    scheduler = model.scheduler()
+    result = scheduler.submit([2, 9], on_piece=pieces.append, on_text=texts.append, **options).result(60)
+    assert len(result.logprobs) == len(result.tokens) == 20
+    assert "".join(piece.text for piece in pieces) == "".join(texts) == result.text
+    assert [token for piece in pieces for token in piece.tokens] == result.tokens
+    assert [entry for piece in pieces for entry in piece.logprobs] == result.logprobs
+
+
+def test_the_waiting_list_is_bounded(long_model: gemlet.Model) -> None:
+    scheduler = long_model.scheduler(sequences=1, max_waiting=1)
+    assert (scheduler.active, scheduler.waiting) == (0, 0)
+    begun = threading.Event()
+    running = scheduler.submit([2, 9], on_text=lambda text: begun.set(), **ENDLESS)
+    assert begun.wait(60)
+    waiting = scheduler.submit([2, 9], max_tokens=3, seed=1)
+    assert (scheduler.active, scheduler.waiting) == (1, 1)
+    session = long_model.session()
+    with pytest.raises(gemlet.OverloadError, match="1 requests are computed and 1 wait"):
+        scheduler.submit([2, 9], session=session, max_tokens=3)
+    assert session.position == 0
+    running.cancel()
+    assert waiting.result(60).tokens == long_model.generate([2, 9], max_tokens=3, seed=1).tokens
+
+
+def test_prefixes_are_reused(model: gemlet.Model) -> None:
+    scheduler = model.scheduler(prefixes=4, prefix_bytes=1 << 30)
+    prompt = [2, *range(20, 60)]
+    reused = []
+    for scope in ("a", "a", "b"):
+        result = scheduler.submit(prompt, prefix_scope=scope, max_tokens=6, seed=1).result(60)
+        assert result.tokens == model.generate(prompt, max_tokens=6, seed=1).tokens
+        reused.append(result.stats.reused_tokens)
+    assert reused == [0, 40, 0]
+    with pytest.raises(gemlet.ArgumentError, match="prefixes is -1"):
+        model.scheduler(prefixes=-1)
+
+
+def test_a_callback_that_raises_in_the_event_loop_ends_the_answer(long_model: gemlet.Model) -> None:
+    def refuse(text: str) -> None:
+        raise LookupError(text)
+
+    with pytest.raises(LookupError):
+        asyncio.run(long_model.agenerate([2, 9], on_text=refuse, **ENDLESS))
+
+
+def test_streams_of_a_scheduler(long_model: gemlet.Model) -> None:
+    scheduler = long_model.scheduler()
+    ended: list[gemlet.GenerateResult] = []
+    stream = scheduler.stream([2, 9], max_tokens=9, seed=1, on_end=ended.append)
+    text = "".join(stream)
+    assert text == long_model.generate([2, 9], max_tokens=9, seed=1).text
+    assert ended == [stream.result]
+    session = long_model.session()
+    with scheduler.stream([2, 9], session=session, **ENDLESS) as endless:
+        assert next(endless)
+    assert session.tokens[:2] == [2, 9]  # closing has brought it back
+    assert endless.result is not None and endless.result.finish_reason == "cancelled"
+    stopped = scheduler.stream([2, 9], **ENDLESS)
+    next(stopped)
+    scheduler.close()
+    result = stopped.finish()
+    assert result.finish_reason == "cancelled" and result.tokens
 
 
 def test_an_error_is_its_requests_own(model: gemlet.Model) -> None:
