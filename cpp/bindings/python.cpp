@@ -2,6 +2,7 @@
 // package on top gives it its shape. python/gemlet/_core.pyi mirrors these files.
 #include <exception>
 #include <string_view>
+#include <utility>
 
 #include "bindings/python_module.hpp"
 
@@ -42,6 +43,18 @@ void translate_error(std::exception_ptr pointer) {
     py::set_error(type, py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(
                             error.what(), static_cast<Py_ssize_t>(std::string_view(error.what()).size()), "replace")));
   }
+}
+
+std::shared_ptr<py::object> hold(py::object object) {
+  return {new py::object(std::move(object)), [](py::object* held) {
+            if (Py_IsInitialized() == 0) {  // static objects outlive the interpreter
+              held->release();
+              delete held;
+              return;
+            }
+            const py::gil_scoped_acquire acquire;
+            delete held;
+          }};
 }
 
 py::str to_str(std::string_view text) {

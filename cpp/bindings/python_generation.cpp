@@ -63,13 +63,7 @@ py::list to_list(std::span<const SampledToken> logprobs) {
 /// What a Python function is called with later, from a thread without the GIL.
 template <typename... Arguments>
 std::function<void(Arguments...)> keep(py::function function) {
-  const auto drop = [](py::function* held) {
-    const py::gil_scoped_acquire acquire;
-    delete held;
-  };
-  return [held = std::shared_ptr<py::function>(new py::function(std::move(function)), drop)](Arguments... arguments) {
-    (*held)(std::move(arguments)...);
-  };
+  return [held = hold(std::move(function))](Arguments... arguments) { (*held)(std::move(arguments)...); };
 }
 
 /// With the GIL held: the Python exception for what a request failed with, or None.

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <exception>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -38,6 +39,9 @@ std::vector<Token> special_tokens(const Vocabulary& of, int size) {
 
 /// Sets the Python exception of a core's Error.
 void translate_error(std::exception_ptr pointer);
+
+/// A Python object that whoever holds it last releases: with the GIL held, or not at all once Python has ended.
+std::shared_ptr<pybind11::object> hold(pybind11::object object);
 
 /// Malformed UTF-8 becomes U+FFFD.
 pybind11::str to_str(std::string_view text);

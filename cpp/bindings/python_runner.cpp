@@ -22,14 +22,6 @@ namespace py = pybind11;
 namespace gemlet {
 namespace {
 
-/// A Python object that is released with the GIL held, whoever releases it.
-std::shared_ptr<py::object> hold(py::object object) {
-  return {new py::object(std::move(object)), [](py::object* held) {
-            const py::gil_scoped_acquire acquire;
-            delete held;
-          }};
-}
-
 /// A runner's cache (gemlet.exported.runner.Cache).
 class RunnerCache final : public Cache {
  public:
@@ -218,6 +210,11 @@ void add_architecture(const std::string& name, py::function factory) {
   register_architecture(name, [factory = hold(std::move(factory))](const GgufFile& file, std::size_t tokens) {
     const py::gil_scoped_acquire acquire;
     const auto made = (*factory)(file.path(), tokens).cast<std::pair<py::object, py::dict>>();
+    if (field<std::size_t>(made.second, "vocabulary") > tokens) {
+      throw Error(Error::Kind::format, file.path().string() + ": has " + std::to_string(tokens) +
+                                           " tokens, the model " +
+                                           std::to_string(field<std::size_t>(made.second, "vocabulary")));
+    }
     return std::make_unique<const RunnerModel>(hold(made.first), shape_with_layers(made.second),
                                                field<Hyperparameters>(made.second, "hyperparameters"));
   });

@@ -164,7 +164,10 @@ std::shared_ptr<const Engine> Engine::load(const std::filesystem::path& path, co
 }
 
 std::shared_ptr<const Adapter> Engine::make_adapter(std::span<const AdapterUpdate> updates) const {
-  return std::make_shared<const Adapter>(updates, [&](std::string_view name) { return impl_->file.find_tensor(name); });
+  return std::make_shared<const Adapter>(shared_from_this(), updates, [&](std::string_view name) -> const Tensor* {
+    const Tensor* tensor = impl_->file.find_tensor(name);
+    return tensor != nullptr && impl_->model->adaptable(*tensor) ? tensor : nullptr;
+  });
 }
 
 const ModelInfo& Engine::info() const { return impl_->info; }

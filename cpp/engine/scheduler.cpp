@@ -279,15 +279,21 @@ struct Scheduler::Impl {
     } catch (...) {  // no memory for the activations
       for (Part& part : parts) part.error = std::current_exception();
     }
+    std::exception_ptr thrown;  // by on_end, which must not; the other requests end all the same
     for (Part& part : parts) {
       Sequence& sequence = *part.sequence;
       if (part.error != nullptr || !sequence.answer->running()) {
-        leave(&sequence)->end(part.error, prefix_store());
+        try {
+          leave(&sequence)->end(part.error, prefix_store());
+        } catch (...) {
+          thrown = std::current_exception();
+        }
       } else if (sequence.fork_at > 0 && sequence.state().cache->length() == sequence.fork_at) {
         sequence.keep(prefix_store());
         sequence.fork_at = 0;
       }
     }
+    if (thrown != nullptr) std::rethrow_exception(thrown);
   }
 
   std::shared_ptr<const Engine> engine;

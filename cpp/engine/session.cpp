@@ -73,7 +73,7 @@ Segment Session::Impl::segment(std::size_t count, Segment::Want want) const {
   return {timeline.tokens().subspan(begin, count), cache.get(), want, timeline.media(), timeline.adapter().get()};
 }
 
-void Session::Impl::compute(Segment::Want want, float* out, const Cancel* cancel) {
+void Session::Impl::compute(Segment::Want want, float* out, const Cancel* cancel, const LayerTrace& layers) {
   if (pending() == 0) return;
   const Engine::Impl::ActivationsLease activations(parts());
   const auto chunk = static_cast<std::size_t>(parts().options.chunk);
@@ -81,7 +81,7 @@ void Session::Impl::compute(Segment::Want want, float* out, const Cancel* cancel
     const std::size_t count = next_piece(chunk);
     const bool skip = want == Segment::Want::last && count < pending();
     const Segment now = segment(count, skip ? Segment::Want::none : want);
-    model().forward({&now, 1}, *activations, out, cancel, trace);
+    model().forward({&now, 1}, *activations, out, cancel, layers);
     if (want == Segment::Want::all) out += count * vocabulary();
   }
 }
@@ -129,6 +129,9 @@ std::span<const Media> Session::media() const { return impl_->timeline.media(); 
 void Session::set_adapter(std::shared_ptr<const Adapter> adapter) {
   Impl& s = *impl_;
   if (adapter == s.timeline.adapter()) return;
+  if (adapter != nullptr && adapter->engine() != s.engine.get()) {
+    throw Error(Error::Kind::argument, "the adapter was made by another engine than the session's");
+  }
   s.timeline.set_adapter(std::move(adapter));
   s.cache->rewind(0);
   s.logits.clear();
@@ -144,7 +147,7 @@ std::span<const float> Session::prefill(const Prompt& prompt, Logits logits, con
     std::vector<float> computed(rows * s.vocabulary());
     s.catch_up(cancel);
     s.timeline.append(prompt);
-    s.compute(logits == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel);
+    s.compute(logits == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel, s.trace);
     s.check_logits(computed);
     if (logits == Logits::last) {
       s.logits = std::move(computed);

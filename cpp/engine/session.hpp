@@ -38,7 +38,8 @@ struct Session::Impl {
   Segment segment(std::size_t count, Segment::Want want) const;
 
   /// Computes what the cache lacks of the timeline, chunk by chunk; `out` takes the wanted logits.
-  void compute(Segment::Want want, float* out, const Cancel* cancel);
+  void compute(Segment::Want want, float* out, const Cancel* cancel, const LayerTrace& layers = {});
+  /// Not traced: only what a call was given is.
   void catch_up(const Cancel* cancel) { compute(Segment::Want::none, nullptr, cancel); }
   /// Throws Error(format) if the model computed anything that is not a number.
   void check_logits(std::span<const float> values) const;

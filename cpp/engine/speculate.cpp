@@ -103,6 +103,11 @@ std::vector<Token> SliceDrafter::draft(Token last, std::size_t most, const Sampl
       if (session_.engine->is_end(last)) break;
       drafts.push_back(last);
     }
+  } catch (const Error& error) {
+    session_.cache->rewind(held);
+    // Logits of the slice that no token can be drawn from say nothing of the model's.
+    if (error.kind() != Error::Kind::argument) throw;
+    return drafts;
   } catch (...) {
     session_.cache->rewind(held);
     throw;

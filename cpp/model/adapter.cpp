@@ -1,6 +1,7 @@
 #include "model/adapter.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "model/batch.hpp"
 
@@ -32,11 +33,12 @@ void add(Compute& compute, const Adapter::Update& update, const Compute::Product
 
 }  // namespace
 
-Adapter::Adapter(std::span<const AdapterUpdate> updates, const std::function<const Tensor*(std::string_view)>& find)
-    : stored_(updates.begin(), updates.end()) {
+Adapter::Adapter(std::shared_ptr<const Engine> engine, std::span<const AdapterUpdate> updates,
+                 const std::function<const Tensor*(std::string_view)>& find)
+    : engine_(std::move(engine)), stored_(updates.begin(), updates.end()) {
   for (const AdapterUpdate& update : stored_) {
     const Tensor* tensor = find(update.tensor);
-    if (tensor == nullptr || tensor->rank != 2) fail(update, "the model has no such matrix");
+    if (tensor == nullptr || tensor->rank != 2) fail(update, "the model has no such matrix that takes updates");
     const auto rows = static_cast<std::size_t>(tensor->shape[0]);
     const auto cols = static_cast<std::size_t>(tensor->shape[1]);
     if (update.rank == 0 || update.a.size() != update.rank * cols || update.b.size() != rows * update.rank) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,11 +20,13 @@ class Batch;
 /// Low-rank additions to weight matrices (LoRA, arXiv:2106.09685): W x becomes W x + scale * B (A x).
 class Adapter {
  public:
-  /// `find` gives the tensor of a name, or null. Throws Error(argument), naming the tensor, for one that the model does
-  /// not have or whose shape does not fit.
-  Adapter(std::span<const AdapterUpdate> updates, const std::function<const Tensor*(std::string_view)>& find);
+  /// `find` gives the tensor of a name, or null for one that takes no updates. Throws Error(argument), naming the
+  /// tensor, for such a name and for shapes that do not fit. The engine, whose tensors are meant, is kept alive.
+  Adapter(std::shared_ptr<const Engine> engine, std::span<const AdapterUpdate> updates,
+          const std::function<const Tensor*(std::string_view)>& find);
 
   const ContentHash& content() const { return content_; }
+  const Engine* engine() const { return engine_.get(); }
 
   struct Update {
     Matrix a;  // [rank, cols]
@@ -34,6 +38,7 @@ class Adapter {
   const Update* find(const Matrix& weights) const;
 
  private:
+  std::shared_ptr<const Engine> engine_;
   std::vector<AdapterUpdate> stored_;
   std::unordered_map<const std::byte*, Update> updates_;
   ContentHash content_{};

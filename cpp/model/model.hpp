@@ -53,6 +53,10 @@ class Model {
   /// Error(argument) for a slice that this model does not have; by default it has none.
   virtual std::shared_ptr<const Model> sliced(const Slice& slice) const;
 
+  /// Whether low-rank updates of this tensor take effect: it is a whole matrix that rows of a batch are multiplied with
+  /// by linear(), and nothing else is read from it.
+  virtual bool adaptable(const Tensor&) const { return false; }
+
   /// What the model uses of a tensor of its file; nothing of one that belongs to a layer that a slice dropped.
   virtual std::optional<Tensor> used_part(const Tensor& tensor) const { return tensor; }
   /// Whether the tensor is read row by row from the file, and never resident as a whole.

@@ -26,8 +26,9 @@ Registry& registry() {
 }  // namespace
 
 void register_architecture(const std::string& name, ModelFactory factory) {
+  // The old factory goes when the lock is free: it may be a Python function, whose end runs Python.
   const std::lock_guard lock(registry().mutex);
-  registry().factories.insert_or_assign(name, std::move(factory));
+  std::swap(registry().factories[name], factory);
 }
 
 std::vector<std::string> architectures() {

@@ -36,6 +36,12 @@ struct Matrix {
   /// One whose rows follow each other without gaps.
   static Matrix packed(const std::byte* data, DType type, std::size_t rows, std::size_t cols);
 
+  /// Whether it is the whole of a stored tensor.
+  bool is(const Tensor& tensor) const {
+    return data == tensor.data && tensor.rank == 2 && rows == static_cast<std::size_t>(tensor.shape[0]) &&
+           cols == static_cast<std::size_t>(tensor.shape[1]);
+  }
+
   const std::byte* row(std::size_t r) const { return data + r * row_bytes; }
   std::size_t bytes() const;  ///< of its own elements, without the gaps between its rows
 

@@ -175,7 +175,7 @@ struct PromptOptions {
   PromptEnd end = PromptEnd::generation_prompt;
 };
 
-class GEMLET_API Engine {
+class GEMLET_API Engine : public std::enable_shared_from_this<Engine> {
  public:
   static std::shared_ptr<const Engine> load(const std::filesystem::path& path, const EngineOptions& options = {});
   ~Engine();

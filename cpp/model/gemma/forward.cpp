@@ -17,6 +17,7 @@ void Gemma::forward(std::span<const Segment> segments, Activations& activations,
       throw Error(Error::Kind::cancelled, "the computation was cancelled");
     }
     attention(config_.shape.layers[i], weights_.layers[i], s);
+    if (s.tokens() == 0) break;  // of a piece of a prompt whose logits nobody wants
     feed_forward(config_.shape.layers[i], weights_.layers[i], s);
     if (trace) trace(i, {s.residual.data(), s.tokens() * s.hidden});
   }

@@ -1,5 +1,8 @@
 #include "model/gemma/model.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 namespace gemlet {
 
 Gemma::Gemma(const GgufFile& file, std::size_t tokens) {
@@ -10,6 +13,15 @@ Gemma::Gemma(const GgufFile& file, std::size_t tokens) {
 
 std::unique_ptr<Activations> Gemma::make_activations(const kernels::Kernels& table, ThreadPool& pool) const {
   return std::make_unique<GemmaActivations>(config_, table, pool);
+}
+
+bool Gemma::adaptable(const Tensor& tensor) const {
+  if (weights_.lm_head.data != weights_.embed_tokens.data && weights_.lm_head.is(tensor)) return true;
+  return std::any_of(weights_.layers.begin(), weights_.layers.end(), [&](const GemmaLayerWeights& w) {
+    const Matrix* const matrices[] = {&w.q_proj,    &w.k_proj,  &w.v_proj,   &w.o_proj,
+                                      &w.gate_proj, &w.up_proj, &w.down_proj};
+    return std::any_of(std::begin(matrices), std::end(matrices), [&](const Matrix* m) { return m->is(tensor); });
+  });
 }
 
 std::size_t Gemma::step_bytes() const {

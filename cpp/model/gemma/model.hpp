@@ -23,6 +23,7 @@ class Gemma final : public Model {
   void forward(std::span<const Segment> segments, Activations& activations, float* logits, const Cancel* cancel,
                const LayerTrace& trace) const override;
   std::size_t step_bytes() const override;
+  bool adaptable(const Tensor& tensor) const override;
   std::optional<Tensor> used_part(const Tensor& tensor) const override;
 
  private:

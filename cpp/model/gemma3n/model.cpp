@@ -1,6 +1,7 @@
 #include "model/gemma3n/model.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -39,6 +40,26 @@ std::shared_ptr<const Model> Gemma3n::sliced(const Slice& slice) const {
     part->config_.shape.layers.push_back(layer);
   }
   return part;
+}
+
+bool Gemma3n::adaptable(const Tensor& tensor) const {
+  if (weights_->lm_head.data != weights_->embed_tokens.data && weights_->lm_head.is(tensor)) return true;
+  if (weights_->per_layer_model_projection.is(tensor)) return true;
+  return std::any_of(config_.shape.layers.begin(), config_.shape.layers.end(), [&](const LayerShape& layer) {
+    const Gemma3nLayerWeights& w = weights_->layers[layer.file_index];
+    const Matrix* const matrices[] = {&w.q_proj,
+                                      &w.k_proj,
+                                      &w.v_proj,
+                                      &w.o_proj,
+                                      &w.laurel_left,
+                                      &w.laurel_right,
+                                      &w.gate_proj,
+                                      &w.up_proj,
+                                      &w.down_proj,
+                                      &w.per_layer_input_gate,
+                                      &w.per_layer_projection};
+    return std::any_of(std::begin(matrices), std::end(matrices), [&](const Matrix* m) { return m->is(tensor); });
+  });
 }
 
 std::size_t Gemma3n::step_bytes() const {

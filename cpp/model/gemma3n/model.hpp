@@ -24,6 +24,7 @@ class Gemma3n final : public Model {
                const LayerTrace& trace) const override;
   std::size_t step_bytes() const override;
   std::shared_ptr<const Model> sliced(const Slice& slice) const override;
+  bool adaptable(const Tensor& tensor) const override;
   std::optional<Tensor> used_part(const Tensor& tensor) const override;
   bool on_flash(const Tensor& tensor) const override { return weights_->embed_tokens_per_layer.is(tensor); }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gemlet import _core
+from gemlet.errors import FormatError
 
 _SPACE: Final = "\u2581"
 _TEXT: Final = ("normal", "user_defined", "unused")
@@ -43,6 +44,8 @@ class VocabularyFile:
     def read(cls, path: Path, tokens: int) -> VocabularyFile:
         """The first `tokens` tokens of a file; a model may have fewer rows than its vocabulary has pieces."""
         found = _core.read_vocabulary(path)
+        if found["bos"] >= tokens:
+            raise FormatError(f"{path}: the begin-of-sequence token is {found['bos']}, the model has {tokens} tokens")
         return cls(
             # A piece that is no text in UTF-8 cannot stand in JSON, and no text becomes it.
             pieces=[_decoded(piece) for piece in found["pieces"][:tokens]],
@@ -175,7 +178,7 @@ def _merges(vocabulary: VocabularyFile, ids: dict[str, int]) -> Iterator[list[st
     # User-defined pieces stand for themselves, and unused ones never stay: neither is made by merging.
     plain = {piece: i for piece, i in ids.items() if vocabulary.kinds[i] == "normal"}
     found = [
-        (-scores[i], len(piece) - at, at - len(piece), piece[:at], piece[at:])
+        (-scores[i], -at, at - len(piece), piece[:at], piece[at:])
         for piece, i in plain.items()
         for at in range(1, len(piece))
         if piece[:at] in plain and piece[at:] in plain

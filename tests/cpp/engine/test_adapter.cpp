@@ -136,11 +136,22 @@ TEST("what was computed with another adapter is not used") {
                "saved with adapter");
 }
 
+TEST("an adapter of another engine is refused, even of the same file") {
+  const auto engine = load();
+  const AdapterUpdate one = update(1);
+  Session session(engine);
+  CHECK_THROWS(session.set_adapter(load()->make_adapter({&one, 1})), Error::Kind::argument, "another engine");
+}
+
 TEST("updates that do not fit the model are named") {
   const auto engine = load();
   AdapterUpdate wrong = update(1);
   wrong.tensor = "blk.9.attn_q.weight";
   CHECK_THROWS(engine->make_adapter({&wrong, 1}), Error::Kind::argument, "blk.9.attn_q.weight: the model has no such");
+  for (const char* unused : {"token_embd.weight", "blk.0.attn_norm.weight"}) {  // read row by row, and a vector
+    wrong.tensor = unused;
+    CHECK_THROWS(engine->make_adapter({&wrong, 1}), Error::Kind::argument, "no such matrix that takes updates");
+  }
   wrong = update(1);
   wrong.b.pop_back();
   CHECK_THROWS(engine->make_adapter({&wrong, 1}), Error::Kind::argument, "expected [3, 64] and [96, 3]");

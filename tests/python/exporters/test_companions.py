@@ -134,7 +134,7 @@ def nano_onnx(nano_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_an_exported_folder_lists_its_companions(nano_onnx: Path) -> None:
     manifest = json.loads((nano_onnx / "gemlet.json").read_text())
-    assert manifest["files"].keys() >= COMPANIONS and manifest["heads"].keys() >= COMPANIONS
+    assert manifest["files"].keys() >= COMPANIONS and manifest["digests"].keys() >= COMPANIONS
     generation = json.loads((nano_onnx / "generation_config.json").read_text())
     core = gemlet.load("nano")
     assert generation["eos_token_id"] == [t for t in range(core.info.vocabulary) if core.is_end(t)]

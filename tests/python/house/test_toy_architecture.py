@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,3 +59,8 @@ def test_it_is_exported_and_answers_as_its_own_code(checkpoint: Path, tmp_path: 
         options = {"temperature": 0.0, "max_tokens": 20}
         found, expected = (model.generate(PROMPT, **options).tokens for model in (exported, gemlet.load(path)))  # type: ignore[arg-type]
         assert found == expected
+
+
+def test_python_ends_well_with_a_registered_architecture() -> None:
+    code = "from gemlet import _core; _core.register_architecture('toy', lambda path, tokens: None)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

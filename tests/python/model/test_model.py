@@ -170,3 +170,18 @@ def test_perplexity_out_of_range(model: gemlet.Model, settings: dict[str, int]) 
         gemlet.perplexity(model, TEXT, **settings)
     with pytest.raises(gemlet.ArgumentError, match="at least 4"):
         gemlet.perplexity(model, "a")
+
+
+def test_layers_of_a_call_are_those_of_its_own_tokens(tiny_gguf: Path) -> None:
+    """What a rewind left to be computed again is not among them."""
+    model = gemlet.load(tiny_gguf, chunk=4)
+    tokens = [2, *range(20, 260)]
+    session = model.session()
+    session.prefill(tokens)
+    session.rewind(100)  # further than the rings of the sliding layers reach
+    layers = session._core.prefill_layers([30, 31, 32])
+    fresh = model.session()
+    fresh.prefill(tokens[:100])
+    assert [layer.shape[1] for layer in layers] == [3] * model.info.layers
+    for ours, theirs in zip(layers, fresh._core.prefill_layers([30, 31, 32]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
