@@ -82,11 +82,18 @@ KvCache& pages_of(Cache& cache, const std::filesystem::path& path) {
   return *kv;
 }
 
+/// Fills `out`, which may be empty: memcpy may not be given null then.
+template <typename T>
+void copy_bytes(const std::byte* from, std::span<T> out) {
+  const std::span<std::byte> to = std::as_writable_bytes(out);
+  std::copy_n(from, to.size(), to.data());
+}
+
 Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std::byte* media,
                      std::size_t media_count) {
   Prompt prompt;
   prompt.tokens.resize(token_count);
-  std::memcpy(prompt.tokens.data(), tokens, token_count * sizeof(Token));
+  copy_bytes(tokens, std::span(prompt.tokens));
   std::size_t end = 0;
   for (std::size_t i = 0; i < media_count; ++i) {
     SavedMedia saved;
@@ -194,7 +201,7 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   s.check_ids(timeline.tokens);
   s.timeline.append(timeline);
   s.logits.resize(header.has_logits * s.vocabulary());
-  std::memcpy(s.logits.data(), bytes.data() + logits_begin, s.logits.size() * sizeof(float));
+  copy_bytes(bytes.data() + logits_begin, std::span(s.logits));
   cache.adopt(header.computed, {file, bytes.data() + pages_begin});
   return session;
 }

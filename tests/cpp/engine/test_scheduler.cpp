@@ -257,7 +257,8 @@ TEST("where stepping fails, every request ends with the error, and no other is t
   for (const int key : {1, 2, 3}) scheduler.submit(request(prompt(30, key), lively(50), outcomes, key));
   scheduler.run();
   CHECK(outcomes.size() == 3);
-  for (auto& [key, outcome] : outcomes) {
+  for (const auto& entry : outcomes) {
+    const Outcome& outcome = entry.second;
     CHECK(outcome.error != nullptr);
     check::throws<std::bad_alloc>([&] { std::rethrow_exception(outcome.error); });
   }
