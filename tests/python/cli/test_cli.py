@@ -221,6 +221,13 @@ def wait_until_computing(pid: int, model: Path) -> None:
         pause.wait(0.05)
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Until the process waits for something: on a terminal after its echo, for the next key."""
+    pause = threading.Event()
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        pause.wait(0.01)
+
+
 def processor_seconds(pid: int) -> float:
     """The processor time that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -297,6 +304,7 @@ def test_chat_on_a_terminal(tiny_gguf: Path, tmp_path: Path) -> None:
         chat.expect(r"completion 6 tokens(.|\n)*> ")  # it reads again: an interrupt before that is another's
         chat.send("half a line")
         chat.expect("half a line")
+        wait_until_asleep(chat.process.pid)  # readline would not see an interrupt between its echo and its waiting
         chat.send("\x03")
         chat.expect("\n> ")
         chat.send("/nope\n")
