@@ -39,8 +39,6 @@ struct ModelShape {
   /// Then all tokens of a picture must be computed in one pass.
   bool media_attend_both_ways() const;
   std::size_t max_intermediate_size() const;
-  std::size_t max_kv_width() const;  ///< the most values that the keys of one position have in a layer
-  std::size_t max_head_dim() const;
 };
 
 }  // namespace gemlet
