@@ -199,10 +199,6 @@ PyEngine make_engine(const std::filesystem::path& tokenizer, py::object runner, 
   auto model =
       std::make_shared<const RunnerModel>(hold(std::move(runner)), shape_of(info), description.hyperparameters);
   auto impl = std::make_unique<Engine::Impl>(tokenizer, std::move(model), std::move(description), options);
-  if (static_cast<std::size_t>(impl->tokenizer.vocabulary()) < impl->vocabulary()) {
-    throw Error(Error::Kind::format, tokenizer.string() + ": has " + std::to_string(impl->tokenizer.vocabulary()) +
-                                         " tokens, the model " + std::to_string(impl->vocabulary()));
-  }
   return {Engine::Impl::wrap(std::move(impl))};
 }
 
@@ -210,11 +206,6 @@ void add_architecture(const std::string& name, py::function factory) {
   register_architecture(name, [factory = hold(std::move(factory))](const GgufFile& file, std::size_t tokens) {
     const py::gil_scoped_acquire acquire;
     const auto made = (*factory)(file.path(), tokens).cast<std::pair<py::object, py::dict>>();
-    if (field<std::size_t>(made.second, "vocabulary") > tokens) {
-      throw Error(Error::Kind::format, file.path().string() + ": has " + std::to_string(tokens) +
-                                           " tokens, the model " +
-                                           std::to_string(field<std::size_t>(made.second, "vocabulary")));
-    }
     return std::make_unique<const RunnerModel>(hold(made.first), shape_with_layers(made.second),
                                                field<Hyperparameters>(made.second, "hyperparameters"));
   });

@@ -94,7 +94,7 @@ Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& reque
       pool_(options.threads) {
   const std::shared_ptr<const Model> whole = model;
   if (options.slice != Slice()) model = whole->sliced(options.slice);
-  check_context();
+  check_model();
   info = describe(file, *model, model->shape().layers != whole->shape().layers);
   info.kernels = kernels.name;
   info.threads = options.threads;
@@ -110,11 +110,15 @@ Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<
       kernels(choose_kernels(options.isa)),
       info(std::move(description)),
       pool_(options.threads) {
-  check_context();
+  check_model();
   info.context = options.context;
 }
 
-void Engine::Impl::check_context() {
+void Engine::Impl::check_model() {
+  if (static_cast<std::size_t>(tokenizer.vocabulary()) < vocabulary()) {
+    throw Error(Error::Kind::format, file.path().string() + ": has " + std::to_string(tokenizer.vocabulary()) +
+                                         " tokens, the model " + std::to_string(vocabulary()));
+  }
   const auto trained = static_cast<int>(model->shape().max_position_embeddings);
   if (options.context == 0) options.context = std::min(default_context, trained);
   in_range("context", options.context, 1, trained);

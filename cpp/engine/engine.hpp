@@ -48,7 +48,8 @@ struct Engine::Impl {
   };
 
  private:
-  void check_context();
+  /// Throws Error for a model with more tokens than the tokenizer, or a context that it does not have.
+  void check_model();
 
   mutable ThreadPool pool_;
   mutable std::mutex mutex_;
