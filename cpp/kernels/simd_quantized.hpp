@@ -16,8 +16,6 @@
 namespace gemlet::kernels::simd {
 
 constexpr std::size_t panels = 8;  // of a tile, at a time
-// Panels fetched at a time: more would be more lines than a core can wait for, and it would stop for them.
-constexpr std::size_t fetched = 4;
 
 // A format of simd_formats.hpp as multiply_many takes it.
 template <typename Format>
@@ -82,28 +80,41 @@ class Prefetcher {
       used_ *= rows_;
       rows_ = rows_ == 0 ? 0 : 1;
     }
+    begin_row(0);
   }
 
   void advance(std::size_t bytes) {
-    constexpr std::size_t line = 64;
-    while (bytes > 0 && row_ < rows_) {
-      const std::size_t n = bytes < used_ - at_ ? bytes : used_ - at_;
-      const auto* start = static_cast<const std::uint8_t*>(args_.weights) + args_.row(row_) * args_.row_bytes;
-      for (std::size_t i = (at_ + line - 1) / line * line; i < at_ + n; i += line) __builtin_prefetch(start + i);
-      bytes -= n;
-      at_ += n;
-      if (at_ < used_) return;
-      at_ = 0;
-      ++row_;
+    at_ += bytes;
+    for (const std::uintptr_t stop = at_ < end_ ? at_ : end_; line_ < stop; line_ += line_bytes) {
+      __builtin_prefetch(reinterpret_cast<const void*>(line_));
     }
+    if (at_ >= end_) begin_row(at_ - end_);
   }
 
  private:
+  static constexpr std::uintptr_t line_bytes = 64;
+
+  // Out of line, because it is rare. After the last row nothing more is fetched.
+  [[gnu::noinline]] void begin_row(std::size_t bytes) {
+    if (row_ == rows_) {
+      at_ = 0;
+      line_ = end_ = UINTPTR_MAX;
+      return;
+    }
+    at_ = reinterpret_cast<std::uintptr_t>(args_.weights) + args_.row(row_) * args_.row_bytes;
+    line_ = at_ / line_bytes * line_bytes;
+    end_ = at_ + used_;
+    ++row_;
+    if (bytes > 0) advance(bytes);
+  }
+
   const MatmulArgs& args_;
   std::size_t used_;
   std::size_t rows_;
   std::size_t row_ = 0;
-  std::size_t at_ = 0;
+  std::uintptr_t at_ = 0;    // up to where the row is fetched
+  std::uintptr_t line_ = 0;  // the next to fetch
+  std::uintptr_t end_ = 0;   // of the row
 };
 
 template <typename V, typename Type, int T>
@@ -122,7 +133,8 @@ void multiply_few(const MatmulArgs& args) {
       typename Type::Panel block[Type::blocks];
       Type::unpack(tile.row, b * block_bytes, block);
       for (std::size_t i = 0; i < Type::blocks; ++i) {
-        if ((b * Type::blocks + i) % fetched == 0) prefetcher.advance(V::width * fetched * block_bytes / Type::blocks);
+        // A few lines for each panel: of more at a time a core cannot wait for, and it would stop for them.
+        prefetcher.advance(V::width * block_bytes / Type::blocks);
         const typename Type::Panel* w[1] = {block + i};
         Type::template dot<1, T>(w, x, sums);
         for (int t = 0; t < T; ++t) ++x[t];
