@@ -59,10 +59,12 @@ def version(folder: Path) -> str:
     return f"{line.split(':', 1)[1].strip()}, {SOURCE}"
 
 
-def perplexity(folder: Path, model: Path, text: Path, *, window: int, threads: int) -> tuple[float, float]:
-    """Perplexity and llama.cpp's standard error of it."""
+def perplexity(
+    folder: Path, model: Path, text: Path, *, window: int, threads: int, flash_attention: str = "auto"
+) -> tuple[float, float]:
+    """Perplexity and llama.cpp's standard error of it. flash_attention: auto, on or off."""
     command: list[str | Path] = [folder / "llama-perplexity", "-m", model, "-f", text, "--no-escape"]
-    command += ["-t", str(threads), "-c", str(window), "-b", "512"]
+    command += ["-t", str(threads), "-c", str(window), "-b", "512", "-fa", flash_attention]
     output = run(command)
     found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", output)
     if found is None:
