@@ -80,7 +80,7 @@ def demo() -> Model:
 def convert(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    quant: str = "q4_0",
+    quant: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     *,
     head: str | None = None,

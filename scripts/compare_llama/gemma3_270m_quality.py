@@ -37,7 +37,7 @@ QUANTS = (("f16", None), ("bf16", None), ("q8_0", None), ("q4_0", None), ("q4_0"
 class Scores:
     """Of one text: the negative log-likelihood of each scored token, and the most likely token in its place."""
 
-    nll: NDArray[np.float64]
+    nll: NDArray[np.float32]
     best: NDArray[np.int64]
 
 
@@ -62,7 +62,7 @@ def score(model: gemlet.Model, text: Text) -> Scores:
         session.prefill(part[: first - 1])
         for begin in range(first - 1, WINDOW - 1, TOKENS_AT_ONCE):
             given = part[begin : min(begin + TOKENS_AT_ONCE, WINDOW - 1)]
-            logits = session.prefill_all(given).astype(np.float64)
+            logits = session.prefill_all(given)
             wanted = part[begin + 1 : begin + 1 + len(given)]
             largest = logits.max(axis=1)
             sums = np.log(np.exp(logits - largest[:, None]).sum(axis=1)) + largest
@@ -94,7 +94,7 @@ def measure(folder: Path, texts: list[Text], threads: int) -> list[Row]:
         scores = {text.name: score(model, text) for text in texts}
         if not original:
             original.update(scores)
-        perplexity = {name: float(np.exp(found.nll.mean())) for name, found in scores.items()}
+        perplexity = {name: float(np.exp(found.nll.mean(dtype=np.float64))) for name, found in scores.items()}
         agreement = {name: float((found.best == original[name].best).mean()) for name, found in scores.items()}
         rows.append(Row(weights, head, cache, file.stat().st_size, perplexity, agreement))
         values = "  ".join(f"{perplexity[name]:8.4f} {agreement[name]:7.2%}" for name in perplexity)

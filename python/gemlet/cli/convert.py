@@ -14,14 +14,14 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face checkpoint (safetensors).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The GGUF file to write.")],
     quant: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--quant",
             "-q",
             help="Quantisation: f32, bf16, f16, q8_0, q4_0; or performance (bf16), balanced (q8_0), "
-            "maximum_efficiency (q4_0).",
+            "maximum_efficiency (q4_0). Default: q4_0, and q8_0 for models of fewer than 500 million parameters.",
         ),
-    ] = "q4_0",
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option(help="Another type for the token embedding and output head: q4_0 is the quickest; q6_k, q8_0."),

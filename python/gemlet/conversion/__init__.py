@@ -18,7 +18,7 @@ from .checkpoint import read_tensors
 from .config import ConfigFile
 from .errors import ConvertError
 from .metadata import add_general, add_vocabulary
-from .recipes import HEADS, PRESETS, RECIPES, find_recipe
+from .recipes import HEADS, PRESETS, RECIPES, default_quant, find_recipe
 from .tensors import plan
 from .vocabulary import read_vocabulary
 from .writer import Progress, TypedTensor, write_gguf
@@ -42,7 +42,7 @@ class Conversion:
 def convert(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    quant: str = "q4_0",
+    quant: str | None = None,
     progress: Progress | None = None,
     *,
     head: str | None = None,
@@ -53,7 +53,8 @@ def convert(
     """Converts the checkpoint in a directory to the GGUF file `out`.
 
     quant: "f32", "bf16", "f16", "q8_0" or "q4_0", or a preset: "performance" (bf16), "balanced" (q8_0),
-        "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type.
+        "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type. By default "q4_0", and "q8_0" for
+        models of fewer than 500 million parameters, which four bits harm.
     head: another type for the token embedding, which is the output head too: "q4_0" makes decoding quicker and the
         file smaller at some cost in quality; "q6_k", "q8_0".
     progress: called with the bytes written so far and in all.
@@ -67,7 +68,7 @@ def convert(
     gemlet.ArgumentError for a slice that the model does not have.
     """
     directory, path = Path(checkpoint), Path(out)
-    recipe = find_recipe(quant, head)
+    asked = None if quant is None else find_recipe(quant, head)
     file = ConfigFile.read(directory)
     architecture = architectures.find(file)
     config = architecture.read_config(file)
@@ -76,6 +77,7 @@ def convert(
     if planned.left_out:
         _log.info("%d tensors of the vision and audio parts are left out", len(planned.left_out))
     kept = planned.tensors
+    recipe = asked or find_recipe(default_quant(sum(tensor.rows * tensor.cols for tensor in kept)), head)
     if transpose_down:
         if architecture.transpose_down is None:
             raise ArgumentError(f"transpose_down: {architecture.title} has no sparse layers, as Gemma 3n has")

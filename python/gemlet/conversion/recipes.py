@@ -76,6 +76,16 @@ RECIPES: Final = {
 HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 
 
+#: Models with fewer parameters keep eight bits unless told otherwise: four raise the perplexity of Gemma 3 270M
+#: by a third, eight by nothing that can be measured (docs/results.md).
+SMALL_MODEL: Final = 500_000_000
+
+
+def default_quant(parameters: int) -> str:
+    """The quantisation for a model of so many parameters."""
+    return "q8_0" if parameters < SMALL_MODEL else "q4_0"
+
+
 def find_recipe(quant: str, head: str | None = None) -> Recipe:
     """Find a recipe by type or preset name, with another type for the token embedding and head if one is given. Raises
     ConvertError listing the names."""

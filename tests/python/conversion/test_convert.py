@@ -15,6 +15,7 @@ import pytest
 from gemlet.conversion import HEADS, PRESETS, ConvertError, convert, writer
 from gemlet.conversion.architectures.gemma3n import read_config
 from gemlet.conversion.config import ConfigFile
+from gemlet.conversion.recipes import default_quant
 from gemlet.conversion.sentencepiece import Piece, PieceKind, SentencePieceModel
 from numpy.typing import NDArray
 
@@ -268,6 +269,15 @@ def test_presets(tmp_path: Path, preset: str, quant: str) -> None:
     convert(checkpoint, tmp_path / "preset.gguf", preset)
     convert(checkpoint, tmp_path / "quant.gguf", quant)
     assert (tmp_path / "preset.gguf").read_bytes() == (tmp_path / "quant.gguf").read_bytes()
+
+
+def test_the_default_depends_on_the_size(tmp_path: Path) -> None:
+    """Gemma 3 270M keeps eight bits; Gemma 3 1B, with 999,885,952 parameters, takes four."""
+    assert default_quant(268_098_176) == "q8_0" and default_quant(999_885_952) == "q4_0"
+    checkpoint = write_checkpoint(tmp_path / "c", QUANTISABLE)
+    convert(checkpoint, tmp_path / "default.gguf")
+    convert(checkpoint, tmp_path / "q8_0.gguf", "q8_0")
+    assert (tmp_path / "default.gguf").read_bytes() == (tmp_path / "q8_0.gguf").read_bytes()
 
 
 def test_slabs_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
