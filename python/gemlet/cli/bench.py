@@ -95,11 +95,15 @@ def bench(
     if other is not None:
         count, *more = counts
         if model is None or count is None or more or not (prompt and generate):
-            raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
+            raise ArgumentError(
+                "--compare: expected a model, one number of --threads above 0, --prompt and --generate above 0"
+            )
         settings = compare.Settings(prompt, generate, depth, count)
         contenders = compare.contenders(common.find_model(model), other, other_file or [], other_bin)
         _compare(contenders, settings, repetitions, plot, as_json)
         return
+    if plot is not None and (model is None or not ceiling):
+        raise ArgumentError("--plot: expected --compare, or a model and --ceiling")
     rows: list[Row] = []
     if model is not None:
         together = _numbers("--sequences", sequences, 1) if sequences else []

@@ -86,6 +86,9 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run {model} x -c 5", 1, r"gemlet: .*\b5\b.*\n"),
         ("bench {model} -p 0 -n 0", 2, "gemlet: --prompt, --generate"),
         ("bench {model} --sequences 1,0", 2, "gemlet: --sequences: expected a number"),
+        ("bench {model} --plot x.png", 2, "gemlet: --plot: expected --compare, or a model and --ceiling"),
+        (f"run {{model}} hi -t {10**20}", 2, f"gemlet: threads is {10**20}, expected"),
+        (f"run {{model}} hi -n {10**20}", 2, f"gemlet: max_tokens is {10**20}, expected"),
         ("perplexity {model} /none", 1, "gemlet: /none: No such file or directory\n"),
         ("convert /none -o /none/x.gguf", 1, "gemlet: .*/none"),
         ("convert {folder} -o x.gguf --quant q9", 1, "gemlet: .*q9"),
@@ -99,6 +102,26 @@ def test_errors(cli: Cli, tiny_gguf: Path, tmp_path: Path, arguments: str, code:
     assert "Traceback" not in done.stderr
     if message.startswith("gemlet: "):
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code", "message"),
+    [
+        (["run", "{model}"], "<&-", 2, "gemlet: the prompt is empty\n"),
+        (["chat", "{model}"], "<&-", 0, ""),
+        (["run", "{model}", "hi", "-n", "2"], ">&-", 0, ""),
+        (["inspect", "{model}"], ">&-", 0, ""),
+        (["inspect", "/none"], "2>&-", 1, ""),
+    ],
+)
+def test_a_closed_stream_is_an_empty_one(
+    tiny_gguf: Path, arguments: list[str], closed: str, code: int, message: str
+) -> None:
+    command = [sys.executable, "-m", "gemlet", *(word.format(model=tiny_gguf) for word in arguments)]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, text=True, env=cli_environment()
+    )
+    assert (done.returncode, done.stderr) == (code, message)
 
 
 def test_tokenize(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
