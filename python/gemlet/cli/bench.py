@@ -16,6 +16,8 @@ from gemlet.bench.speed import Row
 from gemlet.cli import bench_tables, common
 from gemlet.errors import ArgumentError
 
+_MOST_THREADS, _MOST_SEQUENCES = 256, 1024
+
 
 def bench(
     model: Annotated[
@@ -91,7 +93,7 @@ def bench(
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
-    counts = [count or None for count in _numbers("--threads", threads, 0)]
+    counts = [count or None for count in _numbers("--threads", threads, 0, _MOST_THREADS)]
     if other is not None:
         count, *more = counts
         if model is None or count is None or more or not (prompt and generate):
@@ -106,7 +108,7 @@ def bench(
         raise ArgumentError("--plot: expected --compare, or a model and --ceiling")
     rows: list[Row] = []
     if model is not None:
-        together = _numbers("--sequences", sequences, 1) if sequences else []
+        together = _numbers("--sequences", sequences, 1, _MOST_SEQUENCES) if sequences else []
         for count in counts:
             loaded = common.load(model, count, max(prompt, generate) + depth + 1, slice, cache, kernels or None)
             with common.progress("Measuring") as advance:
@@ -152,11 +154,11 @@ def _compare(
     print(bench_tables.comparison(found))
 
 
-def _numbers(option: str, text: str, least: int) -> list[int]:
+def _numbers(option: str, text: str, least: int, most: int) -> list[int]:
     try:
         numbers = [int(word) for word in text.split(",")]
     except ValueError:
         numbers = [least - 1]
-    if min(numbers) < least or len(set(numbers)) < len(numbers):
-        raise ArgumentError(f"{option}: expected a number or several as in 1,2,4, found {text}")
+    if min(numbers) < least or max(numbers) > most or len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"{option}: expected a number from {least} to {most}, or several as in 1,2,4, found {text}")
     return numbers

@@ -87,6 +87,12 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run {model} x -c 5", 1, r"gemlet: .*\b5\b.*\n"),
         ("bench {model} -p 0 -n 0", 2, "gemlet: --prompt, --generate"),
         ("bench {model} --sequences 1,0", 2, "gemlet: --sequences: expected a number"),
+        (
+            "bench {model} --sequences 99999999999",
+            2,
+            "gemlet: --sequences: expected a number from 1 to 1024, or several",
+        ),
+        ("run {empty} x", 2, "gemlet: the model's name is empty, expected a path or a name"),
         ("bench {model} --plot x.png", 2, "gemlet: --plot: expected --compare, or a model and --ceiling"),
         (f"run {{model}} hi -t {10**20}", 2, f"gemlet: threads is {10**20}, expected"),
         (f"run {{model}} hi -n {10**20}", 2, f"gemlet: max_tokens is {10**20}, expected"),
@@ -96,7 +102,8 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
     ],
 )
 def test_errors(cli: Cli, tiny_gguf: Path, tmp_path: Path, arguments: str, code: int, message: str) -> None:
-    done = cli(*arguments.format(model=tiny_gguf, folder=tmp_path).split(), cwd=tmp_path)
+    words = [word.format(model=tiny_gguf, folder=tmp_path, empty="") for word in arguments.split()]
+    done = cli(*words, cwd=tmp_path)
     assert done.stdout == ""
     assert re.search(message, done.stderr), done.stderr
     assert done.returncode == code
