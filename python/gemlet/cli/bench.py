@@ -1,5 +1,6 @@
 """``gemlet bench``: speed and memory of a model on this machine."""
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from gemlet.bench.ceiling import Machine, Product
 from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
 from gemlet.cli import bench_tables, common
-from gemlet.errors import ArgumentError
+from gemlet.errors import ArgumentError, FileError, UnsupportedError
 
+_PLOTS = (".png", ".svg", ".pdf")
 _MOST_THREADS, _MOST_SEQUENCES = 256, 1024
 
 
@@ -93,6 +95,8 @@ def bench(
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
+    if plot is not None:
+        _check_plot(plot)
     counts = [count or None for count in _numbers("--threads", threads, 0, _MOST_THREADS)]
     if other is not None:
         count, *more = counts
@@ -152,6 +156,16 @@ def _compare(
         print(json.dumps(compare.record(found, settings)))
         return
     print(bench_tables.comparison(found))
+
+
+def _check_plot(plot: Path) -> None:
+    """What would make the plot fail after minutes of measuring."""
+    if plot.suffix.lower() not in _PLOTS:
+        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
+    if not plot.parent.is_dir():
+        raise FileError(f"{plot}: there is no directory {plot.parent}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
 
 
 def _numbers(option: str, text: str, least: int, most: int) -> list[int]:
