@@ -26,11 +26,11 @@ void check_fields(const Sampling& s, std::size_t vocabulary) {
   const auto check = [](const char* field, float value, bool valid, const char* expected) {
     expect(valid, field, to_text(value), expected);
   };
-  check("temperature", s.temperature, s.temperature >= 0 && s.temperature < infinity, "0 or more");
+  check("temperature", s.temperature, s.temperature >= 0 && s.temperature < infinity, "0 or more, and finite");
   check("top_p", s.top_p, s.top_p > 0 && s.top_p <= 1, "more than 0 and at most 1");
   check("min_p", s.min_p, s.min_p >= 0 && s.min_p <= 1, "0 to 1");
   check("repetition_penalty", s.repetition_penalty, s.repetition_penalty > 0 && s.repetition_penalty < infinity,
-        "more than 0");
+        "more than 0, and finite");
   check("presence_penalty", s.presence_penalty, std::abs(s.presence_penalty) <= 100, "-100 to 100");
   check("frequency_penalty", s.frequency_penalty, std::abs(s.frequency_penalty) <= 100, "-100 to 100");
   expect(s.top_k >= 0, "top_k", std::to_string(s.top_k), "0 or more");

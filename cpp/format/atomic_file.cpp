@@ -15,6 +15,11 @@
 namespace gemlet {
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code ignored;
+  const std::filesystem::file_status standing = std::filesystem::status(path_, ignored);
+  if (std::filesystem::exists(standing) && !std::filesystem::is_regular_file(standing)) {  // a device, say
+    throw Error(Error::Kind::io, path_.string() + ": is not a regular file, expected a file name");
+  }
   static std::atomic<unsigned> counter{0};
   temporary_ = path_.string() + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp";
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);

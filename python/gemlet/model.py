@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -10,7 +10,7 @@ from gemlet import _core
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
-from gemlet.options import GenerateOptions, to_core
+from gemlet.options import GenerateOptions, require_int, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 from gemlet.slicing import SliceLike
@@ -147,6 +147,8 @@ class Model:
         Each result equals what ``generate`` gives for that prompt alone. ``on_text`` gets the index of the prompt and
         a piece of its completion.
         """
+        if isinstance(prompts, (str, bytes)):
+            raise TypeError(f"prompts: expected a list of prompts, found one {type(prompts).__name__}")
         core = to_core(options, self.context)
         tokens = [self._prompt_tokens(prompt) for prompt in prompts]
         generation = self._engine.generate_batch(tokens, [core] * len(tokens))
@@ -244,6 +246,8 @@ class Model:
         return Chat(self, system, template=template, tools=tools, context=context, scheduler=scheduler, **options)
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
+        if not isinstance(prompt, Sized):
+            raise TypeError(f"prompt: expected text or token ids, found {type(prompt).__name__}")
         if len(prompt) == 0:
             raise ArgumentError("the prompt is empty; [model.bos] is the prompt for a completion from scratch")
         if not isinstance(prompt, (str, bytes)):
@@ -305,6 +309,8 @@ def load(
         )
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
+    for name, value in given.items():
+        require_int(name, value)
     return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), isa=isa or "", **given), file)
 
 

@@ -88,4 +88,11 @@ def _set(target: _core.GenerateOptions | _core.Sampling, name: str, value: objec
     try:
         setattr(target, name, value)
     except TypeError:
-        raise TypeError(f"{name}: {value!r} is of the wrong type or out of range") from None
+        require_int(name, value)
+        raise TypeError(f"{name}: {value!r} is of the wrong type") from None
+
+
+def require_int(name: str, value: object) -> None:
+    """Raises ArgumentError for a whole number that the core's `int` does not hold: no setting is as large."""
+    if isinstance(value, int) and abs(value) >= 2**31:
+        raise ArgumentError(f"{name} is {value}, expected a number below 2**31")

@@ -10,6 +10,8 @@ def to_bytes(text: str | bytes) -> bytes:
     """
     if isinstance(text, bytes):
         return text
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected str or bytes, found {type(text).__name__}")
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

@@ -150,6 +150,8 @@ class Chat:
         saved = {"model": self._model.info.fingerprint, "system": self.system, "messages": messages}
         text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
         target = Path(path)
+        if target.exists() and not target.is_file():  # a device, which the new file would replace
+            raise FileError(f"{target}: is not a regular file, expected a file name")
         partial = target.with_name(target.name + ".part")
         try:
             partial.write_text(text, encoding="utf-8")

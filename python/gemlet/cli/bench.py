@@ -1,5 +1,6 @@
 """``gemlet bench``: speed and memory of a model on this machine."""
 
+import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ from gemlet.bench.ceiling import Machine, Product
 from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
 from gemlet.cli import bench_tables, common
-from gemlet.errors import ArgumentError
+from gemlet.errors import ArgumentError, FileError, UnsupportedError
+
+_PLOTS = (".png", ".svg", ".pdf")
+_MOST_THREADS, _MOST_SEQUENCES = 256, 1024
 
 
 def bench(
@@ -91,18 +95,24 @@ def bench(
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
-    counts = [count or None for count in _numbers("--threads", threads, 0)]
+    if plot is not None:
+        _check_plot(plot)
+    counts = [count or None for count in _numbers("--threads", threads, 0, _MOST_THREADS)]
     if other is not None:
         count, *more = counts
         if model is None or count is None or more or not (prompt and generate):
-            raise ArgumentError("--compare: expected a model, --threads N, a prompt and tokens to generate")
+            raise ArgumentError(
+                "--compare: expected a model, one number of --threads above 0, --prompt and --generate above 0"
+            )
         settings = compare.Settings(prompt, generate, depth, count)
         contenders = compare.contenders(common.find_model(model), other, other_file or [], other_bin)
         _compare(contenders, settings, repetitions, plot, as_json)
         return
+    if plot is not None and (model is None or not ceiling):
+        raise ArgumentError("--plot: expected --compare, or a model and --ceiling")
     rows: list[Row] = []
     if model is not None:
-        together = _numbers("--sequences", sequences, 1) if sequences else []
+        together = _numbers("--sequences", sequences, 1, _MOST_SEQUENCES) if sequences else []
         for count in counts:
             loaded = common.load(model, count, max(prompt, generate) + depth + 1, slice, cache, kernels or None)
             with common.progress("Measuring") as advance:
@@ -148,11 +158,21 @@ def _compare(
     print(bench_tables.comparison(found))
 
 
-def _numbers(option: str, text: str, least: int) -> list[int]:
+def _check_plot(plot: Path) -> None:
+    """What would make the plot fail after minutes of measuring."""
+    if plot.suffix.lower() not in _PLOTS:
+        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
+    if not plot.parent.is_dir():
+        raise FileError(f"{plot}: there is no directory {plot.parent}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
+
+
+def _numbers(option: str, text: str, least: int, most: int) -> list[int]:
     try:
         numbers = [int(word) for word in text.split(",")]
     except ValueError:
         numbers = [least - 1]
-    if min(numbers) < least or len(set(numbers)) < len(numbers):
-        raise ArgumentError(f"{option}: expected a number or several as in 1,2,4, found {text}")
+    if min(numbers) < least or max(numbers) > most or len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"{option}: expected a number from {least} to {most}, or several as in 1,2,4, found {text}")
     return numbers

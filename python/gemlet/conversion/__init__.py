@@ -68,6 +68,8 @@ def convert(
     gemlet.ArgumentError for a slice that the model does not have.
     """
     directory, path = Path(checkpoint), Path(out)
+    if threads is not None and not 0 <= threads <= 256:
+        raise ArgumentError(f"threads is {threads}, expected 0 to 256")
     asked = None if quant is None else find_recipe(quant, head)
     file = ConfigFile.read(directory)
     architecture = architectures.find(file)

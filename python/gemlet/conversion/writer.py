@@ -131,6 +131,8 @@ def _sync_directory(directory: Path) -> None:
 def _check_target(path: Path, needed: int) -> None:
     if path.is_dir():
         raise ConvertError(f"{path}: is a directory, expected a file name")
+    if path.exists() and not path.is_file():  # a device, which the new file would replace
+        raise ConvertError(f"{path}: is not a regular file, expected a file name")
     if not path.parent.is_dir():
         raise ConvertError(f"{path}: there is no directory {path.parent}")
     free = shutil.disk_usage(path.parent).free

@@ -189,6 +189,8 @@ def _bundle(task: _Task) -> Export:
         raise ExportError(f"{target}: there is no directory {target.parent}")
     if target.is_dir():
         raise ExportError(f"{target}: is a folder, expected a file name")
+    if target.exists() and not target.is_file():  # a device, which the new file would replace
+        raise ExportError(f"{target}: is not a regular file, expected a file name")
     if target.exists() and task.origin.exists() and target.samefile(task.origin):
         raise ExportError(f"{target}: is what is to be exported, expected another name")
     with scratch(target) as work:

@@ -64,14 +64,22 @@ class Layer:
         self.heads = b.source.config.num_attention_heads
         self.config = b.source.config.layers[index]
 
+    def queries(self, normed: Value, positions: Positions) -> Value:
+        """Normed and rotated, [T, heads, head_dim]."""
+        return self.turned(self._heads_of(normed, "q"), "attn_q_norm", positions)
+
     def keys(self, normed: Value, positions: Positions) -> Value:
         """Normed and rotated, [T, kv_heads, head_dim]."""
-        keys = self.b.reshape(self.b.linear(normed, self.projection("k")), (-1, *self._kv_shape))
-        return positions.rotate(self.b, self.norm(keys, "attn_k_norm"), self.config)
+        return self.turned(self._heads_of(normed, "k"), "attn_k_norm", positions)
 
     def values(self, normed: Value) -> Value:
         """As they are, [T, kv_heads, head_dim]."""
-        return self.b.reshape(self.b.linear(normed, self.projection("v")), (-1, *self._kv_shape))
+        return self._heads_of(normed, "v")
+
+    def turned(self, x: Value, norm: str, positions: Positions) -> Value:
+        """Queries or keys, [T, heads, head_dim], as attention compares them. To be overridden where they are not
+        normed, or not rotated in every layer."""
+        return positions.rotate(self.b, self.norm(x, norm), self.config)
 
     def remember(self, keys: Value, values: Value) -> None:
         """Append to the layer's cache."""
@@ -80,8 +88,7 @@ class Layer:
     def attend(self, normed: Value, positions: Positions, scale: float = 1.0) -> Value:
         """[T, hidden]: the heads' attention over the keys and values that the layer reads, projected."""
         b, dim = self.b, self.config.head_dim
-        queries = b.reshape(b.linear(normed, self.projection("q")), (-1, self.heads, dim))
-        queries = positions.rotate(b, self.norm(queries, "attn_q_norm"), self.config)
+        queries = self.queries(normed, positions)
         if scale != 1.0:
             queries = b.scale(queries, scale)
         # The queries that share a key stand one below the other: [kv_heads, group * T, dim].
@@ -113,9 +120,10 @@ class Layer:
         """A small tensor of the layer."""
         return self.b.vector(f"blk.{self.index}.{name}.weight")
 
-    @property
-    def _kv_shape(self) -> tuple[int, int]:
-        return self.config.kv_heads, self.config.head_dim
+    def _heads_of(self, normed: Value, part: Literal["q", "k", "v"]) -> Value:
+        """Queries, keys or values as their matrix gives them, [T, heads, head_dim]."""
+        heads = self.heads if part == "q" else self.config.kv_heads
+        return self.b.reshape(self.b.linear(normed, self.projection(part)), (-1, heads, self.config.head_dim))
 
 
 def _rotation(layer: LayerConfig) -> tuple[float, float, int]:

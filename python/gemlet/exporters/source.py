@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
+from gemlet.errors import UnsupportedError
 
 #: Weights that are converted at a time: 64 MB in float32, whatever the size of a tensor.
 SLAB_WEIGHTS = 1 << 24
@@ -138,7 +139,12 @@ class Source:
         found = _core.read_model_file(path)
         self.path = path
         self.architecture = found["architecture"]
-        self.config = Config.of(found["layers"], found["hyperparameters"])
+        try:
+            self.config = Config.of(found["layers"], found["hyperparameters"])
+        except KeyError as missing:
+            raise UnsupportedError(
+                f"{path}: hyperparameters of {self.architecture!r} lack {missing}, which exports need"
+            ) from missing
         self.tensors = found["tensors"]
         self._table_rows: int = self.config.own.get("vocab_size_per_layer_input", 0)
         self.alignment = found["alignment"]
@@ -150,7 +156,7 @@ class Source:
 
     def matrix(self, tensor: str, part: int | None = None) -> Matrix:
         """A tensor as one matrix, or matrix `part` of a stack of them."""
-        stored = self.tensors[tensor]
+        stored = self._stored(tensor)
         *outer, rows, cols = stored["shape"]
         if tensor in (EMBEDDING, HEAD):
             rows = min(rows, self.config.vocab_size)  # public files may have more rows than tokens
@@ -160,7 +166,7 @@ class Source:
 
     def fused(self, tensor: str, sizes: Sequence[int]) -> list[Matrix]:
         """The matrices that a tensor holds one below the other, of so many rows."""
-        stored = self.tensors[tensor]
+        stored = self._stored(tensor)
         begins = [sum(sizes[:i]) for i in range(len(sizes))]
         return [
             Matrix(tensor, rows, stored["shape"][-1], stored["type"], begin, part)
@@ -169,7 +175,7 @@ class Source:
 
     def whole(self, tensor: str) -> Matrix:
         """A tensor of any rank, all its rows below each other."""
-        stored = self.tensors[tensor]
+        stored = self._stored(tensor)
         *outer, cols = stored["shape"]
         return Matrix(tensor, math.prod(outer), cols, stored["type"])
 
@@ -185,7 +191,7 @@ class Source:
         """A small tensor in its shape: a norm, or the matrix of a router."""
         whole = self.whole(name)
         floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
-        return floats.reshape(self.tensors[name]["shape"])
+        return floats.reshape(self._stored(name)["shape"])
 
     def encoded(self, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
         """The matrix's rows as they are stored, a slab at a time."""
@@ -206,9 +212,16 @@ class Source:
         """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
         return _core.gguf_header(self.path, tensors)
 
+    def _stored(self, name: str) -> _core._StoredTensor:
+        if name not in self.tensors:
+            raise UnsupportedError(
+                f"{self.path}: has no tensor {name!r}, which the exporter of {self.architecture!r} asks for"
+            )
+        return self.tensors[name]
+
     def _read(self, name: str, begin: int, rows: int) -> NDArray[np.uint8]:
         """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
-        stored = self.tensors[name]
+        stored = self._stored(name)
         row_bytes = stored["bytes"] // math.prod(stored["shape"][:-1])
         read = np.fromfile(stored["file"], np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
         return read.reshape(rows, row_bytes)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from gemlet.bundled import NANO, bundled_nano
-from gemlet.errors import FileError
+from gemlet.errors import ArgumentError, FileError
 from gemlet.hub import hf_cache, ollama, package, reference
 from gemlet.hub.files import Advance, mark_used
 
@@ -25,6 +25,8 @@ def find_model(name: str | os.PathLike[str], advance: Advance | None = None) -> 
         ArgumentError, FormatError, UnsupportedError: what those who get the model say.
     """
     text = os.fspath(name)
+    if not text:
+        raise ArgumentError("the model's name is empty, expected a path or a name that gemlet list shows")
     path = Path(text)
     if _exists(path):
         return path

@@ -1,11 +1,12 @@
 """What `gemlet bench` measures beside speed: work, the machine's ceilings."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import gemlet
 import pytest
-from gemlet.bench import ceiling, roofline
+from gemlet.bench import ceiling, roofline, speed
 from gemlet.cli import app
 from typer.testing import CliRunner
 
@@ -69,6 +70,23 @@ def test_the_roofline_is_drawn(tiny_gguf: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "roofline.png")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("x.foo", "--plot: expected a name that ends in .png, .svg, .pdf, found x.foo"),
+        ("/none/x.png", "/none/x.png: there is no directory /none"),
+        ("x.png", "--plot needs matplotlib: pip install 'gemlet[bench]'"),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused_before_measuring(
+    tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch, out: str, message: str
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(speed, "measure", None)
+    done = CliRunner().invoke(app, ["bench", str(tiny_gguf), "--ceiling", "--plot", out])
+    assert isinstance(done.exception, gemlet.GemletError) and str(done.exception) == message
 
 
 def test_the_lower_roof_is_the_bound() -> None:

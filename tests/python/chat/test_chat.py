@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 from pathlib import Path
 
@@ -212,6 +213,10 @@ def test_saved_conversations(model: gemlet.Model, other_gguf: Path, chat: gemlet
         again.load(tmp_path / "none.json")
     with pytest.raises(gemlet.FileError, match="No such file"):
         chat.save(tmp_path / "none" / "chat.json")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(gemlet.FileError, match="pipe: is not a regular file, expected a file name"):
+        chat.save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
     assert again.history == chat.history
 
 

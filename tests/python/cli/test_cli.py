@@ -77,7 +77,8 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run", 2, "Missing argument"),
         ("nonsense", 2, "No such command"),
         ("run {model} x --temperature warm", 2, "--temperature"),
-        ("run {model} x --temperature -1", 2, "gemlet: temperature is -1, expected 0 or more\n"),
+        ("run {model} x --temperature inf", 2, "gemlet: temperature is inf, expected 0 or more, and finite\n"),
+        ("run {model} x --temperature -1", 2, "gemlet: temperature is -1, expected 0 or more, and finite\n"),
         ("run {model} -f /none/prompt", 1, "gemlet: /none/prompt: No such file or directory\n"),
         ("run {model} x -f y", 2, "gemlet: give the prompt or --file, not both\n"),
         ("run {model}", 2, "gemlet: the prompt is empty\n"),
@@ -86,19 +87,49 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run {model} x -c 5", 1, r"gemlet: .*\b5\b.*\n"),
         ("bench {model} -p 0 -n 0", 2, "gemlet: --prompt, --generate"),
         ("bench {model} --sequences 1,0", 2, "gemlet: --sequences: expected a number"),
+        (
+            "bench {model} --sequences 99999999999",
+            2,
+            "gemlet: --sequences: expected a number from 1 to 1024, or several",
+        ),
+        ("run {empty} x", 2, "gemlet: the model's name is empty, expected a path or a name"),
+        ("bench {model} --plot x.png", 2, "gemlet: --plot: expected --compare, or a model and --ceiling"),
+        (f"run {{model}} hi -t {10**20}", 2, f"gemlet: threads is {10**20}, expected"),
+        (f"run {{model}} hi -n {10**20}", 2, f"gemlet: max_tokens is {10**20}, expected"),
         ("perplexity {model} /none", 1, "gemlet: /none: No such file or directory\n"),
         ("convert /none -o /none/x.gguf", 1, "gemlet: .*/none"),
         ("convert {folder} -o x.gguf --quant q9", 1, "gemlet: .*q9"),
     ],
 )
 def test_errors(cli: Cli, tiny_gguf: Path, tmp_path: Path, arguments: str, code: int, message: str) -> None:
-    done = cli(*arguments.format(model=tiny_gguf, folder=tmp_path).split(), cwd=tmp_path)
+    words = [word.format(model=tiny_gguf, folder=tmp_path, empty="") for word in arguments.split()]
+    done = cli(*words, cwd=tmp_path)
     assert done.stdout == ""
     assert re.search(message, done.stderr), done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     if message.startswith("gemlet: "):
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code", "message"),
+    [
+        (["run", "{model}"], "<&-", 2, "gemlet: the prompt is empty\n"),
+        (["chat", "{model}"], "<&-", 0, ""),
+        (["run", "{model}", "hi", "-n", "2"], ">&-", 0, ""),
+        (["inspect", "{model}"], ">&-", 0, ""),
+        (["inspect", "/none"], "2>&-", 1, ""),
+    ],
+)
+def test_a_closed_stream_is_an_empty_one(
+    tiny_gguf: Path, arguments: list[str], closed: str, code: int, message: str
+) -> None:
+    command = [sys.executable, "-m", "gemlet", *(word.format(model=tiny_gguf) for word in arguments)]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, text=True, env=cli_environment()
+    )
+    assert (done.returncode, done.stderr) == (code, message)
 
 
 def test_tokenize(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,14 +92,15 @@ def test_an_architecture_that_registers_itself_is_converted(checkpoint: Path) ->
 
 def test_an_unknown_architecture_is_named(checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(json.dumps({"architectures": ["OtherModel"], "model_type": "other"}))
-    with pytest.raises(
-        ConvertError, match=r'architectures is \["OtherModel"\], gemlet converts Gemma 3, Gemma 3n, Toy'
-    ):
+    titles = ", ".join(architecture.title for architecture in architectures._REGISTRY.values())
+    assert titles.startswith("Gemma 3, Gemma 3n") and titles.endswith(", Toy")
+    with pytest.raises(ConvertError, match=rf'architectures is \["OtherModel"\], gemlet converts {re.escape(titles)}$'):
         convert(checkpoint, checkpoint.parent / "toy.gguf")
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "other"}))
     with pytest.raises(ConvertError, match='model_type is "other", gemlet converts'):
         convert(checkpoint, checkpoint.parent / "toy.gguf")
-    with pytest.raises(ConvertError, match="architecture is 'other', expected one of gemma3, gemma3n, toy"):
+    names = ", ".join(architectures._REGISTRY)
+    with pytest.raises(ConvertError, match=f"architecture is 'other', expected one of {names}$"):
         architectures.by_name("other")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gemlet
 import numpy as np
 import pytest
 from gemlet.conversion import ConvertError, convert
@@ -108,7 +110,7 @@ def test_an_untied_head_must_be_there(tmp_path: Path) -> None:
         ("rope_scaling", {"factor": 2}, "rope_scaling: expected null"),
         ("vocab_size", 1 << 40, "vocab_size: expected"),
         ("model_type", "gemma3", 'model_type is "gemma3", expected "gemma3n_text"'),
-        ("architectures", ["LlamaForCausalLM"], "gemlet converts Gemma 3, Gemma 3n"),
+        ("architectures", ["LlamaForCausalLM"], "gemlet converts Gemma 3"),
     ],
 )
 def test_bad_fields(tmp_path: Path, field: str, value: Any, message: str) -> None:
@@ -295,6 +297,12 @@ def test_bad_arguments(checkpoint: Path, tmp_path: Path) -> None:
     assert "expected one of f32, bf16, f16, q8_0, q4_0, performance" in refused(checkpoint, "q5_0")
     assert "is a directory" in refused(checkpoint, out=tmp_path)
     assert "there is no directory" in refused(checkpoint, out=tmp_path / "none" / "m.gguf")
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: is not a regular file, expected a file name" in refused(checkpoint, out=tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    for threads in (-1, 10**20):
+        with pytest.raises(gemlet.ArgumentError, match=f"threads is {threads}, expected 0 to 256"):
+            convert(checkpoint, tmp_path / "m.gguf", threads=threads)
     assert "no such directory" in refused(tmp_path / "absent")
     assert "not a directory" in refused(checkpoint / "config.json", out=tmp_path / "m.gguf")
 

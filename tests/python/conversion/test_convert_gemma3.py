@@ -254,7 +254,7 @@ def test_fields_that_published_configurations_leave_out(tmp_path: Path) -> None:
         ("layer_types", ["full_attention"] * 5, "layer_types: expected a list of 6 entries"),
         ("rope_parameters", {"full_attention": {"rope_type": "default"}}, "rope_parameters: expected"),
         ("model_type", "gemma3n_text", 'model_type is "gemma3n_text", expected "gemma3_text"'),
-        ("architectures", ["Gemma2ForCausalLM"], "gemlet converts Gemma 3, Gemma 3n"),
+        ("architectures", ["Gemma2ForCausalLM"], "gemlet converts Gemma 3"),
         ("quantization_config", {"quant_method": "gptq"}, "quantization_config: the weights are quantised by gptq"),
         ("quantization", {"group_size": 64, "bits": 4}, "quantization: the weights are quantised"),
     ],

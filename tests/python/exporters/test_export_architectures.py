@@ -9,6 +9,7 @@ from typing import Any
 import gemlet
 import numpy as np
 import pytest
+from gemlet import _core
 from gemlet.exporters import architectures, onnx, tflite
 from gemlet.exporters.architecture import Architecture, Forward, State
 from gemlet.exporters.attention import Layer, Positions
@@ -107,5 +108,42 @@ def test_caches_have_the_shape_of_their_layer(source: Source, tmp_path: Path) ->
 
 
 def test_an_architecture_that_is_not_exported_is_named() -> None:
-    with pytest.raises(gemlet.UnsupportedError, match="architecture 'other' are not exported, only gemma3, gemma3n"):
+    names = ", ".join(architectures._REGISTRY)
+    with pytest.raises(gemlet.UnsupportedError, match=f"architecture 'other' are not exported, only {names}$"):
         architectures.by_name("other")
+
+
+def test_a_layer_may_leave_its_queries_and_keys_unnormed_and_unturned(source: Source, tmp_path: Path) -> None:
+    class Plain(Layer):
+        def turned(self, x: Value, norm: str, positions: Positions) -> Value:
+            return x
+
+    class Plainly(Toy):
+        def layer(self, index: int, state: State, positions: Positions) -> Value:
+            layer = Plain(self.b, index)
+            if layer.config.owns_kv:
+                layer.remember(layer.keys(state.hidden, positions), layer.values(state.hidden))
+            return layer.attend(state.hidden, positions)
+
+    architectures.register(Architecture(name="toy", forward=Plainly, litert_lm_type="generic_model"))
+    import onnx as library
+
+    onnx.build(source).write(tmp_path, {}, Progress())
+    graph = library.load(str(tmp_path / ONNX_MODEL), load_external_data=False).graph
+    names = {tensor.name for tensor in graph.initializer}
+    assert not [name for name in names if "attn_q_norm" in name or "attn_k_norm" in name]
+    turns = {output for node in graph.node if node.op_type in ("Cos", "Sin") for output in node.output}
+    assert turns and not [node.name for node in graph.node if turns & set(node.input)]
+
+
+def test_a_tensor_that_the_file_lacks_is_named(source: Source) -> None:
+    with pytest.raises(gemlet.UnsupportedError, match=r"gguf: has no tensor 'blk.0.made_up.weight'.* 'toy' asks for"):
+        source.matrix("blk.0.made_up.weight")
+
+
+def test_a_hyperparameter_that_exports_need_is_named(tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _core.read_model_file(tiny_gguf)
+    del found["hyperparameters"]["rope_theta"]
+    monkeypatch.setattr(_core, "read_model_file", lambda path: found)
+    with pytest.raises(gemlet.UnsupportedError, match="hyperparameters of 'gemma3n' lack 'rope_theta'"):
+        Source(tiny_gguf)

@@ -86,7 +86,7 @@ def test_logit_bias(model: gemlet.Model) -> None:
         ({"temprature": 1}, TypeError, "unknown option 'temprature'"),
         ({"temperature": "hot"}, TypeError, "temperature: 'hot'"),
         ({"max_tokens": 1.5}, TypeError, "max_tokens"),
-        ({"top_k": 2**40}, TypeError, "top_k"),
+        ({"top_k": 2**40}, gemlet.ArgumentError, f"top_k is {2**40}, expected a number below"),
         ({"stop": [1]}, TypeError, "stop"),
         ({"temperature": -1}, gemlet.ArgumentError, "temperature is -1"),
         ({"temperature": float("nan")}, gemlet.ArgumentError, "temperature"),
@@ -110,6 +110,21 @@ def test_empty_prompts(model: gemlet.Model) -> None:
     assert model.generate([model.bos], max_tokens=3).tokens
     with pytest.raises(gemlet.ArgumentError, match="the prompt is empty"):
         model.generate_batch(["a", ""])
+
+
+def test_what_is_no_prompt_is_refused_by_name(model: gemlet.Model) -> None:
+    with pytest.raises(TypeError, match="prompt: expected text or token ids, found NoneType"):
+        model.generate(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="text: expected str or bytes, found int"):
+        model.tokenize(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="prompts: expected a list of prompts, found one str"):
+        model.generate_batch("abc")
+
+
+@pytest.mark.parametrize("name", ["threads", "context", "chunk"])
+def test_a_huge_setting_is_refused_by_name(tiny_gguf: Path, name: str) -> None:
+    with pytest.raises(gemlet.ArgumentError, match=f"{name} is {10**20}, expected a number below"):
+        gemlet.load(tiny_gguf, **{name: 10**20})  # type: ignore[arg-type]
 
 
 def test_a_prompt_that_brings_its_bos_gets_no_second(model: gemlet.Model) -> None:

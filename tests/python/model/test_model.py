@@ -1,5 +1,6 @@
 """Loading, tokens, logits and sessions."""
 
+import os
 from pathlib import Path
 
 import gemlet
@@ -126,6 +127,10 @@ def test_saved_sessions(model: gemlet.Model, other_gguf: Path, tmp_path: Path) -
         model.restore(tmp_path / "none")
     with pytest.raises(gemlet.FileError):
         session.save(tmp_path / "no folder" / "session")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(gemlet.FileError, match="pipe: is not a regular file, expected a file name"):
+        session.save(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_step_batch(model: gemlet.Model) -> None:
