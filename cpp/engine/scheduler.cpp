@@ -44,6 +44,7 @@ struct Sequence {
     Session::Impl& s = state();
     const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
     s.truncate(common);
+    s.timeline.add_scope(request.prefix_scope);
     s.timeline.take_rows(prompt);
     answer->set_reused(static_cast<int>(s.cache->length()));
     s.timeline.append(rest_of(prompt, common));

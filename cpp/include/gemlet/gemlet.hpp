@@ -400,7 +400,8 @@ struct Request {
   std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw
   std::optional<Session> session{};         ///< to go on with; by default a new one
   /// Requests share the sessions of SchedulerOptions::prefixes with those of the same scope only, such as an API key:
-  /// the time to the first token tells whether somebody has sent the same prefix before.
+  /// the time to the first token tells whether somebody has sent the same prefix before. A session that requests of
+  /// several scopes go on with is shared with none of them; so is one that was saved under a scope and restored.
   std::string prefix_scope{};
 };
 
