@@ -392,13 +392,13 @@ gemlet_status gemlet_generate(gemlet_session* session, const gemlet_request* req
     require(request, "request");
     const auto wanted = gemlet::read_struct<gemlet_request>(request, gemlet::request_kind);
     const std::size_t stats_size = stats == nullptr ? 0 : gemlet::checked_struct_size(stats, gemlet::stats_kind);
-    const std::span<int32_t> answer = array(wanted.answer, wanted.answer_capacity, "answer");
+    const std::span<int32_t> completion = array(wanted.completion, wanted.completion_capacity, "completion");
     const gemlet::GenerateResult result =
         gemlet::generate(use.session(), prompt_of(session, wanted), gemlet::generate_options_of(wanted),
                          gemlet::on_text_of(wanted), use.cancel());
-    std::copy_n(result.tokens.begin(), std::min(result.tokens.size(), answer.size()), answer.begin());
+    std::copy_n(result.tokens.begin(), std::min(result.tokens.size(), completion.size()), completion.begin());
     if (stats != nullptr) gemlet::write_struct(stats, stats_size, gemlet::stats_of(result));
-    // A callback that stops the answer got what it asked for; a call that another thread cancelled did not.
+    // A callback that stops the completion got what it asked for; a call that another thread cancelled did not.
     if (result.finish_reason == gemlet::FinishReason::cancelled && use.cancelled()) {
       throw Error(Error::Kind::cancelled, "generation was cancelled");
     }

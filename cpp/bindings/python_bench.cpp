@@ -31,7 +31,7 @@ void bind_bench(py::module_& m) {
     return [measure](Ceiling& self, const std::string& type) { return (self.*measure)(parse_type(type)); };
   };
   py::class_<Ceiling>(m, "Ceiling")
-      .def(py::init<const std::string&, int, std::size_t>(), py::arg("isa"), py::arg("threads"),
+      .def(py::init<const std::string&, int, std::size_t>(), py::arg("kernels"), py::arg("threads"),
            py::arg("buffer_bytes"), Unlocked())
       .def_property_readonly("kernels", &Ceiling::kernels)
       .def_property_readonly("threads", &Ceiling::threads)

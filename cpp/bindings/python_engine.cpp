@@ -94,14 +94,14 @@ void bind_engine(py::module_& m) {
       .def_static(
           "load",
           [](const std::filesystem::path& path, int threads, int context, int chunk, const std::string& cache,
-             const Slice& slice, const std::string& isa) {
-            const EngineOptions options{threads, context, chunk, parse_cache_type(cache), slice, isa};
+             const Slice& slice, const std::string& kernels) {
+            const EngineOptions options{threads, context, chunk, parse_cache_type(cache), slice, kernels};
             py::gil_scoped_release release;
             return PyEngine{Engine::load(path, options)};
           },
           py::arg("path"), py::kw_only(), py::arg("threads") = EngineOptions().threads,
           py::arg("context") = EngineOptions().context, py::arg("chunk") = EngineOptions().chunk,
-          py::arg("cache") = "f16", py::arg("slice") = Slice(), py::arg("isa") = "")
+          py::arg("cache") = "f16", py::arg("slice") = Slice(), py::arg("kernels") = "")
       .def("info", [](const PyEngine& self) { return to_dict(self->info()); })
       .def("work", [](const PyEngine& self) { return to_dict(self->work()); })
       .def(

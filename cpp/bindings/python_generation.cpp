@@ -14,7 +14,7 @@
 
 #include "bindings/python_engine.hpp"
 
-// Answers: one, several together, and a scheduler's.
+// Completions: one, several together, and a scheduler's.
 
 namespace py = pybind11;
 

@@ -52,8 +52,8 @@ std::uint64_t sum_of(const std::byte* data, std::size_t bytes) {
 
 }  // namespace
 
-Ceiling::Ceiling(const std::string& isa, int threads, std::size_t buffer_bytes)
-    : kernels_(choose_kernels(isa)), pool_(threads == 0 ? usable_cores() : threads), buffer_(buffer_bytes) {
+Ceiling::Ceiling(const std::string& table, int threads, std::size_t buffer_bytes)
+    : kernels_(choose_kernels(table)), pool_(threads == 0 ? usable_cores() : threads), buffer_(buffer_bytes) {
   constexpr std::size_t least = 1 << 21;  // a few rows of the widest type, and peak_data_bytes for each of 256 threads
   if (buffer_bytes < least) {
     throw Error(Error::Kind::argument, "the buffer has " + std::to_string(buffer_bytes) + " bytes, expected at least " +

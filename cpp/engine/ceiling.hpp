@@ -17,7 +17,7 @@ class Ceiling {
  public:
   /// `threads` 0: one for each physical core. Takes `buffer_bytes` of memory, which should be far more than the caches.
   /// Throws Error(argument) for an unknown kernel table and Error(memory).
-  Ceiling(const std::string& isa, int threads, std::size_t buffer_bytes);
+  Ceiling(const std::string& table, int threads, std::size_t buffer_bytes);
 
   const char* kernels() const { return kernels_.name; }
   int threads() const { return pool_.threads(); }

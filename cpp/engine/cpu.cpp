@@ -91,7 +91,8 @@ const kernels::Kernels& choose_kernels(const std::string& name) {
     if (name == tables[i]->name) return *tables[i];
     names += std::string(i == 0 ? "" : ", ") + tables[i]->name;
   }
-  throw Error(Error::Kind::argument, "isa is \"" + name + "\", this machine runs: " + names);
+  throw Error(Error::Kind::argument,
+              "kernels is \"" + name + "\", expected one of those that this machine runs: " + names);
 }
 
 }  // namespace gemlet

@@ -90,7 +90,7 @@ Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& reque
       file(path),
       tokenizer(of_known_architecture(file)),
       model(load_model(file, static_cast<std::size_t>(tokenizer.vocabulary()))),
-      kernels(choose_kernels(options.isa)),
+      kernels(choose_kernels(options.kernels)),
       pool_(options.threads) {
   const std::shared_ptr<const Model> whole = model;
   if (options.slice != Slice()) model = whole->sliced(options.slice);
@@ -107,7 +107,7 @@ Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<
       file(tokenizer_path),
       tokenizer(file),
       model(std::move(made)),
-      kernels(choose_kernels(options.isa)),
+      kernels(choose_kernels(options.kernels)),
       info(std::move(description)),
       pool_(options.threads) {
   check_model();

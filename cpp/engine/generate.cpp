@@ -2,7 +2,7 @@
 #include <string>
 #include <utility>
 
-#include "engine/answer.hpp"
+#include "engine/completion.hpp"
 #include "engine/speculate.hpp"
 
 namespace gemlet {
@@ -11,48 +11,48 @@ namespace {
 bool is_set(const Cancel* cancel) { return cancel != nullptr && cancel->load(std::memory_order_relaxed); }
 
 /// Appends the token that was sampled last, and samples from the logits after it.
-void step(Session& session, Answer& answer, const Cancel* cancel) {
+void step(Session& session, Completion& completion, const Cancel* cancel) {
   Session* const sessions[] = {&session};
-  const Token tokens[] = {answer.last_token()};
+  const Token tokens[] = {completion.last_token()};
   Session::step(sessions, tokens, cancel);
-  answer.sample(session.logits());
+  completion.sample(session.logits());
 }
 
 /// A step of speculative decoding: one token, and as many more as there are draft tokens accepted.
-void step(Speculator& speculator, Answer& answer, const Cancel* cancel) {
+void step(Speculator& speculator, Completion& completion, const Cancel* cancel) {
   const auto sample = [&](std::span<const float> logits) {
-    answer.sample(logits);
-    return answer.running() && !is_set(cancel) ? std::optional(answer.last_token()) : std::nullopt;
+    completion.sample(logits);
+    return completion.running() && !is_set(cancel) ? std::optional(completion.last_token()) : std::nullopt;
   };
-  speculator.step(answer.last_token(), answer.tokens_left(), answer.sampler(), sample, cancel);
-  answer.set_drafted(speculator.drafted(), speculator.accepted());
+  speculator.step(completion.last_token(), completion.tokens_left(), completion.sampler(), sample, cancel);
+  completion.set_drafted(speculator.drafted(), speculator.accepted());
 }
 
 }  // namespace
 
 GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOptions& options, const OnText& on_text,
                         const Cancel* cancel, const OnPiece& on_piece) {
-  Answer answer(Session::Impl::of(session).parts(), static_cast<std::size_t>(session.context()), prompt.tokens, options,
-                join(on_text, on_piece));
+  Completion completion(Session::Impl::of(session).parts(), static_cast<std::size_t>(session.context()), prompt.tokens,
+                        options, join(on_text, on_piece));
   std::optional<Speculator> speculator;
   if (options.speculate != Speculate::none) speculator.emplace(session, options);
   try {
-    answer.begin();
-    answer.set_reused(session.advance_to(prompt, cancel));
-    answer.sample(session.logits());
-    while (answer.running()) {
+    completion.begin();
+    completion.set_reused(session.advance_to(prompt, cancel));
+    completion.sample(session.logits());
+    while (completion.running()) {
       if (is_set(cancel)) throw Error(Error::Kind::cancelled, "generation was cancelled");
       if (speculator) {
-        step(*speculator, answer, cancel);
+        step(*speculator, completion, cancel);
       } else {
-        step(session, answer, cancel);
+        step(session, completion, cancel);
       }
     }
   } catch (const Error& error) {
     if (error.kind() != Error::Kind::cancelled) throw;
-    if (answer.running()) answer.finish(FinishReason::cancelled);
+    if (completion.running()) completion.finish(FinishReason::cancelled);
   }
-  return answer.take_result();
+  return completion.take_result();
 }
 
 std::vector<GenerateResult> generate_batch(const std::shared_ptr<const Engine>& engine,

@@ -37,6 +37,7 @@ PrefixStore::Match PrefixStore::find(const Prompt& prompt, const Session& sessio
 }
 
 void PrefixStore::put(const Session& session, const std::string& scope) {
+  if (!Session::Impl::of(session).timeline.only_of(scope)) return;
   Session fork = session.fork();
   Session::Impl& held = Session::Impl::of(fork);
   const std::size_t length = held.cache->length();

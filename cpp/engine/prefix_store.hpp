@@ -26,7 +26,8 @@ class PrefixStore {
   /// For a prompt of `session`, which tells the context and the adapter.
   Match find(const Prompt& prompt, const Session& session, const std::string& scope);
 
-  /// Keeps a fork of what the session has computed, unless another one serves for that too.
+  /// Keeps a fork of what the session has computed, unless another one serves for that too, or requests of other scopes
+  /// have a part in it.
   void put(const Session& session, const std::string& scope);
 
   std::size_t size() const { return entries_.size(); }

@@ -64,7 +64,7 @@ Sampler::Sampler(const Sampler& other)
       vocabulary_(other.vocabulary_),
       random_(other.random_),
       seen_(other.seen_),
-      answer_counts_(other.answer_counts_),
+      completion_counts_(other.completion_counts_),
       constraint_(other.constraint_ == nullptr ? nullptr : other.constraint_->clone()) {}
 
 SampledToken Sampler::sample(std::span<const float> logits) {
@@ -77,7 +77,7 @@ SampledToken Sampler::sample(std::span<const float> logits) {
   report(logits, sampled);
   if (constraint_ != nullptr) constraint_->accept(sampled.token);
   seen_.insert(sampled.token);
-  ++answer_counts_[sampled.token];
+  ++completion_counts_[sampled.token];
   return sampled;
 }
 
@@ -100,7 +100,7 @@ void Sampler::add_bias_and_penalties() {
       value = value > 0 ? value / sampling_.repetition_penalty : value * sampling_.repetition_penalty;
     }
   }
-  for (const auto& [token, count] : answer_counts_) {
+  for (const auto& [token, count] : completion_counts_) {
     logit(token) -= sampling_.presence_penalty + static_cast<float>(count) * sampling_.frequency_penalty;
   }
 }

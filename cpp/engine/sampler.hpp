@@ -49,7 +49,7 @@ class Sampler {
   std::size_t vocabulary_;
   std::mt19937_64 random_;
   std::unordered_set<Token> seen_;  // in prompt and completion
-  std::unordered_map<Token, int> answer_counts_;
+  std::unordered_map<Token, int> completion_counts_;
   std::vector<float> adjusted_;  // logits after the constraint, bias and penalties
   std::unique_ptr<Constraint> constraint_;
 };

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "engine/answer.hpp"
+#include "engine/completion.hpp"
 #include "engine/prefix_store.hpp"
 #include "engine/session.hpp"
 
@@ -28,8 +28,8 @@ struct Sequence {
 
   /// Throws for a request that cannot be.
   void check() {
-    answer.emplace(state().parts(), static_cast<std::size_t>(session().context()), request.prompt.tokens,
-                   request.options, join(request.on_text, request.on_piece));
+    completion.emplace(state().parts(), static_cast<std::size_t>(session().context()), request.prompt.tokens,
+                       request.options, join(request.on_text, request.on_piece));
     state().check(request.prompt, 0);
   }
 
@@ -44,18 +44,19 @@ struct Sequence {
     Session::Impl& s = state();
     const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
     s.truncate(common);
+    s.timeline.add_scope(request.prefix_scope);
     s.timeline.take_rows(prompt);
-    answer->set_reused(static_cast<int>(s.cache->length()));
+    completion->set_reused(static_cast<int>(s.cache->length()));
     s.timeline.append(rest_of(prompt, common));
     s.all_logits.clear();
-    answer->begin();
+    completion->begin();
   }
 
   void sample(std::span<const float> logits) {
     state().check_logits(logits);
     state().logits.assign(logits.begin(), logits.end());
-    answer->sample(logits);
-    if (answer->running()) state().timeline.push_back(answer->last_token());
+    completion->sample(logits);
+    if (completion->running()) state().timeline.push_back(completion->last_token());
   }
 
   /// The session then holds what was computed.
@@ -69,20 +70,20 @@ struct Sequence {
       if (error == nullptr) error = std::current_exception();
     }
     if (begun && error == nullptr) keep(store);
-    if (request.on_end) request.on_end({answer->take_result(), std::move(error), std::move(session())});
+    if (request.on_end) request.on_end({completion->take_result(), std::move(error), std::move(session())});
   }
 
   void keep(PrefixStore* store) {
     if (store == nullptr) return;
     try {
       store->put(session(), request.prefix_scope);
-    } catch (...) {  // no memory for another session: the answer does not depend on it
+    } catch (...) {  // no memory for another session: the completion does not depend on it
     }
   }
 
   Scheduler::Id id = 0;
   Request request;
-  std::optional<Answer> answer;
+  std::optional<Completion> completion;
   bool begun = false;
   std::size_t fork_at = 0;  // a position at which the prefix store wants a fork; 0: none
 };
@@ -166,7 +167,7 @@ struct Scheduler::Impl {
   void end_cancelled(Sequence& sequence) {
     std::exception_ptr error;
     try {
-      sequence.answer->finish(FinishReason::cancelled);
+      sequence.completion->finish(FinishReason::cancelled);
     } catch (...) {
       error = std::current_exception();
     }
@@ -214,7 +215,7 @@ struct Scheduler::Impl {
     }
   }
 
-  /// One token of each answer that is being written, and pieces of prompts: equal shares of what is left, so that a
+  /// One token of each completion under way, and pieces of prompts: equal shares of what is left, so that a
   /// short prompt does not wait for a long one.
   std::vector<Part> plan() {
     std::size_t writing = 0;
@@ -282,7 +283,7 @@ struct Scheduler::Impl {
     std::exception_ptr thrown;  // by on_end, which must not; the other requests end all the same
     for (Part& part : parts) {
       Sequence& sequence = *part.sequence;
-      if (part.error != nullptr || !sequence.answer->running()) {
+      if (part.error != nullptr || !sequence.completion->running()) {
         try {
           leave(&sequence)->end(part.error, prefix_store());
         } catch (...) {

@@ -25,7 +25,8 @@ struct Header {
   std::uint64_t tokens;
   std::uint64_t media;
   std::uint64_t computed;  // tokens that the cache holds
-  std::uint32_t has_logits;
+  std::uint16_t has_logits;
+  SavedScope scope;
   std::uint32_t cache_type;
 };
 
@@ -131,6 +132,7 @@ void Session::save(const std::filesystem::path& path) const {
   header.media = s.timeline.media().size();
   header.computed = cache.length();
   header.has_logits = s.logits.empty() ? 0 : 1;
+  header.scope = s.timeline.saved_scope();
   header.cache_type = static_cast<std::uint32_t>(cache.type());
   write(std::as_bytes(std::span(&header, 1)));
   write(std::as_bytes(s.timeline.tokens()));
@@ -175,7 +177,8 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
     fail(Error::Kind::context, "the saved session has " + std::to_string(header.tokens) +
                                    " tokens, the context holds " + std::to_string(cache.context()));
   }
-  if (header.computed > header.tokens || header.media > header.tokens || header.has_logits > 1) {
+  if (header.computed > header.tokens || header.media > header.tokens || header.has_logits > 1 ||
+      header.scope > SavedScope::named) {
     fail(Error::Kind::format, "the header is damaged");
   }
 
@@ -200,6 +203,7 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
       read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
   s.check_ids(timeline.tokens);
   s.timeline.append(timeline);
+  s.timeline.restore_scope(header.scope);
   s.logits.resize(header.has_logits * s.vocabulary());
   copy_bytes(bytes.data() + logits_begin, std::span(s.logits));
   cache.adopt(header.computed, {file, bytes.data() + pages_begin});

@@ -37,11 +37,29 @@ void Timeline::append(const Prompt& prompt) {
 void Timeline::truncate(std::size_t length) {
   tokens_.resize(length);
   std::erase_if(media_, [&](const Media& media) { return media.end() > length; });
+  if (length > 0) return;
+  scope_.reset();
+  other_scopes_ = false;
 }
 
 void Timeline::set_adapter(std::shared_ptr<const Adapter> adapter) {
   truncate(0);
   adapter_ = std::move(adapter);
+}
+
+void Timeline::add_scope(const std::string& scope) {
+  if (!scope_) scope_ = scope;
+  if (*scope_ != scope) other_scopes_ = true;
+}
+
+SavedScope Timeline::saved_scope() const {
+  if (other_scopes_ || (scope_ && !scope_->empty())) return SavedScope::named;
+  return scope_ ? SavedScope::unnamed : SavedScope::no_request;
+}
+
+void Timeline::restore_scope(SavedScope saved) {
+  if (saved != SavedScope::no_request) scope_ = "";
+  other_scopes_ = saved == SavedScope::named;
 }
 
 std::size_t Timeline::common_prefix(const Prompt& prompt, std::size_t most) const {

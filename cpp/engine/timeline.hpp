@@ -1,14 +1,20 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "gemlet/gemlet.hpp"
 #include "model/adapter.hpp"
 
 namespace gemlet {
+
+/// What a saved session tells of its requests' prefix scopes, whose names it leaves out: they may be secrets.
+enum class SavedScope : std::uint16_t { no_request, unnamed, named };
 
 /// What a sequence is made of: tokens, pictures and sounds in their places, and the adapter that it is computed with.
 /// Two timelines share keys and values only where all three are the same.
@@ -30,6 +36,14 @@ class Timeline {
   void truncate(std::size_t length);
   /// Makes it empty.
   void set_adapter(std::shared_ptr<const Adapter> adapter);
+
+  /// Notes that a request of this prefix scope (Request::prefix_scope) goes on from here. An empty timeline forgets it.
+  void add_scope(const std::string& scope);
+  /// False if a request of any other scope has a part in it.
+  bool only_of(const std::string& scope) const { return !other_scopes_ && scope_.value_or(scope) == scope; }
+  SavedScope saved_scope() const;
+  /// After that, a timeline whose scopes have names is no scope's alone.
+  void restore_scope(SavedScope saved);
 
   /// The length of the longest beginning that is the same, has at most `most` positions and does not end inside of a
   /// picture.
@@ -53,6 +67,8 @@ class Timeline {
   std::vector<Token> tokens_;
   std::vector<Media> media_;  // in order
   std::shared_ptr<const Adapter> adapter_;
+  std::optional<std::string> scope_;  // of the first request
+  bool other_scopes_ = false;         // of a later one
 };
 
 /// What follows the first `begin` positions of a prompt, which do not end inside of a picture.

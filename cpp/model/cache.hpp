@@ -5,8 +5,8 @@
 
 namespace gemlet {
 
-/// What a model remembers of one sequence: as a rule its keys and values. Made by Model::make_cache, and only that
-/// model (or a slice of it) knows what is inside. Used by one thread at a time.
+/// What a model keeps of one sequence, as a rule its keys and values (KV cache). Made by Model::make_cache, and only
+/// that model (or a slice of it) knows what is inside. Used by one thread at a time.
 class Cache {
  public:
   virtual ~Cache() = default;
@@ -31,7 +31,7 @@ class Cache {
   /// Memory that the positions take; what is shared with forks is counted whole.
   virtual std::size_t bytes() const = 0;
 
-  /// A cache that holds the same and goes its own way.
+  /// An independent copy.
   virtual std::unique_ptr<Cache> fork() = 0;
 
  protected:

@@ -1,4 +1,4 @@
-/* A conversation on the terminal: chat MODEL. Each line of standard input is a turn; the answers are streamed. */
+/* A conversation on the terminal: chat MODEL. Each line of standard input is a turn; the replies are streamed. */
 #include <gemlet/gemlet.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@ enum { max_turns = 64, max_line = 4096, max_answer = 512 };
 static int print(void* user, const char* text, size_t length) {
   (void)user;
   fwrite(text, 1, length, stdout);
-  return fflush(stdout); /* 0 goes on; an output that was closed ends the answer */
+  return fflush(stdout); /* 0 goes on; an output that was closed ends the completion */
 }
 
 static gemlet_status chat(gemlet_session* session, gemlet_error* error) {
@@ -31,14 +31,14 @@ static gemlet_status chat(gemlet_session* session, gemlet_error* error) {
     request.turn_count = count;
     request.sampling = &sampling;
     request.on_text = print;
-    request.answer = answers[count];
-    request.answer_capacity = max_answer;
+    request.completion = answers[count];
+    request.completion_capacity = max_answer;
     request.max_tokens = max_answer;
     status = gemlet_generate(session, &request, &stats, error);
     if (status != GEMLET_OK) return status;
     printf("\n[%d tokens, %d of the prompt's %d reused]\n", stats.generated_tokens, stats.reused_tokens,
            stats.prompt_tokens);
-    /* The answer's tokens become a turn, so that nothing of it is computed again. */
+    /* The completion's tokens become a turn, so that nothing of it is computed again. */
     turns[count] = (gemlet_turn){.struct_size = sizeof(gemlet_turn), .role = "model", .tokens = answers[count]};
     turns[count].token_count = (size_t)stats.generated_tokens;
     ++count;

@@ -1,4 +1,4 @@
-// A conversation on the terminal: chat MODEL. Each line of standard input is a turn; the answers are streamed.
+// A conversation on the terminal: chat MODEL. Each line of standard input is a turn; the replies are streamed.
 #include <gemlet/gemlet.hpp>
 #include <iostream>
 #include <string>
@@ -10,7 +10,7 @@ namespace {
 
 bool print(std::string_view text) {
   std::cout << text << std::flush;
-  return std::cout.good();  // true goes on; an output that was closed ends the answer
+  return std::cout.good();  // true goes on; an output that was closed ends the completion
 }
 
 void chat(gemlet::Session& session) {
@@ -25,7 +25,7 @@ void chat(gemlet::Session& session) {
     gemlet::GenerateResult result = gemlet::generate(session, prompt, options, print);
     std::cout << "\n[" << result.stats.generated_tokens << " tokens, " << result.stats.reused_tokens
               << " of the prompt's " << result.stats.prompt_tokens << " reused]\n";
-    // The answer's tokens become a turn, so that nothing of it is computed again.
+    // The completion's tokens become a turn, so that nothing of it is computed again.
     turns.push_back({gemlet::Role::model, std::move(result.text), std::move(result.tokens)});
   }
 }

@@ -88,7 +88,7 @@ class Engine:
         chunk: int = 256,
         cache: str = "f16",
         slice: Slice = ...,
-        isa: str = "",
+        kernels: str = "",
     ) -> Engine: ...
     def info(self) -> _Info: ...
     def work(self) -> _Work: ...
@@ -200,7 +200,7 @@ def dequantize(rows: NDArray[np.uint8], type: str, cols: int) -> NDArray[np.floa
 class Ceiling:
     """The machine's ceilings; every figure is a rate per second."""
 
-    def __init__(self, isa: str, threads: int, buffer_bytes: int) -> None: ...
+    def __init__(self, kernels: str, threads: int, buffer_bytes: int) -> None: ...
     @property
     def kernels(self) -> str: ...
     @property
@@ -258,7 +258,7 @@ class _Vocabulary(TypedDict):
     pad: int | None
     unknown: int | None
     ends: list[int]
-    """Every token that ends an answer."""
+    """The end tokens: end of sequence, end of turn."""
 
 def usable_cores() -> int:
     """Number of processor cores that this process can use."""

@@ -268,7 +268,7 @@ def load(
     cache: Literal["f16", "f32", "int8"] = "f16",
     chunk: int | None = None,
     slice: SliceLike | None = None,
-    isa: str | None = None,
+    kernels: str | None = None,
     backend: Literal["core", "onnx", "tflite"] | None = None,
 ) -> Model:
     """Load a GGUF file, a folder that ``gemlet.export`` wrote, or a model by its name: ``gemlet.load("nano")`` is the
@@ -284,9 +284,10 @@ def load(
         chunk: prompt tokens computed at a time, 256 by default: more is faster and takes more memory.
         slice: the part of a MatFormer model to use: 0.5 for the first half of every feed-forward layer, "e2b" for the
             E2B inside an E4B file, or a Slice. The weights stay mapped as they are; less of them is read.
-        isa: a kernel table by name ("scalar", "avx2", ...); by default the best that this CPU runs.
-        backend: what computes: gemlet's own core for a GGUF file, "onnx" or "tflite" for an exported folder. By default
-            what the path is for. Exported models take threads and a context only.
+        kernels: the instruction set whose kernels compute ("scalar", "avx2", ...); by default the best that this CPU
+            runs.
+        backend: the runtime that computes: "core", gemlet's own, for a GGUF file; "onnx" or "tflite" for an exported
+            folder. By default what the path is for. Exported models take threads and a context only.
 
     Raises:
         FileError: the file cannot be opened or mapped.
@@ -300,7 +301,7 @@ def load(
             "cache": cache if cache != "f16" else None,
             "chunk": chunk,
             "slice": slice,
-            "isa": isa,
+            "kernels": kernels,
         }
         return _load_folder(file, backend, threads, context, own)
     if backend not in (None, "core"):
@@ -311,7 +312,7 @@ def load(
     given = {name: value for name, value in settings.items() if value is not None}
     for name, value in given.items():
         require_int(name, value)
-    return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), isa=isa or "", **given), file)
+    return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), kernels=kernels or "", **given), file)
 
 
 def _load_folder(

@@ -52,7 +52,7 @@ class TokenLogProb:
 
 @dataclass(frozen=True)
 class Piece:
-    """One step of an answer that is being written."""
+    """One step of a completion under way."""
 
     text: str
     """Whole characters. What may yet turn out to be a part of a stop string comes with a later piece; may be empty."""

@@ -60,7 +60,9 @@ class Scheduler:
             session: to go on with; what it holds of the prompt is not computed again.
             on_text: gets each piece of text as it comes, on the scheduler's thread; what it raises ends the request.
             on_piece: gets every token that is sampled, with its text and log-probabilities, likewise.
-            prefix_scope: cached prefixes are shared with requests of the same scope only, such as an API key.
+            prefix_scope: cached prefixes are shared with requests of the same scope only, such as an API key. A session
+                that requests of several scopes go on with is not cached; nor is one that was saved under a scope and
+                restored, because the file does not tell the scope.
             options: see GenerateOptions.
 
         Raises:

@@ -1,4 +1,4 @@
-"""An answer that arrives in pieces."""
+"""Streaming: a completion that arrives in pieces."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ class Source(Protocol):
     """Where the pieces come from: _core.Generation, or a scheduler."""
 
     def next(self) -> tuple[int, str] | None:
-        """Wait for the next piece; None after the last. Raises what the answer failed with."""
+        """Wait for the next piece; None after the last. Raises what the completion failed with."""
 
     def cancel(self) -> None:
         """Ask for the end."""
@@ -22,18 +22,18 @@ class Source(Protocol):
         """Ask for the end and wait for it."""
 
     def results(self) -> "list[_core._Result]":
-        """The answer, once it has ended."""
+        """The completion, once it has ended."""
 
 
 class Stream(Iterator[str]):
-    """Iterates over the pieces of an answer: whole characters, never part of a stop string.
+    """Iterates over the pieces of a completion: whole characters, never part of a stop string.
 
-    The answer is computed while it is read: between two pieces the model rests, unless a scheduler computes it. Closing
+    The completion is computed while it is read: between two pieces nothing is computed, except by a scheduler. Closing
     the iterator, or dropping it, stops the computation. Also a context manager that closes.
     """
 
     def __init__(self, source: Source, seed: int, on_end: Callable[[GenerateResult], None] | None = None) -> None:
-        """``on_end`` is called once with an answer that was read to its end, not with one that was stopped."""
+        """``on_end`` is called once with a completion that was read to its end, not with one that was stopped."""
         self.source = source
         self._seed = seed
         self._on_end = on_end
@@ -47,7 +47,7 @@ class Stream(Iterator[str]):
 
     @property
     def result(self) -> GenerateResult | None:
-        """The whole answer once it has ended; what there was if it was stopped; None before, or after an error."""
+        """The completion once it has ended, or as far as it got if it was stopped; None before, or after an error."""
         results = self.source.results()
         return GenerateResult.of(results[0], self._seed) if results else None
 
@@ -69,7 +69,7 @@ class Stream(Iterator[str]):
         raise StopIteration
 
     def finish(self, on_text: Callable[[str], object] | None = None) -> GenerateResult:
-        """Read to the end. ``on_text`` gets every piece; what it raises stops the answer and goes on to the caller."""
+        """Read to the end. ``on_text`` gets every piece; what it raises stops the computation and is raised here."""
         with self:
             for piece in self:
                 if on_text is not None:
@@ -80,11 +80,11 @@ class Stream(Iterator[str]):
         return result
 
     def cancel(self) -> None:
-        """Ask the computation to stop, from any thread: the iterator ends early with what there is."""
+        """Ask the computation to stop, from any thread: the iterator ends early, with the text so far."""
         self.source.cancel()
 
     def close(self) -> None:
-        """Stop the computation and wait for that."""
+        """Stop the computation and wait until it has stopped."""
         self._ended = True
         self.source.close()
 

@@ -217,8 +217,8 @@ static void test_generate(const gemlet_engine* engine) {
   whole.session = again.session = stopped.session = session;
   request.on_text = on_text;
   request.user = &whole;
-  request.answer = answer;
-  request.answer_capacity = 24;
+  request.completion = answer;
+  request.completion_capacity = 24;
   CHECK(gemlet_generate(session, &request, &stats, &error) == GEMLET_OK);
   CHECK(stats.finish == GEMLET_FINISH_LENGTH && stats.generated_tokens == 24);
   CHECK(stats.prompt_tokens == (int32_t)count && stats.reused_tokens == 0 && stats.first_token_seconds > 0);
@@ -228,13 +228,13 @@ static void test_generate(const gemlet_engine* engine) {
   CHECK(length > 0 && memcmp(text, whole.text, 1) == 0);
 
   request.user = &again;
-  request.answer_capacity = 2;
+  request.completion_capacity = 2;
   answer[2] = -7;
   CHECK(gemlet_generate(session, &request, &stats, &error) == GEMLET_OK);
   CHECK(stats.reused_tokens > 0 && stats.generated_tokens == 24 && answer[2] == -7);
   CHECK(again.length == whole.length && memcmp(again.text, whole.text, whole.length) == 0);
-  request.answer = NULL;
-  request.answer_capacity = 0;
+  request.completion = NULL;
+  request.completion_capacity = 0;
 
   request.user = &stopped;
   stopped.stop_after = 2;
@@ -302,8 +302,8 @@ static void test_bad_requests(const gemlet_engine* engine) {
   request.turn_count = 1;
   CHECK_REFUSED(gemlet_generate(session, &request, NULL, &error), GEMLET_ARGUMENT, "turns and a prompt");
   request = good;
-  request.answer_capacity = 1;
-  CHECK_REFUSED(gemlet_generate(session, &request, NULL, &error), GEMLET_ARGUMENT, "answer is NULL");
+  request.completion_capacity = 1;
+  CHECK_REFUSED(gemlet_generate(session, &request, NULL, &error), GEMLET_ARGUMENT, "completion is NULL");
   request = good;
   request.speculate = 3;
   CHECK_REFUSED(gemlet_generate(session, &request, NULL, &error), GEMLET_ARGUMENT, "speculate is 3");

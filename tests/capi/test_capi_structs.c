@@ -230,16 +230,16 @@ static void test_conversation(const gemlet_engine* engine) {
   turns[0] = turn("user", "hello");
   CHECK(gemlet_prompt(engine, turns, 1, GEMLET_GENERATION_PROMPT, tokens, max_tokens, &count, &error) == GEMLET_OK);
   request = request_of(tokens, count, &sampling, 4);
-  request.answer = from_tokens;
-  request.answer_capacity = 4;
+  request.completion = from_tokens;
+  request.completion_capacity = 4;
   CHECK(gemlet_generate(session, &request, NULL, &error) == GEMLET_OK);
 
   CHECK(gemlet_session_rewind(session, 0, &error) == GEMLET_OK);
   request = request_of(NULL, 0, &sampling, 4);
   request.turns = turns;
   request.turn_count = 1;
-  request.answer = from_turns;
-  request.answer_capacity = 4;
+  request.completion = from_turns;
+  request.completion_capacity = 4;
   CHECK(gemlet_generate(session, &request, &stats, &error) == GEMLET_OK);
   CHECK(stats.prompt_tokens == (int32_t)count && stats.generated_tokens == 4);
   CHECK(memcmp(from_turns, from_tokens, sizeof(from_turns)) == 0);

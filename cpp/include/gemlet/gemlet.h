@@ -141,8 +141,8 @@ GEMLET_API gemlet_status gemlet_tokenize(const gemlet_engine* engine, const char
                                          gemlet_error* error);
 
 /* Writes the bytes that `tokens` stand for; control tokens are left out unless `special` is not 0. `capacity` and
- * `*length` are bytes; a zero byte follows the text where there is room, not counted. The text of some of an answer's
- * tokens may end inside a UTF-8 character. GEMLET_ARGUMENT for an id outside the vocabulary. */
+ * `*length` are bytes; a zero byte follows the text where there is room, not counted. The text of some of a
+ * completion's tokens may end inside a UTF-8 character. GEMLET_ARGUMENT for an id outside the vocabulary. */
 GEMLET_API gemlet_status gemlet_detokenize(const gemlet_engine* engine, const int32_t* tokens, size_t count,
                                            int special, char* text, size_t capacity, size_t* length,
                                            gemlet_error* error);
@@ -164,8 +164,8 @@ typedef struct gemlet_turn {
   const char* role;   /* "system", "user" or "model"; "assistant" is "model" */
   const char* text;
   size_t length; /* of the text, in bytes */
-  /* In a model's turn: the token ids that were sampled (gemlet_request.answer), which take the place of the text, so
-   * that what was computed for them is used again. Tokenising the text may give others. NULL and 0: the text. */
+  /* In a model's turn: the token ids that were sampled (gemlet_request.completion), which take the place of the text,
+   * so that what was computed for them is used again. Tokenising the text may give others. NULL and 0: the text. */
   const int32_t* tokens;
   size_t token_count;
 } gemlet_turn;
@@ -237,10 +237,10 @@ typedef struct gemlet_sampling {
   int32_t top_k;            /* 0: off */
   float top_p;              /* 1: off */
   float min_p;              /* 0: off */
-  float repetition_penalty; /* of the tokens of prompt and answer; 1: off */
-  float presence_penalty;   /* of those of the answer, in logits; 0: off */
+  float repetition_penalty; /* of the tokens of prompt and completion; 1: off */
+  float presence_penalty;   /* of those of the completion, in logits; 0: off */
   float frequency_penalty;  /* likewise, for each time; 0: off */
-  uint64_t seed;            /* the same seed gives the same answer */
+  uint64_t seed;            /* the same seed gives the same completion */
 } gemlet_sampling;
 
 /* Fills in the defaults, which are Gemma's (temperature 1, top-k 64, top-p 0.95); call it as
@@ -248,21 +248,21 @@ typedef struct gemlet_sampling {
  * struct_size that is smaller than the first release's. */
 GEMLET_API void gemlet_sampling_init(gemlet_sampling* sampling, size_t struct_size);
 
-/* Speculative decoding: who drafts the next tokens, so that the model can check several in one pass. It changes the
- * time that an answer takes and nothing else. */
+/* Speculative decoding: where draft tokens come from, several of which the model verifies in one pass. It changes the
+ * time that a completion takes and nothing else. */
 typedef enum gemlet_speculate {
   GEMLET_SPECULATE_NONE = 0,
-  GEMLET_SPECULATE_LOOKUP = 1, /* the last occurrence of the last tokens in prompt and answer */
+  GEMLET_SPECULATE_LOOKUP = 1, /* the last occurrence of the last tokens in prompt and completion */
   GEMLET_SPECULATE_SLICE = 2   /* a slice of the model */
 } gemlet_speculate;
 
-/* Called with a piece of the answer: whole UTF-8 characters, `length` bytes, not ended by a zero byte, never part of a
- * stop string; valid until it returns. Runs on the thread that called gemlet_generate. Return 0 to go on and anything
- * else to stop, after which the call ends with GEMLET_OK and GEMLET_FINISH_CANCELLED. (The C++ interface's OnText
- * returns true to go on.) It must not leave by longjmp or an exception. */
+/* Called with a piece of the completion: whole UTF-8 characters, `length` bytes, not ended by a zero byte, never part
+ * of a stop string; valid until it returns. Runs on the thread that called gemlet_generate. Return 0 to go on and
+ * anything else to stop, after which the call ends with GEMLET_OK and GEMLET_FINISH_CANCELLED. (The C++ interface's
+ * OnText returns true to go on.) It must not leave by longjmp or an exception. */
 typedef int (*gemlet_on_text)(void* user, const char* text, size_t length);
 
-/* What to answer and how. Either `turns` or `prompt` is given. */
+/* What to complete and how. Either `turns` or `prompt` is given. */
 typedef struct gemlet_request {
   size_t struct_size;
   const gemlet_turn* turns; /* a conversation, of which the model's next turn is wanted */
@@ -270,14 +270,14 @@ typedef struct gemlet_request {
   const int32_t* prompt; /* or its tokens */
   size_t prompt_count;
   const gemlet_sampling* sampling; /* NULL: the defaults */
-  const char* const* stop;         /* the answer ends before the first of these strings */
+  const char* const* stop;         /* the completion ends before the first of these strings */
   size_t stop_count;
-  gemlet_on_text on_text; /* NULL: none */
-  void* user;             /* passed to on_text as it is */
-  int32_t* answer;        /* NULL, or where the sampled token ids go, without an end token */
-  size_t answer_capacity; /* in tokens; gemlet_stats.generated_tokens says how many there are */
-  int32_t max_tokens;     /* of the answer; 0: 256 */
-  int32_t speculate;      /* a gemlet_speculate */
+  gemlet_on_text on_text;     /* NULL: none */
+  void* user;                 /* passed to on_text as it is */
+  int32_t* completion;        /* NULL, or where the sampled token ids go, without an end token */
+  size_t completion_capacity; /* in tokens; gemlet_stats.generated_tokens says how many there are */
+  int32_t max_tokens;         /* of the completion; 0: 256 */
+  int32_t speculate;          /* a gemlet_speculate */
 } gemlet_request;
 
 typedef enum gemlet_finish {
@@ -294,13 +294,13 @@ typedef struct gemlet_stats {
   int32_t reused_tokens;    /* of the prompt, held by the session already and not computed again */
   int32_t generated_tokens; /* without an end token */
   int32_t draft_tokens;     /* proposed by speculative decoding */
-  int32_t accepted_tokens;  /* of those, right */
+  int32_t accepted_tokens;  /* draft tokens that were accepted */
   double prefill_seconds;
   double decode_seconds;
   double first_token_seconds; /* from the call to the first sampled token */
 } gemlet_stats;
 
-/* Answers a request. The session keeps what it already holds of the prompt, and afterwards holds prompt and answer, so
+/* Completes a prompt. The session keeps what it already holds of it, and afterwards holds prompt and completion, so
  * that the next turn of a conversation computes only what is new. `stats`, whose struct_size is set, may be NULL; it is
  * filled in by a call that another thread cancelled, too. */
 GEMLET_API gemlet_status gemlet_generate(gemlet_session* session, const gemlet_request* request, gemlet_stats* stats,

@@ -84,8 +84,8 @@ struct EngineOptions {
   int context = 0;  ///< context length in tokens; 0: the smaller of 8192 and what the model was trained for
   int chunk = 256;  ///< prompt tokens computed at a time (batch size of prefill): more is faster and takes more memory
   CacheType cache = CacheType::f16;
-  Slice slice{};      ///< MatFormer slice of the model: views on the mapped weights, nothing is copied
-  std::string isa{};  ///< a kernel table by name ("scalar", "avx2", ...); empty: the best this CPU runs
+  Slice slice{};          ///< MatFormer slice of the model: views on the mapped weights, nothing is copied
+  std::string kernels{};  ///< by instruction set ("scalar", "avx2", ...); empty: the best this CPU runs
 };
 
 /// One field of a model's configuration, in the checkpoint's vocabulary; lists have one entry a layer.
@@ -400,7 +400,8 @@ struct Request {
   std::function<void(Outcome&&)> on_end{};  ///< called once; must not throw
   std::optional<Session> session{};         ///< to go on with; by default a new one
   /// Requests share the sessions of SchedulerOptions::prefixes with those of the same scope only, such as an API key:
-  /// the time to the first token tells whether somebody has sent the same prefix before.
+  /// the time to the first token tells whether somebody has sent the same prefix before. A session that requests of
+  /// several scopes go on with is shared with none of them; so is one that was saved under a scope and restored.
   std::string prefix_scope{};
 };
 

@@ -67,7 +67,7 @@ def measure(
 
     Args:
         threads: 0 for one on each physical core.
-        kernels: a kernel table by name; empty for the best that this CPU runs.
+        kernels: the instruction set whose kernels compute; empty for the best that this CPU runs.
         types: weight types as GGUF names them; by default those that converters write most, none for the machine alone.
         advance: gets how many measurements are done, of how many.
 

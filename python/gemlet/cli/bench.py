@@ -50,7 +50,9 @@ def bench(
             "--ceiling", help="Also measure the machine's ceilings (roofline), and products of each weight type."
         ),
     ] = False,
-    kernels: Annotated[str, typer.Option(help="A kernel table: scalar, avx2, ... Default: the best one.")] = "",
+    kernels: Annotated[
+        str, typer.Option(help="Instruction set of the kernels: scalar, avx2, ... Default: the best.")
+    ] = "",
     other: Annotated[
         str | None,
         typer.Option(

@@ -136,12 +136,12 @@ def load(
     context: int | None = None,
     slice: str | None = None,
     cache: CacheType = "f16",
-    isa: str | None = None,
+    kernels: str | None = None,
 ) -> "Model":
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(find_model(model), threads=threads, context=context, slice=slice, cache=cache, isa=isa)
+    return load_model(find_model(model), threads=threads, context=context, slice=slice, cache=cache, kernels=kernels)
 
 
 def find_model(name: str | Path) -> Path:

@@ -38,7 +38,7 @@ class VocabularyFile:
     pad: int | None
     unknown: int | None
     ends: Sequence[int]
-    """Every token that ends an answer."""
+    """The end tokens: end of sequence, end of turn."""
 
     @classmethod
     def read(cls, path: Path, tokens: int) -> VocabularyFile:

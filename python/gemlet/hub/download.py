@@ -64,10 +64,10 @@ def pull(wanted: Reference, advance: Advance | None = None) -> Pulled:
     try:
         listing = _list(hub, wanted)
     except UnreachableError:
-        path = find_cached(wanted)
-        if path is None:
+        cached = find_cached(wanted)
+        if not cached:
             raise
-        return Pulled(path, path.stat().st_size, 0, is_current=False)
+        return Pulled(cached[0], sum(path.stat().st_size for path in cached), 0, is_current=False)
     files = [listing.files[name] for name in choose(candidates(listing.files), wanted).files]
     total = sum(file.size for file in files)
     folder = repo_folder(cache, wanted.repo)

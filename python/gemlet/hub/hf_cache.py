@@ -73,15 +73,15 @@ def snapshots(folder: Path) -> list[dict[str, Path]]:
     return [dict(_gguf_files(commit)) for commit in commits]
 
 
-def find_cached(wanted: Reference) -> Path | None:
-    """The model's file, or the first of its parts, if all of it is here."""
+def find_cached(wanted: Reference) -> list[Path]:
+    """The model's file, or all its parts in order; empty unless all of it is here."""
     cache = hf_cache_folder()
     if cache is None:
-        return None
+        return []
     for files in snapshots(repo_folder(cache, wanted.repo)):
         with contextlib.suppress(ArgumentError, FileError):
-            return files[choose(candidates(files), wanted).files[0]]
-    return None
+            return [files[name] for name in choose(candidates(files), wanted).files]
+    return []
 
 
 def labels(repo: str) -> list[str]:

@@ -38,8 +38,8 @@ def find_model(name: str | os.PathLike[str], advance: Advance | None = None) -> 
         return ollama.find_ollama(text.removeprefix(ollama.PREFIX))
     wanted = reference.parse_or_raise(text) if text.startswith(reference.PREFIX) else reference.parse(text)
     if wanted is not None and (cached := hf_cache.find_cached(wanted)):
-        mark_used(cached)
-        return cached
+        mark_used(cached[0])
+        return cached[0]
     if wanted is not None and text.startswith(reference.PREFIX):
         from gemlet.hub.download import pull
 

@@ -50,8 +50,8 @@ GenerateResult alone(const Tokens& tokens, const GenerateOptions& options) {
   return generate(session, tokens, options);
 }
 
-GenerateResult answer(Scheduler& scheduler, const Tokens& tokens, const GenerateOptions& options,
-                      std::optional<Session> session = std::nullopt, const std::string& scope = "") {
+Outcome outcome(Scheduler& scheduler, const Tokens& tokens, const GenerateOptions& options,
+                std::optional<Session> session = std::nullopt, const std::string& scope = "") {
   std::optional<Outcome> ended;
   scheduler.submit({.prompt = tokens,
                     .options = options,
@@ -61,7 +61,19 @@ GenerateResult answer(Scheduler& scheduler, const Tokens& tokens, const Generate
   while (scheduler.step()) {
   }
   CHECK(ended.has_value() && ended->error == nullptr);
-  return std::move(ended->result);
+  return std::move(*ended);
+}
+
+GenerateResult answer(Scheduler& scheduler, const Tokens& tokens, const GenerateOptions& options,
+                      std::optional<Session> session = std::nullopt, const std::string& scope = "") {
+  return outcome(scheduler, tokens, options, std::move(session), scope).result;
+}
+
+Tokens held_by(const Session& session) { return {session.tokens().begin(), session.tokens().end()}; }
+
+/// The session of a request of `scope` that goes on with `session`, with ten more tokens.
+Session continued(Scheduler& scheduler, const Session& session, const std::string& scope) {
+  return outcome(scheduler, joined(held_by(session), prompt(10, 5)), lively(3), session.fork(), scope).session;
 }
 
 }  // namespace
@@ -187,6 +199,46 @@ TEST("scopes, sessions of one's own and a scheduler without a store") {
   CHECK(answer(plain, prompt(50), lively(3)).stats.reused_tokens == 0);
   CHECK(check::throws<Error>([&] { Scheduler(engine(), {.prefixes = -1}); }).find("prefixes is -1") !=
         std::string::npos);
+}
+
+TEST("a session that requests of two scopes go on with is found by neither") {
+  // Requests of these scopes, each of which goes on with the session of the one before; then one that begins alike.
+  const auto reused = [](const std::vector<std::string>& scopes, const std::string& probe) {
+    Scheduler scheduler(engine(), {.prefixes = 8});
+    Session session(engine());
+    for (const std::string& scope : scopes) session = continued(scheduler, session, scope);
+    return answer(scheduler, joined(held_by(session), prompt(9, 8)), lively(1), std::nullopt, probe)
+        .stats.reused_tokens;
+  };
+  CHECK(reused({"mine", "mine", "mine"}, "mine") == 36);
+  CHECK(reused({"mine", "yours"}, "yours") == 0 && reused({"mine", "yours"}, "mine") == 12);
+  CHECK(reused({"mine", "yours", "mine"}, "mine") == 12);
+  // Requests without a scope are a scope, too.
+  CHECK(reused({"mine", ""}, "") == 0 && reused({"", "mine"}, "mine") == 0);
+}
+
+TEST("a session that is rewound to nothing, or that no request has computed, is any scope's") {
+  Scheduler scheduler(engine(), {.prefixes = 8});
+  Session session = outcome(scheduler, prompt(50), lively(3), std::nullopt, "mine").session;
+  session.rewind(0);
+  outcome(scheduler, prompt(50, 1), lively(3), std::move(session), "yours");
+  CHECK(answer(scheduler, prompt(50, 1), lively(1), std::nullopt, "yours").stats.reused_tokens == 49);
+  outcome(scheduler, prompt(50, 2), lively(3), holding(prompt(20, 2)), "yours");
+  CHECK(answer(scheduler, prompt(50, 2), lively(1), std::nullopt, "yours").stats.reused_tokens == 49);
+}
+
+TEST("a restored session is not kept, unless its requests had no scope") {
+  const gguf::TemporaryDirectory directory;
+  const auto path = directory.path() / "session";
+  const auto reused = [&](const std::string& before, const std::string& after) {
+    Scheduler first(engine());
+    continued(first, Session(engine()), before).save(path);
+    Scheduler second(engine(), {.prefixes = 8});
+    const Session session = continued(second, Session::restore(engine(), path), after);
+    return answer(second, joined(held_by(session), prompt(9, 8)), lively(1), std::nullopt, after).stats.reused_tokens;
+  };
+  CHECK(reused("", "") == 24 && reused("", "mine") == 0);
+  CHECK(reused("mine", "mine") == 0 && reused("mine", "") == 0 && reused("mine", "yours") == 0);
 }
 
 TEST("an answer that failed leaves nothing in the store") {

@@ -30,12 +30,12 @@ std::filesystem::path model_path(std::uint64_t seed = 1) {
   return directory().write("tiny-" + std::to_string(seed) + ".gguf", tiny::gemma3n({}, seed).build().bytes);
 }
 
-std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::string& isa = "") {
+std::shared_ptr<const Engine> engine(int chunk = 5, int threads = 2, const std::string& kernels = "") {
   static const std::filesystem::path path = model_path();
   gemlet::EngineOptions options;
   options.threads = threads;
   options.chunk = chunk;
-  options.isa = isa;
+  options.kernels = kernels;
   return Engine::load(path, options);
 }
 

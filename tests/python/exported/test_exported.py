@@ -326,8 +326,8 @@ def test_damaged_manifests(folder: Path) -> None:
 def test_what_load_refuses(folder: Path, tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(gemlet.ArgumentError, match="holds a model for 'onnx'"):
         gemlet.load(folder, backend="tflite")
-    with pytest.raises(gemlet.ArgumentError, match=r"cache, isa: only for GGUF files"):
-        gemlet.load(folder, cache="int8", isa="scalar")
+    with pytest.raises(gemlet.ArgumentError, match=r"cache, kernels: only for GGUF files"):
+        gemlet.load(folder, cache="int8", kernels="scalar")
     with pytest.raises(gemlet.ArgumentError, match="context is 513, expected 1 to 512"):
         gemlet.load(folder, context=513)
     with pytest.raises(gemlet.ArgumentError, match="threads is 0"):

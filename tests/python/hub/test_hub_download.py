@@ -280,6 +280,8 @@ def test_all_parts_of_a_split_model(place: Place) -> None:
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == {
         name.removeprefix("BF16/"): data for name, data in parts.items()
     }
+    offline = place.pull(f"{REPO}:bf16", HF_HUB_OFFLINE="1")
+    assert (offline["path"], offline["bytes"]) == (answer["path"], answer["bytes"])
     del place.hub.repos[REPO].files["BF16/big-BF16-00002-of-00003.gguf"]
     assert "BF16/big-BF16-00002-of-00003.gguf is missing" in place.fail("pull", REPO)
 

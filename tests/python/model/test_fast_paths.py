@@ -23,7 +23,7 @@ def check_tie(plain: gemlet.Model, prompt: list[int], expected: list[int], found
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_greedy_answers_are_those_of_the_plain_path(tiny_gguf: Path) -> None:
-    plain = gemlet.load(tiny_gguf, isa="scalar", threads=1, chunk=1, cache="f32")
+    plain = gemlet.load(tiny_gguf, kernels="scalar", threads=1, chunk=1, cache="f32")
     fast = gemlet.load(tiny_gguf, threads=2, cache="f32")
     rng = random.Random(0)
     words = plain.info.vocabulary

@@ -132,7 +132,7 @@ def test_the_sample_model_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ({"chunk": 0}, "chunk is 0"),
         ({"context": -5}, "context"),
         ({"context": 10**6}, "context"),
-        ({"isa": "mmx"}, "mmx.*scalar"),
+        ({"kernels": "mmx"}, "mmx.*scalar"),
     ],
 )
 def test_settings_out_of_range(tiny_gguf: Path, settings: dict[str, int], message: str) -> None:

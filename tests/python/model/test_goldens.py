@@ -17,13 +17,13 @@ def test_there_are_goldens_of_every_kind_of_weight() -> None:
     assert {"f32", "f16", "bf16", "q8_0", "q4_0"} <= set(NAMES)
 
 
-@pytest.mark.parametrize("isa", ["scalar", None])
+@pytest.mark.parametrize("kernels", ["scalar", None])
 @pytest.mark.parametrize("name", NAMES)
-def test_logits(name: str, isa: str | None) -> None:
+def test_logits(name: str, kernels: str | None) -> None:
     golden = np.load(FOLDER / f"{name}.npz")
     ids, logits = golden["ids"].tolist(), golden["logits"]
     assert np.abs(logits).max() > 15
-    model = gemlet.load(FOLDER / f"{name}.gguf", cache="f32", threads=2, isa=isa)
+    model = gemlet.load(FOLDER / f"{name}.gguf", cache="f32", threads=2, kernels=kernels)
     steps = model.session()
     stepped = np.stack([np.array(steps.step(token)) for token in ids])
     for ours in (model.session().prefill_all(ids), stepped):

@@ -24,7 +24,7 @@ def test_info(model: gemlet.Model, tiny_gguf: Path) -> None:
 
 
 def test_settings_reach_the_core(tiny_gguf: Path) -> None:
-    model = gemlet.load(str(tiny_gguf), threads=1, context=100, cache="f32", chunk=7, isa="scalar")
+    model = gemlet.load(str(tiny_gguf), threads=1, context=100, cache="f32", chunk=7, kernels="scalar")
     assert (model.info.threads, model.context, model.info.kernels) == (1, 100, "scalar")
     with pytest.raises(gemlet.ArgumentError, match="cache"):
         gemlet.load(tiny_gguf, cache="f64")  # type: ignore[arg-type]

@@ -135,21 +135,21 @@ def test_cache_in_f16(case: Case) -> None:
     assert np.abs(ours - rounded).max() < 0.5 * np.abs(rounded - case.single).max()
 
 
-@pytest.mark.parametrize("isa", ["scalar", None])
-def test_long_sequences(tmp_path: Path, isa: str | None) -> None:
+@pytest.mark.parametrize("kernels", ["scalar", None])
+def test_long_sequences(tmp_path: Path, kernels: str | None) -> None:
     """Rotary angles and rings far from where they began."""
     tiny = Tiny(window=5)
     ids = tokens(tiny, 300)
-    session = gemlet.load(make(tmp_path, tiny), cache="f32", context=300, chunk=64, isa=isa).session()
+    session = gemlet.load(make(tmp_path, tiny), cache="f32", context=300, chunk=64, kernels=kernels).session()
     ours = session.prefill_all(ids)
     single, double = Reference(tiny).logits(ids), Reference(tiny, double=True).logits(ids)
     Case(tiny, tmp_path, ids, single, double).check(ours, session)
 
 
 @pytest.mark.parametrize("chunk", [4, 256])
-@pytest.mark.parametrize("isa", ["scalar", None])
-def test_layers_differ_by_rounding_alone(case: Case, chunk: int, isa: str | None) -> None:
-    session = gemlet.load(case.path, cache="f32", threads=1, chunk=chunk, isa=isa).session()
+@pytest.mark.parametrize("kernels", ["scalar", None])
+def test_layers_differ_by_rounding_alone(case: Case, chunk: int, kernels: str | None) -> None:
+    session = gemlet.load(case.path, cache="f32", threads=1, chunk=chunk, kernels=kernels).session()
     assert layer_report(session, [case.ids], Reference(case.tiny)).startswith("no layer differs")
 
 

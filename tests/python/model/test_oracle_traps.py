@@ -24,7 +24,7 @@ def agree(folder: Path, tiny: Tiny, ids: list[int] | None = None, chunk: int = 2
     convert(checkpoint, folder / "model.gguf", "f32")
     if ids is None:
         ids = np.random.default_rng(5).integers(0, tiny.ple_vocab, 3 * tiny.window + 2).tolist()
-    session = gemlet.load(folder / "model.gguf", cache="f32", threads=1, chunk=chunk, isa="scalar").session()
+    session = gemlet.load(folder / "model.gguf", cache="f32", threads=1, chunk=chunk, kernels="scalar").session()
     reference = Reference(tiny)
     error = np.abs(session.prefill_all(ids) - reference.logits(ids)).max()
     assert error < 1e-3, layer_report(session, [ids], reference)

@@ -147,6 +147,10 @@ def test_prefixes_are_reused(model: gemlet.Model) -> None:
         assert result.tokens == model.generate(prompt, max_tokens=6, seed=1).tokens
         reused.append(result.stats.reused_tokens)
     assert reused == [0, 40, 0]
+    session = model.session()
+    for scope in ("a", "c"):  # the second request goes on with the first one's session
+        scheduler.submit(prompt, session=session, prefix_scope=scope, max_tokens=6, seed=1).result(60)
+    assert scheduler.submit(prompt, prefix_scope="c", max_tokens=6).result(60).stats.reused_tokens == 0
     with pytest.raises(gemlet.ArgumentError, match="prefixes is -1"):
         model.scheduler(prefixes=-1)
 

@@ -99,13 +99,13 @@ def assert_equal_models(model: gemlet.Model, expected: gemlet.Model) -> None:
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize("isa", [None, "scalar"])
+@pytest.mark.parametrize("kernels", [None, "scalar"])
 @pytest.mark.parametrize("quant", ["f32", "bf16", "q8_0", "q4_0"])
 @pytest.mark.parametrize("name", SLICES)
-def test_a_slice_is_the_model_cut_by_hand(folder: Path, name: str, quant: str, isa: str | None) -> None:
+def test_a_slice_is_the_model_cut_by_hand(folder: Path, name: str, quant: str, kernels: str | None) -> None:
     slice, cut = SLICES[name]
-    part = gemlet.load(converted(folder, "whole", NESTED, quant), slice=slice, chunk=7, threads=2, isa=isa)
-    by_hand = gemlet.load(converted(folder, name.replace(" ", "-"), cut, quant), chunk=7, threads=1, isa=isa)
+    part = gemlet.load(converted(folder, "whole", NESTED, quant), slice=slice, chunk=7, threads=2, kernels=kernels)
+    by_hand = gemlet.load(converted(folder, name.replace(" ", "-"), cut, quant), chunk=7, threads=1, kernels=kernels)
     assert [x.intermediate_size for x in part.info.layer_info] == [x.intermediate_size for x in by_hand.info.layer_info]
     assert_equal_models(part, by_hand)
 

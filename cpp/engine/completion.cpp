@@ -1,4 +1,4 @@
-#include "engine/answer.hpp"
+#include "engine/completion.hpp"
 
 #include <algorithm>
 #include <string>
@@ -31,8 +31,8 @@ OnPiece join(OnText on_text, OnPiece on_piece) {
   };
 }
 
-Answer::Answer(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt,
-               const GenerateOptions& options, OnPiece on_piece)
+Completion::Completion(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt,
+                       const GenerateOptions& options, OnPiece on_piece)
     : tokenizer_(engine.tokenizer),
       max_tokens_(context - checked(prompt, context).size() + 1),
       options_(options),
@@ -45,7 +45,7 @@ Answer::Answer(const Engine::Impl& engine, std::size_t context, std::span<const 
   result_.stats.prompt_tokens = static_cast<int>(prompt.size());
 }
 
-SampledToken Answer::draw(std::span<const float> logits) {
+SampledToken Completion::draw(std::span<const float> logits) {
   GenerateStats& stats = result_.stats;
   const bool first = result_.tokens.empty();
   if (first) stats.prefill_seconds = seconds(went_on_, Clock::now());
@@ -55,7 +55,7 @@ SampledToken Answer::draw(std::span<const float> logits) {
   return sampled;
 }
 
-void Answer::sample(std::span<const float> logits) {
+void Completion::sample(std::span<const float> logits) {
   SampledToken sampled = draw(logits);
   if (options_.max_tokens == 0) {
     finish(FinishReason::length);
@@ -84,23 +84,23 @@ void Answer::sample(std::span<const float> logits) {
   }
 }
 
-void Answer::finish(FinishReason reason) {
+void Completion::finish(FinishReason reason) {
   running_ = false;
   result_.finish_reason = reason;
   if (const std::string rest = stream_.finish(); !rest.empty()) emit(rest, 0);
 }
 
-void Answer::set_drafted(int drafted, int accepted) {
+void Completion::set_drafted(int drafted, int accepted) {
   result_.stats.drafted_tokens = drafted;
   result_.stats.accepted_tokens = accepted;
 }
 
-GenerateResult Answer::take_result() {
+GenerateResult Completion::take_result() {
   result_.stats.generated_tokens = static_cast<int>(result_.tokens.size());
   return std::move(result_);
 }
 
-bool Answer::emit(std::string_view text, std::size_t count) {
+bool Completion::emit(std::string_view text, std::size_t count) {
   result_.text += text;
   if (!on_piece_) return true;
   const std::span logprobs(result_.logprobs);

@@ -15,13 +15,13 @@ namespace gemlet {
 
 using Clock = std::chrono::steady_clock;
 
-/// One answer while it grows, token by token, and its statistics; where the logits come from is its owner's business.
-class Answer {
+/// A completion under way, token by token: sampling, stop strings, text and statistics. Its owner gives it the logits.
+class Completion {
  public:
   /// `engine` and `options` must outlive it. Throws Error(argument) for a prompt or options that cannot be,
   /// Error(context) for a prompt longer than `context`.
-  Answer(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt, const GenerateOptions& options,
-         OnPiece on_piece);
+  Completion(const Engine::Impl& engine, std::size_t context, std::span<const Token> prompt,
+             const GenerateOptions& options, OnPiece on_piece);
 
   bool running() const { return running_; }
   Token last_token() const { return result_.tokens.back(); }
