@@ -71,7 +71,7 @@ struct Neon : Dot {
   }
 
   // 16 bytes of each of four rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u32_u8(vld1q_u8(rows[r] + offset)); };
     const uint32x4_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(r0, r1));
@@ -84,7 +84,7 @@ struct Neon : Dot {
     out[3] = vreinterpretq_u8_u64(vtrn2q_u64(odd01, odd23));
   }
   // out[2k]: bytes 8k to 8k + 7 of row 0, then of row 1; out[2k + 1]: of rows 2 and 3.
-  static void load_pairs(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_pairs(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u64_u8(vld1q_u8(rows[r] + offset)); };
     const uint64x2_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     out[0] = vreinterpretq_u8_u64(vzip1q_u64(r0, r1));
@@ -119,7 +119,7 @@ struct Neon : Dot {
   static Bytes at_least(Bytes x, std::uint8_t least) { return vcgeq_u8(x, set_byte(least)); }  // all bits, or none
   static Bytes set_byte(std::uint8_t x) { return vdupq_n_u8(x); }
   // Of each lane the bits that `mask` has after a shift to the left, or to the right where it is negative.
-  static Bytes move_bits(Bytes x, int left, std::uint32_t mask) {
+  [[gnu::always_inline]] static inline Bytes move_bits(Bytes x, int left, std::uint32_t mask) {
     const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32(left));
     return vreinterpretq_u8_u32(vandq_u32(moved, vdupq_n_u32(mask)));
   }
@@ -149,13 +149,13 @@ struct Neon : Dot {
   }
 
   // Four bytes at rows[r] + offset.
-  static Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
+  [[gnu::always_inline]] static inline Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
     std::uint8_t words[16];
     for (int r = 0; r < 4; ++r) std::memcpy(words + 4 * r, rows[r] + offset, 4);
     return vld1q_u8(words);
   }
   // Code vector k of words of 32 bits a lane: for all of its columns byte k / 2.
-  static Bytes column_bytes(Bytes words, int k) {
+  [[gnu::always_inline]] static inline Bytes column_bytes(Bytes words, int k) {
     constexpr std::uint8_t two_lanes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
     constexpr std::uint8_t lanes[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
     const int first = k / 2 + (Dot::pairs_rows ? 8 * (k % 2) : 0);
@@ -163,7 +163,7 @@ struct Neon : Dot {
     return vqtbl1q_u8(words, vaddq_u8(order, vdupq_n_u8(static_cast<std::uint8_t>(first))));
   }
   // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
-  static Bytes column_bits(Bytes words, int k) {
+  [[gnu::always_inline]] static inline Bytes column_bits(Bytes words, int k) {
     constexpr std::uint64_t all = 0x8040201008040201U;
     const std::uint64_t bit = Dot::pairs_rows ? all : (all >> (32 * (k % 2)) & 0xFFFFFFFFU) * 0x100000001U;
     return vtstq_u8(column_bytes(words, k), vreinterpretq_u8_u64(vdupq_n_u64(bit)));
@@ -174,7 +174,7 @@ struct Neon : Dot {
   }
   // Two code vectors, from the eight codes grid[place] of each row. The row's place is in its lane of `places`.
   template <typename Place>
-  static void look_up_eights(const std::uint64_t* grid, const Place* places, Bytes* out) {
+  [[gnu::always_inline]] static inline void look_up_eights(const std::uint64_t* grid, const Place* places, Bytes* out) {
     const auto pair = [=](int r) {
       const auto eight = [=](int row) { return grid + places[row * lane_bytes / sizeof(Place)]; };
       return vcombine_u64(vld1_u64(eight(r)), vld1_u64(eight(r + 1)));
@@ -185,7 +185,7 @@ struct Neon : Dot {
   }
   // The four codes grid[place] of each row, in its lane.
   template <typename Place>
-  static Bytes look_up_fours(const std::uint32_t* grid, const Place* places) {
+  [[gnu::always_inline]] static inline Bytes look_up_fours(const std::uint32_t* grid, const Place* places) {
     uint32x4_t out = vdupq_n_u32(0);
     out = vld1q_lane_u32(grid + places[0], out, 0);
     out = vld1q_lane_u32(grid + places[lane_bytes / sizeof(Place)], out, 1);
@@ -205,7 +205,7 @@ struct Neon : Dot {
   }
 
   // 16 columns of each of four rows, codes below 64 or signed: as signed bytes they are right either way.
-  static void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
     if constexpr (Dot::pairs_rows) {
       load_pairs(rows, offset, out);
     } else {

@@ -14,18 +14,16 @@
 // and then looked up one by one. Signs are applied to whole vectors of codes.
 namespace gemlet::kernels::simd {
 
-// 2 * n + 1 for the number n in `count` bits from `from` on.
-template <typename V>
-[[gnu::always_inline]] inline typename V::Float odd_number(typename V::Bytes words, int from, int count) {
-  const typename V::Bytes number = V::move_bits(words, -from, (1U << count) - 1U);
-  return V::fma(V::template lane_bits<0, 8>(number), V::set(2.0F), V::set(1.0F));
+// 2 * n + 1 for the number n in `count` bits of each lane from `from` on.
+template <typename V, int from, int count>
+[[gnu::always_inline]] inline typename V::Float odd_number(typename V::Bytes words) {
+  return V::fma(V::template lane_bits<from, count>(words), V::set(2.0F), V::set(1.0F));
 }
 
-// A quarter or an eighth of the 16-bit floats at rows[r] + at, or all of them.
-template <typename V>
-[[gnu::always_inline]] inline typename V::Float load_scale(const std::uint8_t* const* rows, std::size_t at,
-                                                           float factor) {
-  return V::mul(V::load_halves(rows, at), V::set(factor));
+// Numbers that follow one another in a lane are taken from its low end: then each step of a loop does the same.
+template <typename V, int bits>
+[[gnu::always_inline]] inline void drop_bits(typename V::Bytes& words) {
+  words = V::move_bits(words, -bits, 0xFFFFFFFFU);
 }
 
 // Four numbers in each lane, one to a byte.
@@ -37,25 +35,30 @@ struct BytePlaces {
   const std::uint8_t* operator[](int i) const { return numbers + i; }
 };
 
-// Four numbers in each lane. Number i has byte i of `low` as its low eight bits; on top of them are the bits of `high`
-// from `from` + `step` * i on that `mask` has.
-template <typename V>
+// Four numbers in each lane, number i of low byte i. On top of each are `count` bits of `high`, those of number 0 at
+// `from`, those of the others `count` + `apart` bits after one another.
+template <typename V, int from, int count, int apart = 0>
 struct WidePlaces {
   std::uint16_t even[2 * V::width];  // numbers 0 and 2 of each lane
   std::uint16_t odd[2 * V::width];
 
-  [[gnu::always_inline]] inline WidePlaces(typename V::Bytes low, typename V::Bytes high, int from, int step,
-                                           std::uint32_t mask) {
-    const auto two = [&](int i) {
-      const typename V::Bytes first = V::move_bits(high, 8 - from - step * i, mask << 8);
-      const typename V::Bytes second = V::move_bits(high, 24 - from - step * (i + 2), mask << 24);
-      return V::add_bytes(V::move_bits(low, -8 * i, 0x00FF00FFU), V::add_bytes(first, second));
-    };
-    const typename V::Bytes words[2] = {two(0), two(1)};
+  [[gnu::always_inline]] inline WidePlaces(typename V::Bytes low, typename V::Bytes high) {
+    const typename V::Bytes words[2] = {two<0>(low, high), two<1>(low, high)};
     std::memcpy(even, &words[0], sizeof(even));
     std::memcpy(odd, &words[1], sizeof(odd));
   }
   const std::uint16_t* operator[](int i) const { return (i % 2 == 0 ? even : odd) + i / 2; }
+
+ private:
+  // Numbers i and i + 2.
+  template <int i>
+  [[gnu::always_inline]] static inline typename V::Bytes two(typename V::Bytes low, typename V::Bytes high) {
+    constexpr std::uint32_t mask = (1U << count) - 1U;
+    constexpr int right = from + (count + apart) * i;
+    const typename V::Bytes first = V::move_bits(high, 8 - right, mask << 8);
+    const typename V::Bytes second = V::move_bits(high, 24 - right - 2 * (count + apart), mask << 24);
+    return V::add_bytes(V::move_bits(low, -8 * i, 0x00FF00FFU), V::add_bytes(first, second));
+  }
 };
 
 // Codes of 32 columns from four vectors of a grid for each row.
@@ -105,19 +108,19 @@ struct IQ1_S : ScaledHalves<V> {
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
     using Bytes = typename V::Bytes;
-    const typename V::Float d = load_scale<V>(rows, at + offsetof(Block, d), 0.125F);
+    const typename V::Float d = V::mul(V::load_halves(rows, at + offsetof(Block, d)), V::set(0.125F));
     Bytes low[8];
     Bytes high[4];  // for two blocks
     V::load_transposed(rows, at + offsetof(Block, low), low);
     V::load_transposed(rows, at + offsetof(Block, low) + 16, low + 4);
     V::load_transposed(rows, at + offsetof(Block, high), high);
     for (int b = 0; b < 8; ++b, ++out) {
-      const Bytes bits = high[b / 2];
-      const int from = 16 * (b % 2);
-      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V>(bits, from + 12, 3));
-      look_up_four<V>(iq1_grid.data(), WidePlaces<V>(low[b], bits, from, 3, 7), out->codes);
-      const Bytes zero = V::add_bytes(V::set_byte(7), V::move_bits(bits, -(from + 14), 2));  // 7 or 9 in the first byte
+      Bytes& bits = high[b / 2];
+      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 12, 3>(bits));
+      look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3>(low[b], bits), out->codes);
+      const Bytes zero = V::add_bytes(V::set_byte(7), V::move_bits(bits, -14, 2));  // 7 or 9 in the first byte
       for (int k = 0; k < 8; ++k) out->codes[k] = V::subtract(out->codes[k], V::column_bytes(zero, k % 2));
+      drop_bits<V, 16>(bits);
     }
   }
 };
@@ -138,22 +141,29 @@ struct IQ1_M : ScaledHalves<V> {
     V::load_transposed(rows, at + offsetof(Block, low) + 16, low + 4);
     V::load_transposed(rows, at + offsetof(Block, high), high);
     V::load_transposed(rows, at + sizeof(Block) - 16, end);
-    const Bytes* scales = end + 2;
+    Bytes* scales = end + 2;
     const Bytes d_low = V::add_bytes(V::move_bits(scales[0], -12, 0xFU), V::move_bits(scales[0], -24, 0xF0U));
     const Bytes d_high = V::add_bytes(V::move_bits(scales[1], -4, 0xF00U), V::move_bits(scales[1], -16, 0xF000U));
     const typename V::Float d = V::mul(V::low_halves(V::add_bytes(d_low, d_high)), V::set(0.125F));
-    for (int b = 0; b < 8; ++b, ++out) {
-      const Bytes bits = high[b / 2];
-      const int from = 16 * (b % 2);
-      const int scale = 16 * (b / 2 % 2) + 6 * (b % 2);
-      out->scales[0] = V::mul(d, odd_number<V>(scales[b / 4], scale, 3));
-      out->scales[1] = V::mul(d, odd_number<V>(scales[b / 4], scale + 3, 3));
-      look_up_four<V>(iq1_grid.data(), WidePlaces<V>(low[b], bits, from, 4, 7), out->codes);
-      const auto twice = [&](int i) { return V::move_bits(bits, 8 * i + 1 - (from + 4 * i + 3), 2U << (8 * i)); };
-      const Bytes offset = V::add_bytes(V::add_bytes(twice(0), twice(1)), V::add_bytes(twice(2), twice(3)));
-      const Bytes zeros = V::add_bytes(V::set_byte(7), offset);  // 7 or 9 for eight columns
-      for (int k = 0; k < 8; ++k) out->codes[k] = V::subtract(out->codes[k], V::column_bytes(zeros, k));
+    for (int b = 0; b < 8; b += 2) {
+      unpack_block(low[b], high[b / 2], d, scales[b / 4], out[b]);
+      unpack_block(low[b + 1], high[b / 2], d, scales[b / 4], out[b + 1]);
+      drop_bits<V, 4>(scales[b / 4]);
     }
+  }
+
+  [[gnu::always_inline]] static inline void unpack_block(typename V::Bytes low, typename V::Bytes& bits, typename V::Float d,
+                           typename V::Bytes& scales, Panel& out) {
+    using Bytes = typename V::Bytes;
+    out.scales[0] = V::mul(d, odd_number<V, 0, 3>(scales));
+    out.scales[1] = V::mul(d, odd_number<V, 3, 3>(scales));
+    look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3, 1>(low, bits), out.codes);
+    const Bytes first = V::add_bytes(V::move_bits(bits, -2, 0x2U), V::move_bits(bits, 2, 0x200U));
+    const Bytes second = V::add_bytes(V::move_bits(bits, 6, 0x20000U), V::move_bits(bits, 10, 0x2000000U));
+    const Bytes zeros = V::add_bytes(V::set_byte(7), V::add_bytes(first, second));  // 7 or 9 for eight columns
+    for (int k = 0; k < 8; ++k) out.codes[k] = V::subtract(out.codes[k], V::column_bytes(zeros, k));
+    drop_bits<V, 16>(bits);
+    drop_bits<V, 6>(scales);
   }
 };
 
@@ -165,12 +175,12 @@ struct IQ2_XXS : ScaledHalves<V> {
   static constexpr std::size_t blocks = 8;
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
-    const typename V::Float d = load_scale<V>(rows, at + offsetof(Block, d), 0.125F);
+    const typename V::Float d = V::mul(V::load_halves(rows, at + offsetof(Block, d)), V::set(0.125F));
     typename V::Bytes words[16];  // for each block the places, then the signs and the scale
     for (std::size_t i = 0; i < 16; i += 4) V::load_transposed(rows, at + offsetof(Block, codes) + 4 * i, words + i);
     for (int b = 0; b < 8; ++b, ++out) {
       const typename V::Bytes signs = words[2 * b + 1];
-      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V>(signs, 28, 4));
+      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 28, 4>(signs));
       look_up_four<V>(iq2_xxs_grid.data(), BytePlaces<V>(words[2 * b]), out->codes);
       apply_signs<V>(even_signs<V>(spread_sevens<V>(signs)), out->codes);
     }
@@ -186,14 +196,15 @@ struct IQ2_XS : ScaledHalves<V> {
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
     using Bytes = typename V::Bytes;
-    const typename V::Float d = load_scale<V>(rows, at + offsetof(Block, d), 0.125F);
+    const typename V::Float d = V::mul(V::load_halves(rows, at + offsetof(Block, d)), V::set(0.125F));
     Bytes words[16];  // two codes each
     for (std::size_t i = 0; i < 16; i += 4) V::load_transposed(rows, at + offsetof(Block, codes) + 4 * i, words + i);
     Bytes end[4];  // the last codes, then the scales of eight halves of blocks
     V::load_transposed(rows, at + sizeof(Block) - 16, end);
     for (int b = 0; b < 8; ++b, ++out) {
-      out->scales[0] = V::mul(d, odd_number<V>(end[2 + b / 4], 8 * (b % 4), 4));
-      out->scales[1] = V::mul(d, odd_number<V>(end[2 + b / 4], 8 * (b % 4) + 4, 4));
+      out->scales[0] = V::mul(d, odd_number<V, 0, 4>(end[2 + b / 4]));
+      out->scales[1] = V::mul(d, odd_number<V, 4, 4>(end[2 + b / 4]));
+      drop_bits<V, 8>(end[2 + b / 4]);
       const Bytes first = words[2 * b];
       const Bytes second = words[2 * b + 1];
       look_up_four<V>(iq2_xs_grid.data(), Places(first, second), out->codes);
@@ -223,7 +234,7 @@ struct IQ2_S : ScaledHalves<V> {
   static constexpr std::size_t blocks = 8;
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
-    const typename V::Float d = load_scale<V>(rows, at + offsetof(Block, d), 0.125F);
+    const typename V::Float d = V::mul(V::load_halves(rows, at + offsetof(Block, d)), V::set(0.125F));
     typename V::Bytes low[8];
     typename V::Bytes signs[8];
     typename V::Bytes end[4];  // the high bits of four blocks' places, then the scales of eight halves of blocks
@@ -233,11 +244,12 @@ struct IQ2_S : ScaledHalves<V> {
     V::load_transposed(rows, at + offsetof(Block, signs) + 16, signs + 4);
     V::load_transposed(rows, at + offsetof(Block, high), end);
     for (int b = 0; b < 8; ++b, ++out) {
-      const int from = 8 * (b % 4);
-      out->scales[0] = V::mul(d, odd_number<V>(end[2 + b / 4], from, 4));
-      out->scales[1] = V::mul(d, odd_number<V>(end[2 + b / 4], from + 4, 4));
-      look_up_four<V>(iq2_s_grid.data(), WidePlaces<V>(low[b], end[b / 4], from, 2, 3), out->codes);
+      out->scales[0] = V::mul(d, odd_number<V, 0, 4>(end[2 + b / 4]));
+      out->scales[1] = V::mul(d, odd_number<V, 4, 4>(end[2 + b / 4]));
+      look_up_four<V>(iq2_s_grid.data(), WidePlaces<V, 0, 2>(low[b], end[b / 4]), out->codes);
       apply_signs<V>(signs[b], out->codes);
+      drop_bits<V, 8>(end[2 + b / 4]);
+      drop_bits<V, 8>(end[b / 4]);
     }
   }
 };
@@ -250,14 +262,14 @@ struct IQ3_XXS : ScaledHalves<V> {
   static constexpr std::size_t blocks = 8;
 
   static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
-    const typename V::Float d = load_scale<V>(rows, at + offsetof(Block, d), 0.25F);
+    const typename V::Float d = V::mul(V::load_halves(rows, at + offsetof(Block, d)), V::set(0.25F));
     typename V::Bytes places[16];
     typename V::Bytes signs[8];  // and the scales
     for (std::size_t i = 0; i < 16; i += 4) V::load_transposed(rows, at + offsetof(Block, places) + 4 * i, places + i);
     V::load_transposed(rows, at + offsetof(Block, signs), signs);
     V::load_transposed(rows, at + offsetof(Block, signs) + 16, signs + 4);
     for (int b = 0; b < 8; ++b, ++out) {
-      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V>(signs[b], 28, 4));
+      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 28, 4>(signs[b]));
       look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b]), out->codes);
       look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b + 1]), out->codes + 4);
       apply_signs<V>(even_signs<V>(spread_sevens<V>(signs[b])), out->codes);
@@ -282,14 +294,15 @@ struct IQ3_S : ScaledHalves<V> {
     V::load_transposed(rows, at + offsetof(Block, high) + 16, rest + 4);
     V::load_transposed(rows, at + sizeof(Block) - 16, rest + 7);
     const Bytes* signs = rest + 2;
-    const Bytes scales = rest[10];
+    Bytes scales = rest[10];
     for (int b = 0; b < 8; ++b, ++out) {
-      const Bytes high = rest[b / 4];
-      const int from = 8 * (b % 4);
-      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V>(scales, 4 * b, 4));
-      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V>(low[2 * b], high, from, 1, 1), out->codes);
-      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V>(low[2 * b + 1], high, from + 4, 1, 1), out->codes + 4);
+      Bytes& high = rest[b / 4];
+      out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 0, 4>(scales));
+      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 0, 1>(low[2 * b], high), out->codes);
+      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 4, 1>(low[2 * b + 1], high), out->codes + 4);
       apply_signs<V>(signs[b], out->codes);
+      drop_bits<V, 4>(scales);
+      drop_bits<V, 8>(high);
     }
   }
 };
