@@ -93,7 +93,8 @@ struct Avx : Dot {
   }
 
   // 16 bytes of each of eight rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset,
+                                                            Bytes* out) {
     const auto pair = [=](int r) {
       const auto* low = reinterpret_cast<const __m128i*>(rows[r] + offset);
       const auto* high = reinterpret_cast<const __m128i*>(rows[r + 4] + offset);
@@ -108,7 +109,8 @@ struct Avx : Dot {
     out[3] = _mm256_unpackhi_epi64(r01_high, r23_high);
   }
   // codes[k] holds columns 4k to 4k + 3.
-  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     load_transposed(rows, offset, out);
   }
   // Four bytes at rows[r] + offset.

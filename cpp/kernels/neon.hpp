@@ -71,7 +71,8 @@ struct Neon : Dot {
   }
 
   // 16 bytes of each of four rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset,
+                                                            Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u32_u8(vld1q_u8(rows[r] + offset)); };
     const uint32x4_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(r0, r1));
@@ -84,7 +85,8 @@ struct Neon : Dot {
     out[3] = vreinterpretq_u8_u64(vtrn2q_u64(odd01, odd23));
   }
   // out[2k]: bytes 8k to 8k + 7 of row 0, then of row 1; out[2k + 1]: of rows 2 and 3.
-  [[gnu::always_inline]] static inline void load_pairs(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_pairs(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u64_u8(vld1q_u8(rows[r] + offset)); };
     const uint64x2_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     out[0] = vreinterpretq_u8_u64(vzip1q_u64(r0, r1));
@@ -205,7 +207,8 @@ struct Neon : Dot {
   }
 
   // 16 columns of each of four rows, codes below 64 or signed: as signed bytes they are right either way.
-  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     if constexpr (Dot::pairs_rows) {
       load_pairs(rows, offset, out);
     } else {

@@ -10,8 +10,8 @@
 #include "kernels/simd_panels.hpp"
 
 // How stored blocks of the types that choose their weights from grids are unpacked into panels, written once for every
-// instruction set (see simd_float.hpp for `V`). The places in a grid are computed for all rows at once, a row to a lane,
-// and then looked up one by one. Signs are applied to whole vectors of codes.
+// instruction set (see simd_float.hpp for `V`). The places in a grid are computed for all rows at once, a row to a
+// lane, and then looked up one by one. Signs are applied to whole vectors of codes.
 namespace gemlet::kernels::simd {
 
 // 2 * n + 1 for the number n in `count` bits of each lane from `from` on.
@@ -76,10 +76,11 @@ template <typename V, typename Places>
   V::order_words(codes);
 }
 
-// Negates the codes of 32 columns whose bits are set.
+// The codes of 32 columns, negated where their bits are set.
 template <typename V>
-[[gnu::always_inline]] inline void apply_signs(typename V::Bytes signs, typename V::Bytes* codes) {
-  for (int k = 0; k < 8; ++k) codes[k] = V::negate(codes[k], V::column_bits(signs, k));
+[[gnu::always_inline]] inline void apply_signs(typename V::Bytes signs, const typename V::Bytes* codes,
+                                               typename V::Bytes* out) {
+  for (int k = 0; k < 8; ++k) out[k] = V::negate(codes[k], V::column_bits(signs, k));
 }
 
 // The signs of 32 columns from seven bits in each byte: the eighth makes their number even.
@@ -117,9 +118,10 @@ struct IQ1_S : ScaledHalves<V> {
     for (int b = 0; b < 8; ++b, ++out) {
       Bytes& bits = high[b / 2];
       out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 12, 3>(bits));
-      look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3>(low[b], bits), out->codes);
+      Bytes codes[8];
+      look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3>(low[b], bits), codes);
       const Bytes zero = V::add_bytes(V::set_byte(7), V::move_bits(bits, -14, 2));  // 7 or 9 in the first byte
-      for (int k = 0; k < 8; ++k) out->codes[k] = V::subtract(out->codes[k], V::column_bytes(zero, k % 2));
+      for (int k = 0; k < 8; ++k) out->codes[k] = V::subtract(codes[k], V::column_bytes(zero, k % 2));
       drop_bits<V, 16>(bits);
     }
   }
@@ -152,16 +154,17 @@ struct IQ1_M : ScaledHalves<V> {
     }
   }
 
-  [[gnu::always_inline]] static inline void unpack_block(typename V::Bytes low, typename V::Bytes& bits, typename V::Float d,
-                           typename V::Bytes& scales, Panel& out) {
+  [[gnu::always_inline]] static inline void unpack_block(typename V::Bytes low, typename V::Bytes& bits,
+                                                         typename V::Float d, typename V::Bytes& scales, Panel& out) {
     using Bytes = typename V::Bytes;
     out.scales[0] = V::mul(d, odd_number<V, 0, 3>(scales));
     out.scales[1] = V::mul(d, odd_number<V, 3, 3>(scales));
-    look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3, 1>(low, bits), out.codes);
+    Bytes codes[8];
+    look_up_four<V>(iq1_grid.data(), WidePlaces<V, 0, 3, 1>(low, bits), codes);
     const Bytes first = V::add_bytes(V::move_bits(bits, -2, 0x2U), V::move_bits(bits, 2, 0x200U));
     const Bytes second = V::add_bytes(V::move_bits(bits, 6, 0x20000U), V::move_bits(bits, 10, 0x2000000U));
     const Bytes zeros = V::add_bytes(V::set_byte(7), V::add_bytes(first, second));  // 7 or 9 for eight columns
-    for (int k = 0; k < 8; ++k) out.codes[k] = V::subtract(out.codes[k], V::column_bytes(zeros, k));
+    for (int k = 0; k < 8; ++k) out.codes[k] = V::subtract(codes[k], V::column_bytes(zeros, k));
     drop_bits<V, 16>(bits);
     drop_bits<V, 6>(scales);
   }
@@ -181,8 +184,9 @@ struct IQ2_XXS : ScaledHalves<V> {
     for (int b = 0; b < 8; ++b, ++out) {
       const typename V::Bytes signs = words[2 * b + 1];
       out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 28, 4>(signs));
-      look_up_four<V>(iq2_xxs_grid.data(), BytePlaces<V>(words[2 * b]), out->codes);
-      apply_signs<V>(even_signs<V>(spread_sevens<V>(signs)), out->codes);
+      typename V::Bytes codes[8];
+      look_up_four<V>(iq2_xxs_grid.data(), BytePlaces<V>(words[2 * b]), codes);
+      apply_signs<V>(even_signs<V>(spread_sevens<V>(signs)), codes, out->codes);
     }
   }
 };
@@ -207,10 +211,11 @@ struct IQ2_XS : ScaledHalves<V> {
       drop_bits<V, 8>(end[2 + b / 4]);
       const Bytes first = words[2 * b];
       const Bytes second = words[2 * b + 1];
-      look_up_four<V>(iq2_xs_grid.data(), Places(first, second), out->codes);
+      typename V::Bytes codes[8];
+      look_up_four<V>(iq2_xs_grid.data(), Places(first, second), codes);
       const Bytes low = V::add_bytes(V::move_bits(first, -9, 0x7FU), V::move_bits(first, -17, 0x7F00U));
       const Bytes high = V::add_bytes(V::move_bits(second, 7, 0x7F0000U), V::move_bits(second, -1, 0x7F000000U));
-      apply_signs<V>(even_signs<V>(V::add_bytes(low, high)), out->codes);
+      apply_signs<V>(even_signs<V>(V::add_bytes(low, high)), codes, out->codes);
     }
   }
 
@@ -246,8 +251,9 @@ struct IQ2_S : ScaledHalves<V> {
     for (int b = 0; b < 8; ++b, ++out) {
       out->scales[0] = V::mul(d, odd_number<V, 0, 4>(end[2 + b / 4]));
       out->scales[1] = V::mul(d, odd_number<V, 4, 4>(end[2 + b / 4]));
-      look_up_four<V>(iq2_s_grid.data(), WidePlaces<V, 0, 2>(low[b], end[b / 4]), out->codes);
-      apply_signs<V>(signs[b], out->codes);
+      typename V::Bytes codes[8];
+      look_up_four<V>(iq2_s_grid.data(), WidePlaces<V, 0, 2>(low[b], end[b / 4]), codes);
+      apply_signs<V>(signs[b], codes, out->codes);
       drop_bits<V, 8>(end[2 + b / 4]);
       drop_bits<V, 8>(end[b / 4]);
     }
@@ -270,9 +276,10 @@ struct IQ3_XXS : ScaledHalves<V> {
     V::load_transposed(rows, at + offsetof(Block, signs) + 16, signs + 4);
     for (int b = 0; b < 8; ++b, ++out) {
       out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 28, 4>(signs[b]));
-      look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b]), out->codes);
-      look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b + 1]), out->codes + 4);
-      apply_signs<V>(even_signs<V>(spread_sevens<V>(signs[b])), out->codes);
+      typename V::Bytes codes[8];
+      look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b]), codes);
+      look_up_four<V>(iq3_xxs_grid.data(), BytePlaces<V>(places[2 * b + 1]), codes + 4);
+      apply_signs<V>(even_signs<V>(spread_sevens<V>(signs[b])), codes, out->codes);
     }
   }
 };
@@ -298,9 +305,10 @@ struct IQ3_S : ScaledHalves<V> {
     for (int b = 0; b < 8; ++b, ++out) {
       Bytes& high = rest[b / 4];
       out->scales[0] = out->scales[1] = V::mul(d, odd_number<V, 0, 4>(scales));
-      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 0, 1>(low[2 * b], high), out->codes);
-      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 4, 1>(low[2 * b + 1], high), out->codes + 4);
-      apply_signs<V>(signs[b], out->codes);
+      typename V::Bytes codes[8];
+      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 0, 1>(low[2 * b], high), codes);
+      look_up_four<V>(iq3_s_grid.data(), WidePlaces<V, 4, 1>(low[2 * b + 1], high), codes + 4);
+      apply_signs<V>(signs[b], codes, out->codes);
       drop_bits<V, 4>(scales);
       drop_bits<V, 8>(high);
     }
