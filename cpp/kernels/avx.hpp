@@ -16,6 +16,7 @@ namespace gemlet::kernels::simd {
 template <typename Dot>
 struct Avx : Dot {
   static constexpr std::size_t width = 8;
+  static constexpr std::size_t lane_bytes = 4;
   using Float = __m256;
   using Bytes = __m256i;
   using Ints = __m256i;  // 32 bits
@@ -92,7 +93,8 @@ struct Avx : Dot {
   }
 
   // 16 bytes of each of eight rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset,
+                                                            Bytes* out) {
     const auto pair = [=](int r) {
       const auto* low = reinterpret_cast<const __m128i*>(rows[r] + offset);
       const auto* high = reinterpret_cast<const __m128i*>(rows[r + 4] + offset);
@@ -107,11 +109,12 @@ struct Avx : Dot {
     out[3] = _mm256_unpackhi_epi64(r01_high, r23_high);
   }
   // codes[k] holds columns 4k to 4k + 3.
-  static void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     load_transposed(rows, offset, out);
   }
   // Four bytes at rows[r] + offset.
-  static Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
+  [[gnu::always_inline]] static inline Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
     const auto word = [=](int r) {
       std::int32_t bytes;
       std::memcpy(&bytes, rows[r] + offset, sizeof(bytes));
@@ -119,19 +122,47 @@ struct Avx : Dot {
     };
     return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
   }
-  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
-  static Bytes column_bits(Bytes words, int k) {
+  // Code vector k of words of 32 bits a lane: for all of its columns byte k / 2.
+  [[gnu::always_inline]] static inline Bytes column_bytes(Bytes words, int k) {
     const __m128i order = _mm_set_epi32(0x0C0C0C0C, 0x08080808, 0x04040404, 0);
     const __m256i byte =
         _mm256_add_epi8(_mm256_broadcastsi128_si256(order), _mm256_set1_epi8(static_cast<char>(k / 2)));
+    return _mm256_shuffle_epi8(words, byte);
+  }
+  // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
+  [[gnu::always_inline]] static inline Bytes column_bits(Bytes words, int k) {
     const __m256i bit = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010U));
-    return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(words, byte), bit), bit);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(column_bytes(words, k), bit), bit);
   }
   // table[code] for codes below 16.
   static Bytes look_up(const std::int8_t* table, Bytes codes) {
     const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), codes);
   }
+  // Two code vectors, from the eight codes grid[place] of each row. The row's place is in its lane of `places`.
+  template <typename Place>
+  [[gnu::always_inline]] static inline void look_up_eights(const std::uint64_t* grid, const Place* places, Bytes* out) {
+    const auto pair = [=](int r) {
+      const auto eight = [=](int row) {
+        return reinterpret_cast<const double*>(grid + places[row * lane_bytes / sizeof(Place)]);
+      };
+      return _mm_loadh_pd(_mm_load_sd(eight(r)), eight(r + 1));
+    };
+    const auto four = [=](int r) {
+      return _mm256_castpd_ps(_mm256_insertf128_pd(_mm256_castpd128_pd256(pair(r)), pair(r + 4), 1));
+    };
+    const Float low = four(0), high = four(2);
+    out[0] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, 0b10001000));
+    out[1] = _mm256_castps_si256(_mm256_shuffle_ps(low, high, 0b11011101));
+  }
+  // The four codes grid[place] of each row, in its lane.
+  template <typename Place>
+  [[gnu::always_inline]] static inline Bytes look_up_fours(const std::uint32_t* grid, const Place* places) {
+    const auto four = [=](int r) { return static_cast<int>(grid[places[r * lane_bytes / sizeof(Place)]]); };
+    return _mm256_setr_epi32(four(0), four(1), four(2), four(3), four(4), four(5), four(6), four(7));
+  }
+  // Four vectors of four columns, a row to a lane, into the order of codes.
+  static void order_words(Bytes*) {}
   // The 16-bit floats at rows[r] + offset; reads four bytes. Broadcasts and blends, as only two ports shuffle.
   static Float load_halves(const std::uint8_t* const* rows, std::size_t offset) {
     const auto four = [=](int r) {
@@ -161,7 +192,17 @@ struct Avx : Dot {
     return _mm256_or_si256(low, _mm256_and_si256(shifted, _mm256_set1_epi8(((1 << count) - 1) << to)));
   }
   static Bytes subtract(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
+  static Bytes add_bytes(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
+  static Bytes negate(Bytes x, Bytes which) { return subtract(_mm256_xor_si256(x, which), which); }
+  static Bytes at_least(Bytes x, std::uint8_t least) {  // all bits of a byte, or none
+    return _mm256_cmpeq_epi8(_mm256_max_epu8(x, set_byte(least)), x);
+  }
   static Bytes set_byte(std::uint8_t x) { return _mm256_set1_epi8(static_cast<char>(x)); }
+  // Of each lane the bits that `mask` has after a shift to the left, or to the right where it is negative.
+  [[gnu::always_inline]] static inline Bytes move_bits(Bytes x, int left, std::uint32_t mask) {
+    const Bytes moved = left >= 0 ? _mm256_slli_epi32(x, left) : _mm256_srli_epi32(x, -left);
+    return _mm256_and_si256(moved, _mm256_set1_epi32(static_cast<int>(mask)));
+  }
   template <int shift, int count>
   static Float lane_bits(Bytes x) {  // of each lane, as a whole number
     return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(x, shift), _mm256_set1_epi32((1 << count) - 1)));

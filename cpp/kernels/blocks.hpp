@@ -175,12 +175,6 @@ inline constexpr std::int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -
 /// Twice what the codes of MXFP4 and NVFP4 stand for: E2M1 floats.
 inline constexpr std::int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-/// 32 weights of a type without fast kernels of its own: w[i] = scales[i / 16] * q[i], exactly.
-struct DecodedBlock {
-  std::int8_t q[32];
-  float scales[2];
-};
-
 /// 32 activations quantised to int8, x[i] ~ scale * q[i]. One format serves every quantised weight type: the K-quants
 /// have sub-blocks of 32 or 16, so that a finer activation scale than ggml's Q8_K (one in 256) costs nothing. Weights
 /// with an offset (Q4_0's 8, Q4_K's min, Q6_K's 32) need the sums only.

@@ -15,11 +15,7 @@ DequantizeFn dequantize_q4_0, dequantize_q4_1, dequantize_q5_0, dequantize_q5_1,
 DequantizeFn dequantize_q2_k, dequantize_q3_k, dequantize_q4_k, dequantize_q5_k, dequantize_q6_k;
 DequantizeFn dequantize_iq4_nl, dequantize_iq4_xs, dequantize_mxfp4, dequantize_nvfp4, dequantize_q1_0,
     dequantize_tq2_0;
-
-/// For the types without fast kernels of their own: n weights as n / 32 blocks of codes and scales.
-using DecodeFn = void(const void* row, DecodedBlock* out, std::size_t n);
-
-DecodeFn decode_tq1_0;
-DecodeFn decode_iq1_s, decode_iq1_m, decode_iq2_xxs, decode_iq2_xs, decode_iq2_s, decode_iq3_xxs, decode_iq3_s;
+DequantizeFn dequantize_iq1_s, dequantize_iq1_m, dequantize_iq2_xxs, dequantize_iq2_xs, dequantize_iq2_s,
+    dequantize_iq3_xxs, dequantize_iq3_s, dequantize_tq1_0;
 
 }  // namespace gemlet::kernels

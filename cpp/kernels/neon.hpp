@@ -16,6 +16,7 @@ namespace gemlet::kernels::simd {
 template <typename Dot>
 struct Neon : Dot {
   static constexpr std::size_t width = 4;
+  static constexpr std::size_t lane_bytes = 4;
   using Float = float32x4_t;
   using Bytes = uint8x16_t;
   using Ints = int32x4_t;
@@ -70,7 +71,8 @@ struct Neon : Dot {
   }
 
   // 16 bytes of each of four rows; out[k], lane r: bytes 4k to 4k + 3 of row r.
-  static void load_transposed(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_transposed(const std::uint8_t* const* rows, std::size_t offset,
+                                                            Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u32_u8(vld1q_u8(rows[r] + offset)); };
     const uint32x4_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     const uint64x2_t even01 = vreinterpretq_u64_u32(vtrn1q_u32(r0, r1));
@@ -83,7 +85,8 @@ struct Neon : Dot {
     out[3] = vreinterpretq_u8_u64(vtrn2q_u64(odd01, odd23));
   }
   // out[2k]: bytes 8k to 8k + 7 of row 0, then of row 1; out[2k + 1]: of rows 2 and 3.
-  static void load_pairs(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_pairs(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     const auto row = [=](int r) { return vreinterpretq_u64_u8(vld1q_u8(rows[r] + offset)); };
     const uint64x2_t r0 = row(0), r1 = row(1), r2 = row(2), r3 = row(3);
     out[0] = vreinterpretq_u8_u64(vzip1q_u64(r0, r1));
@@ -113,7 +116,15 @@ struct Neon : Dot {
     return vorrq_u8(low, vandq_u8(high, vdupq_n_u8(((1 << count) - 1) << to)));
   }
   static Bytes subtract(Bytes a, Bytes b) { return vsubq_u8(a, b); }
+  static Bytes add_bytes(Bytes a, Bytes b) { return vaddq_u8(a, b); }
+  static Bytes negate(Bytes x, Bytes which) { return subtract(veorq_u8(x, which), which); }
+  static Bytes at_least(Bytes x, std::uint8_t least) { return vcgeq_u8(x, set_byte(least)); }  // all bits, or none
   static Bytes set_byte(std::uint8_t x) { return vdupq_n_u8(x); }
+  // Of each lane the bits that `mask` has after a shift to the left, or to the right where it is negative.
+  [[gnu::always_inline]] static inline Bytes move_bits(Bytes x, int left, std::uint32_t mask) {
+    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32(left));
+    return vreinterpretq_u8_u32(vandq_u32(moved, vdupq_n_u32(mask)));
+  }
   template <int shift, int count>
   static Float lane_bits(Bytes x) {  // of each lane, as a whole number
     const uint32x4_t lanes = vshlq_n_u32(vreinterpretq_u32_u8(x), 32 - shift - count);
@@ -140,31 +151,64 @@ struct Neon : Dot {
   }
 
   // Four bytes at rows[r] + offset.
-  static Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
+  [[gnu::always_inline]] static inline Bytes load_words(const std::uint8_t* const* rows, std::size_t offset) {
     std::uint8_t words[16];
     for (int r = 0; r < 4; ++r) std::memcpy(words + 4 * r, rows[r] + offset, 4);
     return vld1q_u8(words);
   }
+  // Code vector k of words of 32 bits a lane: for all of its columns byte k / 2.
+  [[gnu::always_inline]] static inline Bytes column_bytes(Bytes words, int k) {
+    constexpr std::uint8_t two_lanes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
+    constexpr std::uint8_t lanes[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    const int first = k / 2 + (Dot::pairs_rows ? 8 * (k % 2) : 0);
+    const uint8x16_t order = vld1q_u8(Dot::pairs_rows ? two_lanes : lanes);
+    return vqtbl1q_u8(words, vaddq_u8(order, vdupq_n_u8(static_cast<std::uint8_t>(first))));
+  }
   // Code vector k of words of 32 bits a lane, bit i for column i: all bits of a byte, or none.
-  static Bytes column_bits(Bytes words, int k) {
-    if constexpr (Dot::pairs_rows) {
-      constexpr std::uint8_t two_lanes[16] = {0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4};
-      const uint8x16_t byte = vaddq_u8(vld1q_u8(two_lanes), vdupq_n_u8(static_cast<std::uint8_t>(8 * (k % 2) + k / 2)));
-      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201U)));
-    } else {
-      constexpr std::uint8_t lanes[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
-      const uint8x16_t byte = vaddq_u8(vld1q_u8(lanes), vdupq_n_u8(static_cast<std::uint8_t>(k / 2)));
-      const uint32x4_t bit = vdupq_n_u32(k % 2 == 0 ? 0x08040201U : 0x80402010U);
-      return vtstq_u8(vqtbl1q_u8(words, byte), vreinterpretq_u8_u32(bit));
-    }
+  [[gnu::always_inline]] static inline Bytes column_bits(Bytes words, int k) {
+    constexpr std::uint64_t all = 0x8040201008040201U;
+    const std::uint64_t bit = Dot::pairs_rows ? all : (all >> (32 * (k % 2)) & 0xFFFFFFFFU) * 0x100000001U;
+    return vtstq_u8(column_bytes(words, k), vreinterpretq_u8_u64(vdupq_n_u64(bit)));
   }
   // table[code] for codes below 16.
   static Bytes look_up(const std::int8_t* table, Bytes codes) {
     return vreinterpretq_u8_s8(vqtbl1q_s8(vld1q_s8(table), codes));
   }
+  // Two code vectors, from the eight codes grid[place] of each row. The row's place is in its lane of `places`.
+  template <typename Place>
+  [[gnu::always_inline]] static inline void look_up_eights(const std::uint64_t* grid, const Place* places, Bytes* out) {
+    const auto pair = [=](int r) {
+      const auto eight = [=](int row) { return grid + places[row * lane_bytes / sizeof(Place)]; };
+      return vcombine_u64(vld1_u64(eight(r)), vld1_u64(eight(r + 1)));
+    };
+    const uint32x4_t rows01 = vreinterpretq_u32_u64(pair(0)), rows23 = vreinterpretq_u32_u64(pair(2));
+    out[0] = vreinterpretq_u8_u32(Dot::pairs_rows ? rows01 : vuzp1q_u32(rows01, rows23));
+    out[1] = vreinterpretq_u8_u32(Dot::pairs_rows ? rows23 : vuzp2q_u32(rows01, rows23));
+  }
+  // The four codes grid[place] of each row, in its lane.
+  template <typename Place>
+  [[gnu::always_inline]] static inline Bytes look_up_fours(const std::uint32_t* grid, const Place* places) {
+    uint32x4_t out = vdupq_n_u32(0);
+    out = vld1q_lane_u32(grid + places[0], out, 0);
+    out = vld1q_lane_u32(grid + places[lane_bytes / sizeof(Place)], out, 1);
+    out = vld1q_lane_u32(grid + places[2 * lane_bytes / sizeof(Place)], out, 2);
+    out = vld1q_lane_u32(grid + places[3 * lane_bytes / sizeof(Place)], out, 3);
+    return vreinterpretq_u8_u32(out);
+  }
+  // Four vectors of four columns, a row to a lane, into the order of codes.
+  static void order_words(Bytes* codes) {
+    if constexpr (Dot::pairs_rows) {
+      for (int k = 0; k < 4; k += 2) {
+        const uint32x4_t left = vreinterpretq_u32_u8(codes[k]), right = vreinterpretq_u32_u8(codes[k + 1]);
+        codes[k] = vreinterpretq_u8_u32(vzip1q_u32(left, right));
+        codes[k + 1] = vreinterpretq_u8_u32(vzip2q_u32(left, right));
+      }
+    }
+  }
 
   // 16 columns of each of four rows, codes below 64 or signed: as signed bytes they are right either way.
-  static void load_codes(const std::uint8_t* const* rows, std::size_t offset, Bytes* out) {
+  [[gnu::always_inline]] static inline void load_codes(const std::uint8_t* const* rows, std::size_t offset,
+                                                       Bytes* out) {
     if constexpr (Dot::pairs_rows) {
       load_pairs(rows, offset, out);
     } else {

@@ -74,30 +74,10 @@ void combine(const CombineArgs& args) {
   }
 }
 
-template <DType type, DecodeFn decode>
-void dequantize_decoded(const void* row, float* out, std::size_t n) {
-  const DTypeTraits& stored = traits(type);
-  const auto* weights = static_cast<const std::uint8_t*>(row);
-  for (std::size_t c = 0; c < n; c += panel) {
-    const std::size_t count = std::min(panel, n - c);
-    DecodedBlock blocks[panel / 32];
-    decode(weights + c / stored.elements * stored.bytes, blocks, count);
-    for (std::size_t i = 0; i < count; ++i) {
-      const DecodedBlock& block = blocks[i / 32];
-      out[c + i] = block.scales[i % 32 / 16] * static_cast<float>(block.q[i % 32]);
-    }
-  }
-}
-
 template <DType type, DequantizeFn dequantize, typename Activation = ActivationBlock>
 constexpr void set(Kernels& k) {
   k.weights[static_cast<std::size_t>(type)] = {dequantize, matmul<Activation, type, dequantize>,
                                                sizeof(Activation) != sizeof(float), combine<type, dequantize>};
-}
-
-template <DType type, DecodeFn decode>
-constexpr void set_decoded(Kernels& k) {
-  set<type, dequantize_decoded<type, decode>>(k);
 }
 
 constexpr void set_weights(Kernels& k) {
@@ -117,17 +97,17 @@ constexpr void set_weights(Kernels& k) {
   set<DType::iq4_nl, dequantize_iq4_nl>(k);
   set<DType::iq4_xs, dequantize_iq4_xs>(k);
   set<DType::q1_0, dequantize_q1_0>(k);
-  set_decoded<DType::tq1_0, decode_tq1_0>(k);
+  set<DType::tq1_0, dequantize_tq1_0>(k);
   set<DType::tq2_0, dequantize_tq2_0>(k);
   set<DType::mxfp4, dequantize_mxfp4>(k);
   set<DType::nvfp4, dequantize_nvfp4>(k);
-  set_decoded<DType::iq1_s, decode_iq1_s>(k);
-  set_decoded<DType::iq1_m, decode_iq1_m>(k);
-  set_decoded<DType::iq2_xxs, decode_iq2_xxs>(k);
-  set_decoded<DType::iq2_xs, decode_iq2_xs>(k);
-  set_decoded<DType::iq2_s, decode_iq2_s>(k);
-  set_decoded<DType::iq3_xxs, decode_iq3_xxs>(k);
-  set_decoded<DType::iq3_s, decode_iq3_s>(k);
+  set<DType::iq1_s, dequantize_iq1_s>(k);
+  set<DType::iq1_m, dequantize_iq1_m>(k);
+  set<DType::iq2_xxs, dequantize_iq2_xxs>(k);
+  set<DType::iq2_xs, dequantize_iq2_xs>(k);
+  set<DType::iq2_s, dequantize_iq2_s>(k);
+  set<DType::iq3_xxs, dequantize_iq3_xxs>(k);
+  set<DType::iq3_s, dequantize_iq3_s>(k);
 }
 
 }  // namespace gemlet::kernels::oracle

@@ -239,4 +239,38 @@ struct TQ2_0 : Centred<V, 8, 0> {
   }
 };
 
+template <typename V>
+struct TQ1_0 : ScaledHalves<V> {
+  using Base = ScaledHalves<V>;
+  using Block = BlockTQ1_0;
+  using Panel = typename Base::Panel;
+  static constexpr std::size_t blocks = 8;
+
+  // A byte is a fraction of 256: times 3, its integer part is the first digit, and the others stay in the byte.
+  static void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) {
+    using Bytes = typename V::Bytes;
+    const typename V::Float d = V::high_halves(V::load_words(rows, at + offsetof(Block, d) - 2));
+    for (int b = 0; b < 8; ++b) out[b].scales[0] = out[b].scales[1] = d;
+    Bytes digits[12];  // five times 32 columns, then five times 16
+    for (std::size_t k = 0; k < 12; k += 4) V::load_codes(rows, at + offsetof(Block, digits) + 4 * k, digits + k);
+    for (int b = 0; b < 5; ++b) {
+      take_digits<8>(digits, out[b].codes);
+      take_digits<4>(digits + 8, out[5 + b / 2].codes + b % 2 * 4);
+    }
+    Bytes last = V::load_words(rows, at + offsetof(Block, last));
+    for (int k = 4; k < 8; ++k) take_digits<1>(&last, out[7].codes + k);
+    V::order_words(out[7].codes + 4);
+  }
+
+  // The first digit of each byte, less one; the bytes keep the others.
+  template <int n>
+  [[gnu::always_inline]] static inline void take_digits(typename V::Bytes* bytes, typename V::Bytes* codes) {
+    for (int i = 0; i < n; ++i) {
+      const typename V::Bytes x = bytes[i];
+      codes[i] = V::subtract(V::subtract(V::set_byte(0xFF), V::at_least(x, 86)), V::at_least(x, 171));
+      bytes[i] = V::add_bytes(x, V::add_bytes(x, x));
+    }
+  }
+};
+
 }  // namespace gemlet::kernels::simd

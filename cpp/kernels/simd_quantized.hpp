@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/dequantize.hpp"
 #include "kernels/kernels.hpp"
 #include "kernels/simd_float.hpp"
 #include "kernels/simd_panels.hpp"
@@ -22,38 +21,6 @@ template <typename Format>
 struct Stored : Format {
   static constexpr std::size_t block_bytes = sizeof(typename Format::Block);
   static constexpr std::size_t token_tile = 32;  // sums on the stack
-};
-
-// A type whose rows scalar code makes codes and scales of. That takes as long as some tokens' products, so that more
-// tokens share it.
-template <typename V>
-struct Decoded : ScaledHalves<V> {
-  using Panel = typename ScaledHalves<V>::Panel;
-  static constexpr std::size_t token_tile = 64;
-  std::size_t blocks;
-  std::size_t block_bytes;
-  DecodeFn* decode;
-
-  Decoded(const DTypeTraits& stored, DecodeFn* function)
-      : blocks(stored.elements / 32), block_bytes(stored.bytes), decode(function) {}
-
-  void unpack(const std::uint8_t* const* rows, std::size_t at, Panel* out) const {
-    DecodedBlock decoded[V::width][panels];
-    for (std::size_t r = 0; r < V::width; ++r) decode(rows[r] + at, decoded[r], 32 * blocks);
-    for (std::size_t b = 0; b < blocks; ++b, ++out) {
-      const std::uint8_t* q[V::width];
-      float scales[2][V::width];
-      for (std::size_t r = 0; r < V::width; ++r) {
-        q[r] = reinterpret_cast<const std::uint8_t*>(decoded[r][b].q);
-        scales[0][r] = decoded[r][b].scales[0];
-        scales[1][r] = decoded[r][b].scales[1];
-      }
-      V::load_codes(q, 0, out->codes);
-      V::load_codes(q, 16, out->codes + 4);
-      out->scales[0] = V::load(scales[0]);
-      out->scales[1] = V::load(scales[1]);
-    }
-  }
 };
 
 template <typename V>
@@ -236,13 +203,6 @@ void matmul_quantized(const MatmulArgs& args) {
   if (args.tokens == 2) return multiply_few<V, Type, 2>(args);
   if (args.tokens == 3) return multiply_few<V, Type, 3>(args);
   multiply_tiles<V, Type>(args, {});
-}
-
-template <typename V, DType type, DecodeFn decode>
-void matmul_decoded(const MatmulArgs& args) {
-  const DTypeTraits& stored = traits(type);
-  assert(args.cols % stored.elements == 0);
-  multiply_tiles<V, Decoded<V>>(args, {stored, decode});
 }
 
 }  // namespace gemlet::kernels::simd

@@ -3,6 +3,7 @@
 #include "kernels/simd_combine.hpp"
 #include "kernels/simd_float.hpp"
 #include "kernels/simd_formats.hpp"
+#include "kernels/simd_iq_formats.hpp"
 #include "kernels/simd_k_formats.hpp"
 #include "kernels/simd_peak.hpp"
 #include "kernels/simd_quantized.hpp"
@@ -31,17 +32,17 @@ Kernels make_table(const char* name) {
   matmul(DType::iq4_nl) = matmul_quantized<V, IQ4_NL<V>>;
   matmul(DType::iq4_xs) = matmul_quantized<V, IQ4_XS<V>>;
   matmul(DType::q1_0) = matmul_quantized<V, Q1_0<V>>;
-  matmul(DType::tq1_0) = matmul_decoded<V, DType::tq1_0, decode_tq1_0>;
+  matmul(DType::tq1_0) = matmul_quantized<V, TQ1_0<V>>;
   matmul(DType::tq2_0) = matmul_quantized<V, TQ2_0<V>>;
   matmul(DType::mxfp4) = matmul_quantized<V, MXFP4<V>>;
   matmul(DType::nvfp4) = matmul_quantized<V, NVFP4<V>>;
-  matmul(DType::iq1_s) = matmul_decoded<V, DType::iq1_s, decode_iq1_s>;
-  matmul(DType::iq1_m) = matmul_decoded<V, DType::iq1_m, decode_iq1_m>;
-  matmul(DType::iq2_xxs) = matmul_decoded<V, DType::iq2_xxs, decode_iq2_xxs>;
-  matmul(DType::iq2_xs) = matmul_decoded<V, DType::iq2_xs, decode_iq2_xs>;
-  matmul(DType::iq2_s) = matmul_decoded<V, DType::iq2_s, decode_iq2_s>;
-  matmul(DType::iq3_xxs) = matmul_decoded<V, DType::iq3_xxs, decode_iq3_xxs>;
-  matmul(DType::iq3_s) = matmul_decoded<V, DType::iq3_s, decode_iq3_s>;
+  matmul(DType::iq1_s) = matmul_quantized<V, IQ1_S<V>>;
+  matmul(DType::iq1_m) = matmul_quantized<V, IQ1_M<V>>;
+  matmul(DType::iq2_xxs) = matmul_quantized<V, IQ2_XXS<V>>;
+  matmul(DType::iq2_xs) = matmul_quantized<V, IQ2_XS<V>>;
+  matmul(DType::iq2_s) = matmul_quantized<V, IQ2_S<V>>;
+  matmul(DType::iq3_xxs) = matmul_quantized<V, IQ3_XXS<V>>;
+  matmul(DType::iq3_s) = matmul_quantized<V, IQ3_S<V>>;
   k.weights[static_cast<std::size_t>(DType::q4_0)].combine = combine_quantized<V, CombineQ4_0<V>>;
   k.weights[static_cast<std::size_t>(DType::q8_0)].combine = combine_quantized<V, CombineQ8_0<V>>;
   k.peak = {peak_bytes<V, V::template in_a_row<8>>, peak_bytes<V, V::template in_a_row<4>>, peak_floats<V>};
