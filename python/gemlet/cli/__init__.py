@@ -1,11 +1,10 @@
 """The command line: ``gemlet``.
 
-Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted by Ctrl-C. Errors are one line on stderr; stdout has the
-result and nothing else.
+Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted by Ctrl-C, 143 and 129 ended by SIGTERM and SIGHUP.
+Errors are one line on stderr; stdout has the result and nothing else.
 """
 
 import contextlib
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from gemlet.cli import bench, chat, convert, demo, export, inspect, models, perplexity, pull, run, tokenize
+from gemlet.cli import (
+    bench,
+    chat,
+    common,
+    convert,
+    demo,
+    export,
+    inspect,
+    models,
+    perplexity,
+    process,
+    pull,
+    run,
+    tokenize,
+)
 from gemlet.errors import ArgumentError, GemletError
 from gemlet.version import __version__
 
@@ -67,13 +80,15 @@ def gemlet(
 
 def main() -> None:
     """Run the command line and exit."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    process.fill_standard_streams()
+    process.end_by_exception()
     try:
         code = _run()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone
+    except OSError as error:
         code = 1
+        if not isinstance(error, BrokenPipeError):  # otherwise the reader of our output has gone
+            common.note(f"gemlet: the output cannot be written: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 
@@ -89,6 +104,6 @@ def _run() -> int:
         raise
     except (GemletError, OSError) as error:
         with contextlib.suppress(BrokenPipeError):
-            print(f"gemlet: {error}", file=sys.stderr)
+            common.note(f"gemlet: {error}")
         return 2 if isinstance(error, ArgumentError) else 1
     return 0

@@ -1,7 +1,5 @@
 """``gemlet bench``: speed and memory of a model on this machine."""
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +13,7 @@ from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
 from gemlet.cli import bench_tables, common
 from gemlet.errors import ArgumentError
+from gemlet.files import check_target
 
 
 def bench(
@@ -91,6 +90,8 @@ def bench(
         raise ArgumentError("--prompt, --generate and --depth count tokens, and one of the first two is above 0")
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
+    if plot is not None:
+        _check_plot(plot, model)
     counts = [count or None for count in _numbers("--threads", threads, 0)]
     if other is not None:
         count, *more = counts
@@ -109,7 +110,7 @@ def bench(
                 rows += speed.measure(loaded, prompt, generate, depth, together, repetitions, advance)
             del loaded
     if not ceiling:
-        print(json.dumps(rows, default=asdict) if as_json else bench_tables.speeds(rows))
+        common.show_json(rows, asdict) if as_json else common.show(bench_tables.speeds(rows))
         return
     # The machine comes last: the buffer that it is measured with does not belong to the model's memory.
     machines, products = _measure_machine(counts, kernels)
@@ -117,11 +118,17 @@ def bench(
     if plot is not None and rows:
         roofline.plot(machines[-1], speed.roofline_points(rows, machines[-1]), plot)
     if as_json:
-        print(json.dumps({"machine": machines, "products": products, "rows": rows}, default=asdict))
+        common.show_json({"machine": machines, "products": products, "rows": rows}, asdict)
         return
-    print(bench_tables.ceilings(machines, products))
+    common.show(bench_tables.ceilings(machines, products))
     if rows:
-        print("\n" + bench_tables.speeds(rows))
+        common.show("\n" + bench_tables.speeds(rows))
+
+
+def _check_plot(plot: Path, model: str | None) -> None:
+    """Refuse a place for the plot before anything is measured, and the model's own."""
+    path = common.find_model(model) if model is not None else None
+    check_target(plot, [] if path is None else list(path.iterdir()) if path.is_dir() else [path])
 
 
 def _measure_machine(counts: Sequence[int | None], kernels: str) -> tuple[list[Machine], list[Product]]:
@@ -139,13 +146,13 @@ def _measure_machine(counts: Sequence[int | None], kernels: str) -> tuple[list[M
 def _compare(
     found: list[compare.Contender], settings: compare.Settings, rounds: int, plot: Path | None, as_json: bool
 ) -> None:
-    compare.run(found, settings, rounds, lambda text: print(text, file=sys.stderr, flush=True))
+    compare.run(found, settings, rounds, common.note)
     if plot is not None:
         compare.plot(found, f"{settings.threads} threads, median of {rounds}", plot)
     if as_json:
-        print(json.dumps(compare.record(found, settings)))
+        common.show_json(compare.record(found, settings))
         return
-    print(bench_tables.comparison(found))
+    common.show(bench_tables.comparison(found))
 
 
 def _numbers(option: str, text: str, least: int) -> list[int]:
