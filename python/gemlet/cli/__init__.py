@@ -74,7 +74,7 @@ def gemlet(
     `gemlet pull OWNER/REPO` downloads one from the Hugging Face hub, and `gemlet list` shows those on this machine.
     `gemlet convert CHECKPOINT -o model.gguf` converts a Hugging Face checkpoint and quantises its weights.
 
-    Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted.
+    Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
     """
 
 

@@ -20,7 +20,14 @@ app = typer.Typer(
 )
 
 _Source = Annotated[Path, typer.Argument(help="A GGUF file, a model's name, or the folder of a checkpoint.")]
-_Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; an earlier export there is replaced.")]
+_Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="The folder to write; an earlier export there is replaced, but no files that it did not write.",
+    ),
+]
 _Quant = Annotated[
     Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="Quantisation of the weights.")
 ]

@@ -15,7 +15,7 @@ from gemlet.cli import common
 from gemlet.conversion import convert
 from gemlet.conversion.sentencepiece import Piece, PieceKind
 
-from cli.test_cli import terminal
+from cli.test_cli import terminal, wait_until_asleep, wait_until_computing
 from conftest import Cli, cli_environment, make_device
 from tiny import Tiny, tiny_pieces, tiny_tokenizer, write_checkpoint
 
@@ -187,6 +187,23 @@ def test_a_signal_leaves_nothing_unfinished(
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (code, "") and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_chat(number: signal.Signals, code: int, tiny_gguf: Path, long_gguf: Path) -> None:
+    """While it waits for a line, and while it computes."""
+    with terminal(tiny_gguf) as chat:
+        chat.expect("> ")
+        wait_until_asleep(chat.process.pid)  # readline would not see a signal between its prompt and its waiting
+        chat.process.send_signal(number)
+        assert chat.process.wait(timeout=60) == code
+    with terminal(long_gguf, "-c", 32768, "--seed", 1) as chat:
+        chat.expect("> ")
+        chat.send("say\n")
+        chat.expect(r"say\r\n(.|\n)+")
+        wait_until_computing(chat.process.pid, long_gguf)
+        chat.process.send_signal(number)
+        assert chat.process.wait(timeout=60) == code
 
 
 # --- terminal escapes ---
