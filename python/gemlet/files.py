@@ -23,7 +23,7 @@ from gemlet.errors import ArgumentError, FileError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITTEN = (*_FULL, errno.EIO, errno.EROFS)
-_SCRATCH = (".gemlet-", ".tmp")
+_SCRATCH = ".gemlet-{}.tmp"
 _unfinished: set[Path] = set()
 """The scratch folders of this process."""
 
@@ -92,19 +92,24 @@ def scratch(target: Path) -> Iterator[Path]:
 def _new_scratch(parent: Path) -> tuple[Path, int]:
     """A folder and the lock on it, by which others see that it is in use."""
     while True:
-        folder = parent / secrets.token_hex(8).join(_SCRATCH)
+        folder = parent / _SCRATCH.format(secrets.token_hex(8))
         _unfinished.add(folder)  # before it is there: a signal may come at any time
         try:
             folder.mkdir(0o700)
         except OSError:
             _unfinished.discard(folder)
             raise
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            _discard(folder)
+            raise
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(lock, folder):
             return folder, lock
         os.close(lock)  # remove_abandoned was there first
+        _unfinished.discard(folder)
 
 
 def _discard(folder: Path) -> None:
@@ -125,7 +130,7 @@ os.register_at_fork(after_in_child=_unfinished.clear)
 
 def remove_abandoned(folder: Path) -> None:
     """Remove the scratch folders that killed processes left; those in use are locked."""
-    for left in folder.glob("*".join(_SCRATCH)):
+    for left in folder.glob(_SCRATCH.format("*")):
         with contextlib.suppress(OSError):
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -145,19 +150,19 @@ def replacing_folder(target: Path, written: Callable[[Path], Collection[str]], s
     and for a disk that is full or fails.
     """
     target = target.parent.resolve() / target.name if target.name not in ("", "..") else target.resolve()
-    check_folder(target, written, source)
-    check_folder(target, written, source)
+    _check_folder(target, written, source)
+    _check_folder(target, written, source)
     lock = target.with_name(f".{target.name}.lock")
     with locked(lock, f"{target}: another export is writing it"), scratch(target) as room:
         new = room / "new"
         new.mkdir()
         yield new
         _sync(new)
-        check_folder(target, written, source)
+        _check_folder(target, written, source)
         _swap(new, target, room / "old", written)
 
 
-def check_folder(target: Path, written: Callable[[Path], Collection[str]], source: Path) -> None:
+def _check_folder(target: Path, written: Callable[[Path], Collection[str]], source: Path) -> None:
     """Raise FileError unless `replacing_folder` may write there."""
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}")

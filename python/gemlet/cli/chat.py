@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,7 +115,8 @@ class _Terminal:
             for message in self._chat.history:
                 common.write(f"{message.role}: {message.content}\n")
         elif name in ("/save", "/load") and argument:
-            self._chat.save(argument) if name == "/save" else self._chat.load(argument)
+            path = Path(argument).expanduser()
+            self._chat.save(path) if name == "/save" else self._chat.load(path)
         elif name == "/stats":
             common.note(common.describe(self._last.stats) if self._last else "(no reply yet)")
         else:

@@ -70,7 +70,9 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
         b"/save kept",
         b"/history",
     ]
-    done = typed(lines, "model.gguf", "-n", 3, "--seed", 1, cwd=tmp_path)
+    done = typed(
+        lines, "model.gguf", "-n", 3, "--seed", 1, cwd=tmp_path, env=cli_environment() | {"HOME": str(tmp_path)}
+    )
     assert done.returncode == 0, done.stderr
     errors = done.stderr.decode().splitlines()
     assert len(errors) == len(bad) + 1 and all(line.startswith("gemlet: ") for line in errors), errors
@@ -153,6 +155,15 @@ def test_an_output_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path) -> No
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
         )
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+
+
+def test_a_plot_is_not_drawn_over_the_model(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Which is seen before anything is measured."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(tiny_gguf.read_bytes())
+    done = cli("bench", model, "-p", 4, "-n", 2, "-r", 1000000, "--ceiling", "--plot", model)
+    assert done.returncode == 1 and "which is read or in use; expected another name" in done.stderr
+    assert model.read_bytes() == tiny_gguf.read_bytes()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
