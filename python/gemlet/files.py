@@ -151,7 +151,6 @@ def replacing_folder(target: Path, written: Callable[[Path], Collection[str]], s
     """
     target = target.parent.resolve() / target.name if target.name not in ("", "..") else target.resolve()
     _check_folder(target, written, source)
-    _check_folder(target, written, source)
     lock = target.with_name(f".{target.name}.lock")
     with locked(lock, f"{target}: another export is writing it"), scratch(target) as room:
         new = room / "new"

@@ -87,12 +87,12 @@ class Manifest:
         path = folder / NAME
         found = _object(path)
         if found.get("version") != VERSION:
-            raise UnsupportedError(f"{path}: version is {found.get('version')!r}, this gemlet reads {VERSION}")
+            raise UnsupportedError(f"{path}: version is {found.get('version')!r:.80}, this gemlet reads {VERSION}")
         manifest = cls(
             **{field.name: _field(path, found, field.name, get_type_hints(cls)[field.name]) for field in fields(cls)}
         )
         if manifest.format not in BACKENDS:
-            raise UnsupportedError(f"{path}: format is {manifest.format!r}, expected one of {', '.join(BACKENDS)}")
+            raise UnsupportedError(f"{path}: format is {manifest.format!r:.80}, expected one of {', '.join(BACKENDS)}")
         if manifest.context < 1:
             raise FormatError(f"{path}: context is {manifest.context}, expected 1 or more")
         for name in (*HOLDS[manifest.format], TOKENIZER):
