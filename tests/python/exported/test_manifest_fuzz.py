@@ -14,7 +14,7 @@ from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, TOKENIZER, Manifest, unchanged_files
 from gemlet.exporters.source import Source
 
-MUTATIONS = 3000
+MUTATIONS = 1000
 ODD: list[Any] = [
     None,
     True,
@@ -91,8 +91,8 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 def mutated(good: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     value = copy.deepcopy(good)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        holder, key = rng.choice(list(places(value)))
         others = list(places(value))
+        holder, key = rng.choice(others)
         match rng.randrange(5):
             case 0:
                 del holder[key]
@@ -107,15 +107,15 @@ def mutated(good: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 
 def test_every_mutation_has_the_packages_own_error(folder: Path) -> None:
-    """Half of them are of the few fields outside of the tensors' list, which is long."""
+    """Of a list of two tensors, so that the other fields are met often."""
     load(folder)
     good = json.loads((folder / NAME).read_text())
-    short = good | {"info": good["info"] | {"tensors": good["info"]["tensors"][:2]}}
+    good["info"]["tensors"] = good["info"]["tensors"][:2]
     os.mkfifo(folder / "fifo")
     rng = random.Random(5)
     loaded = 0
     for number in range(MUTATIONS):
-        text = json.dumps(mutated(rng.choice((good, short)), rng))
+        text = json.dumps(mutated(good, rng))
         if number % 10 == 0:
             at = rng.randrange(len(text))
             text = text[:at] + rng.choice(('"', "}", "\0", "[" * 2000, "")) + text[at + 1 :]
