@@ -77,6 +77,7 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_scheduler(m);
   gemlet::bind_runner(m);
   gemlet::bind_quantize(m);
+  gemlet::bind_files(m);
   gemlet::bind_bench(m);
   gemlet::bind_gguf(m);
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "engine/engine.hpp"
 #include "model/slice.hpp"
 
 namespace py = pybind11;
@@ -123,6 +124,7 @@ void bind_engine(py::module_& m) {
       .def("find_token",
            [](const PyEngine& self, const py::bytes& piece) { return self->find_token(std::string_view(piece)); })
       .def("is_end", [](const PyEngine& self, Token token) { return self->is_end(token); })
+      .def("files", [](const PyEngine& self) { return Engine::Impl::of(*self.engine).files(); })
       .def_property_readonly("bos", [](const PyEngine& self) { return self->bos(); })
       .def(
           "session",

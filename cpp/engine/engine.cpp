@@ -114,6 +114,12 @@ Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<
   info.context = options.context;
 }
 
+std::vector<std::filesystem::path> Engine::Impl::files() const {
+  std::vector<std::filesystem::path> paths;
+  for (const GgufPart& part : file.parts()) paths.push_back(part.file.path());
+  return paths;
+}
+
 void Engine::Impl::check_model() {
   if (static_cast<std::size_t>(tokenizer.vocabulary()) < vocabulary()) {
     throw Error(Error::Kind::format, file.path().string() + ": has " + std::to_string(tokenizer.vocabulary()) +

@@ -34,6 +34,7 @@ struct Engine::Impl {
 
   std::size_t vocabulary() const { return model->shape().vocab_size; }
   Work work() const;
+  std::vector<std::filesystem::path> files() const;  ///< all parts of the model file, or the tokenizer's file
 
   /// Activations for one call. They are large and needed only while computing, so that sessions borrow them.
   class ActivationsLease {

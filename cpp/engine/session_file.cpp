@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <string>
 
 #include "engine/session.hpp"
 #include "format/atomic_file.hpp"
+#include "format/checksum.hpp"
 #include "format/mapped_file.hpp"
 
 // A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
@@ -16,7 +16,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t alignment = 64;
+constexpr std::size_t alignment = Checksum::block;
 
 struct Header {
   char magic[8];
@@ -37,30 +37,6 @@ struct SavedMedia {
 };
 
 constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '3'};
-
-// Eight chains of xor, multiply, rotate over 64-bit words: each step can be undone, so that no single change of the
-// bytes goes unseen, and eight are fast enough to check a file of any size at the speed of memory.
-class Checksum {
- public:
-  /// Adds bytes, whose number is a multiple of 64.
-  void add(std::span<const std::byte> bytes) {
-    for (; !bytes.empty(); bytes = bytes.subspan(alignment)) {
-      std::uint64_t words[lanes];
-      std::memcpy(words, bytes.data(), sizeof(words));
-      for (std::size_t i = 0; i < lanes; ++i) state_[i] = std::rotl((state_[i] ^ words[i]) * multiplier, 31);
-    }
-  }
-  std::uint64_t value() const {
-    std::uint64_t sum = 0;
-    for (const std::uint64_t lane : state_) sum = std::rotl((sum ^ lane) * multiplier, 31);
-    return sum;
-  }
-
- private:
-  static constexpr std::size_t lanes = alignment / sizeof(std::uint64_t);
-  static constexpr std::uint64_t multiplier = 0x9e3779b97f4a7c15ULL;
-  std::uint64_t state_[lanes] = {1, 2, 3, 4, 5, 6, 7, 8};
-};
 
 std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -113,7 +89,7 @@ Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std
 void Session::save(const std::filesystem::path& path) const {
   const Impl& s = *impl_;
   const KvCache& cache = pages_of(*s.cache, path);
-  AtomicFile file(path);
+  AtomicFile file(path, Engine::Impl::of(*s.engine).files());
   Checksum sum;
   const auto write = [&](std::span<const std::byte> bytes) {
     const std::size_t whole = bytes.size() / alignment * alignment;

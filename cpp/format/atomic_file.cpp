@@ -1,29 +1,121 @@
 #include "format/atomic_file.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "gemlet/error.hpp"
 
 namespace gemlet {
+namespace {
 
-AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
-  std::error_code ignored;
-  const std::filesystem::file_status standing = std::filesystem::status(path_, ignored);
-  if (std::filesystem::exists(standing) && !std::filesystem::is_regular_file(standing)) {  // a device, say
-    throw Error(Error::Kind::io, path_.string() + ": is not a regular file, expected a file name");
+using std::filesystem::path;
+
+constexpr mode_t permissions = 0777;
+
+[[noreturn]] void fail(const path& target, const std::string& what) {
+  throw Error(Error::Kind::io, target.string() + ": " + what);
+}
+
+[[noreturn]] void fail_errno(const path& target, const char* action) {
+  const int code = errno;
+  fail(target, std::string(action) + ": " + std::generic_category().message(code));
+}
+
+path directory_of(const path& target) { return target.has_parent_path() ? target.parent_path() : path("."); }
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a directory";
+  if (S_ISFIFO(mode)) return "a FIFO";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+/// The status of the regular file that is to be replaced; nothing where there is none.
+std::optional<struct stat> find_old(const path& target, std::span<const path> sources) {
+  if (const auto end = target.native().find('\0'); end != path::string_type::npos) {
+    fail(target.native().substr(0, end), "is followed by a zero byte, which no file name can have");
   }
+  struct stat status{};
+  if (::lstat(target.c_str(), &status) != 0) {
+    if (errno != ENOENT) fail_errno(target, "cannot be written");
+    if (struct stat directory{}; ::stat(directory_of(target).c_str(), &directory) != 0) {
+      fail(target, "cannot be written: there is no directory " + directory_of(target).string());
+    }
+    if (!target.has_filename()) fail(target, "has no file name");
+    return std::nullopt;
+  }
+  if (S_ISLNK(status.st_mode)) {
+    std::error_code ignored;
+    const path goal = std::filesystem::read_symlink(target, ignored);
+    fail(target, "is a symbolic link to " + goal.string() + ", which is not written through; name that file itself");
+  }
+  if (!S_ISREG(status.st_mode)) fail(target, std::string("is ") + kind_of(status.st_mode) + ", expected a file name");
+  for (const path& source : sources) {
+    struct stat other{};
+    if (::stat(source.c_str(), &other) == 0 && other.st_dev == status.st_dev && other.st_ino == status.st_ino) {
+      fail(target, "is " + source.string() + ", which is read or in use; expected another name");
+    }
+  }
+  return status;
+}
+
+void sync_directory(const path& directory) {
+  // The rename has happened; a system that cannot sync directories keeps it as safe as it can.
+  const int descriptor = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+/// Puts the open file `from` in the place of `target`.
+void replace(int descriptor, const path& from, const path& target, std::span<const path> sources) {
+  const auto old = find_old(target, sources);
+  if (old) ::fchmod(descriptor, old->st_mode & permissions);  // file systems without permissions refuse it
+  if (::fsync(descriptor) != 0) fail_errno(target, "cannot be written");
+  if (std::rename(from.c_str(), target.c_str()) != 0) fail_errno(target, "cannot be replaced");
+  sync_directory(directory_of(target));
+}
+
+}  // namespace
+
+void check_target(const path& target, std::span<const path> sources) { find_old(target, sources); }
+
+void place_file(const path& file, const path& target, std::span<const path> sources) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (descriptor < 0) fail_errno(file, "cannot be opened");
+  try {
+    replace(descriptor, file, target, sources);
+  } catch (...) {
+    ::close(descriptor);
+    throw;
+  }
+  ::close(descriptor);
+}
+
+AtomicFile::AtomicFile(path target, std::vector<path> sources)
+    : path_(std::move(target)), sources_(std::move(sources)) {
+  create();
+}
+
+void AtomicFile::create() {
   static std::atomic<unsigned> counter{0};
-  temporary_ = path_.string() + "." + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp";
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail("create a file beside");
+  const auto old = find_old(path_, sources_);
+  const mode_t mode = old ? old->st_mode & permissions : 0666;
+  const std::string process = ".gemlet-" + std::to_string(::getpid()) + "-";
+  do {  // processes of two containers may have one number
+    temporary_ = directory_of(path_) / (process + std::to_string(counter++) + ".tmp");
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail_errno(path_, "cannot be written");
 }
 
 AtomicFile::~AtomicFile() {
@@ -37,20 +129,15 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail("write");
+    if (written < 0) fail_errno(path_, "cannot be written");
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
 }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) fail("write");
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) fail("replace");
+  replace(descriptor_, temporary_, path_, sources_);
   ::close(descriptor_);
   descriptor_ = -1;
-}
-
-void AtomicFile::fail(const char* action) const {
-  throw Error(Error::Kind::io, std::string("cannot ") + action + " " + path_.string() + ": " + std::strerror(errno));
 }
 
 }  // namespace gemlet

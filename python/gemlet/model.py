@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
 from gemlet.errors import ArgumentError, ContextError, FileError
+from gemlet.files import to_path
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, require_int, to_core
@@ -219,7 +220,7 @@ class Model:
             FormatError: a damaged file.
             UnsupportedError: a file of another model.
         """
-        return Session(self._engine.restore(path, context or 0))
+        return Session(self._engine.restore(to_path(path), context or 0))
 
     def chat(
         self,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from gemlet import _core
 from gemlet.errors import ArgumentError
+from gemlet.files import to_path
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
@@ -81,8 +82,13 @@ class Session:
         return Session(self._core.fork())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the timeline to a file that ``Model.restore`` reads; an old file stays until the new one is whole."""
-        self._core.save(path)
+        """Write the timeline to a file that ``Model.restore`` reads; an old file stays until the new one is whole.
+
+        Raises:
+            ArgumentError: what no file can be called.
+            FileError: the file cannot be written, or is the model, a symbolic link or no regular file.
+        """
+        self._core.save(to_path(path))
 
     def stream(self, prompt: Sequence[int], **options: Unpack[GenerateOptions]) -> Stream:
         """Bring the timeline to ``prompt``, computing only what is new, and generate a completion piece by piece."""

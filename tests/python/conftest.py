@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +82,16 @@ def cli() -> Cli:
         return subprocess.run(command, env=cli_environment(), check=False, **(options | settings))  # type: ignore[call-overload, no-any-return]
 
     return run
+
+
+def make_device(path: Path) -> None:
+    """A device node like /dev/null, where that is allowed; a socket otherwise, which is no regular file either. Root
+    could replace the system's own nodes, should what is tested have that fault."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
 
 
 def cli_environment() -> dict[str, str]:

@@ -217,7 +217,7 @@ GEMLET_API gemlet_status gemlet_session_logits(const gemlet_session* session, fl
 /* Makes the session as if only the first `position` tokens had been given. */
 GEMLET_API gemlet_status gemlet_session_rewind(gemlet_session* session, int32_t position, gemlet_error* error);
 
-/* Writes the session to a file, through a temporary one that is renamed. */
+/* Writes a file, renamed when it is complete. GEMLET_IO for a symbolic link, a device or the model's own file. */
 GEMLET_API gemlet_status gemlet_session_save(const gemlet_session* session, const char* path, gemlet_error* error);
 
 /* Makes a session from a saved one. GEMLET_FORMAT for a damaged file, GEMLET_UNSUPPORTED for another model's. */

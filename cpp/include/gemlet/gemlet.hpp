@@ -252,8 +252,8 @@ class GEMLET_API Session {
 
   Session fork() const;
 
-  /// Written to a temporary name and renamed. restore() throws Error(format) for a damaged file and Error(unsupported)
-  /// for another model's, naming both fingerprints.
+  /// Renamed when it is complete; Error(io) for a symbolic link, a device or the model itself. restore() throws
+  /// Error(format) for a damaged file and Error(unsupported) for another model's, naming both fingerprints.
   void save(const std::filesystem::path& path) const;
   static Session restore(std::shared_ptr<const Engine> engine, const std::filesystem::path& path, int context = 0,
                          std::shared_ptr<const Adapter> adapter = nullptr);

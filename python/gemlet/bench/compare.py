@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from gemlet.errors import ArgumentError, FileError, GemletError
+from gemlet.files import replacing
 from gemlet.memory import maxrss_bytes
 
 METRICS = {
@@ -74,9 +75,14 @@ def _run(command: Sequence[str | Path]) -> Run:
     except OSError as error:
         raise FileError(f"{words[0]}: {error.strerror}") from error
     assert process.stdout is not None
-    with process.stdout:
-        output = process.stdout.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        with process.stdout:
+            output = process.stdout.read().decode(errors="replace")
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:  # it would go on measuring for nobody
+        process.kill()
+        process.wait()
+        raise
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeFailedError(f"{' '.join(words)}: exit code {process.returncode}\n{output[-2000:]}")
@@ -297,4 +303,5 @@ def plot(found: Sequence[Contender], title: str, out: Path) -> None:
     axes[0, 0].invert_yaxis()
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
-    figure.savefig(out, dpi=130)
+    with replacing(out) as file:
+        figure.savefig(file, format="png", dpi=130)

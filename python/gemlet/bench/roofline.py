@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gemlet.bench.ceiling import Machine
+from gemlet.files import replacing
 
 
 @dataclass(frozen=True)
@@ -62,4 +63,5 @@ def plot(machine: Machine, points: Sequence[Point], out: Path) -> None:
     )
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(out, dpi=130)
+    with replacing(out) as file:
+        figure.savefig(file, format="png", dpi=130)

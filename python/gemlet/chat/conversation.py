@@ -1,7 +1,6 @@
 """Chat: a conversation in the model's chat format."""
 
 import asyncio
-import json
 import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Protocol, Unpack, cast
 
 from gemlet import _core
+from gemlet.chat.saved import SavedChat
 from gemlet.chat.templates import ChatTemplate, Message
-from gemlet.errors import ArgumentError, FileError, FormatError
+from gemlet.errors import ArgumentError
+from gemlet.files import to_path
 from gemlet.info import ModelInfo
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
@@ -24,6 +25,7 @@ class ChatModel(Protocol):
     """The part of a model that a conversation uses."""
 
     info: ModelInfo
+    path: Path
     _engine: _core.Engine
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
@@ -145,38 +147,27 @@ class Chat:
         self._messages.clear()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the conversation as JSON."""
-        messages = [{"role": m.role, "content": m.content, "tokens": m.tokens} for m in self._messages]
-        saved = {"model": self._model.info.fingerprint, "system": self.system, "messages": messages}
-        text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
-        target = Path(path)
-        if target.exists() and not target.is_file():  # a device, which the new file would replace
-            raise FileError(f"{target}: is not a regular file, expected a file name")
-        partial = target.with_name(target.name + ".part")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise FileError(f"{target}: {error.strerror}") from error
+        """Write the conversation as JSON. A file that is there stays until the new one is whole.
+
+        Raises:
+            ArgumentError: what no file can be called.
+            FileError: the file cannot be written, or is the model, a symbolic link or no regular file.
+        """
+        model = self._model
+        files = [*model._engine.files(), *(model.path.iterdir() if model.path.is_dir() else ())]
+        SavedChat(model.info.fingerprint, self.system, self._messages).write(to_path(path), files)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on with a conversation that ``save`` wrote, by this model or another.
 
         Raises:
-            FileError: the file cannot be read.
+            FileError: the file cannot be read, is no regular file, or is too large.
             FormatError: the file is not a saved conversation.
         """
-        try:
-            saved = json.loads(Path(path).read_text(encoding="utf-8"))
-            same_model = saved["model"] == self._model.info.fingerprint
-            messages = [_restored(entry, same_model) for entry in saved["messages"]]
-            system = saved["system"]
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror}") from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise FormatError(f"{path}: not a saved conversation: {error}") from error
-        self._messages, self.system = messages, system
+        saved = SavedChat.read(to_path(path))
+        same_model = saved.model == self._model.info.fingerprint
+        self._messages = [self._restored(message, same_model) for message in saved.messages]
+        self.system = saved.system
 
     def _begin(self, text: str, options: GenerateOptions) -> _Turn:
         active = self._active() if self._active is not None else None
@@ -200,16 +191,16 @@ class Chat:
     def _with_system(self, messages: list[Message]) -> list[Message]:
         return [Message("system", self.system), *messages] if self.system else messages
 
+    def _restored(self, message: Message, same_model: bool) -> Message:
+        """The message, with its tokens if they are this model's and stand for its text."""
+        tokens = message.tokens
+        known = range(self._model.info.vocabulary)
+        same = same_model and tokens is not None and all(token in known for token in tokens)
+        if same and self._model.detokenize(tokens or ()) == message.content:
+            return message
+        return Message(message.role, message.content)
+
     def _as_message(self, result: GenerateResult) -> Message:
         """The sampled tokens are kept if they are the text: a stop string cuts the text but not the tokens."""
         same = self._model.detokenize(result.tokens) == result.text
         return Message("assistant", result.text, tuple(result.tokens) if same else None)
-
-
-def _restored(entry: dict[str, object], same_model: bool) -> Message:
-    role, content, tokens = entry["role"], entry["content"], entry["tokens"]
-    if role not in ("user", "assistant") or not isinstance(content, str):
-        raise ValueError(f"a message of {role!r} with {type(content).__name__} content")
-    if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
-        raise ValueError("tokens that are no numbers")
-    return Message(role, content, tuple(tokens) if tokens is not None and same_model else None)

@@ -1,11 +1,10 @@
 """The command line: ``gemlet``.
 
-Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted by Ctrl-C. Errors are one line on stderr; stdout has the
-result and nothing else.
+Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted by Ctrl-C, 143 and 129 ended by SIGTERM and SIGHUP.
+Errors are one line on stderr; stdout has the result and nothing else.
 """
 
 import contextlib
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +13,21 @@ from typing import Annotated
 
 import typer
 
-from gemlet.cli import bench, chat, convert, demo, export, inspect, models, perplexity, pull, run, tokenize
+from gemlet.cli import (
+    bench,
+    chat,
+    common,
+    convert,
+    demo,
+    export,
+    inspect,
+    models,
+    perplexity,
+    process,
+    pull,
+    run,
+    tokenize,
+)
 from gemlet.errors import ArgumentError, GemletError
 from gemlet.version import __version__
 
@@ -62,30 +75,23 @@ def gemlet(
     `gemlet pull OWNER/REPO` downloads one from the Hugging Face hub, and `gemlet list` shows those on this machine.
     `gemlet convert CHECKPOINT -o model.gguf` converts a Hugging Face checkpoint and quantises its weights.
 
-    Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted.
+    Exit codes: 0 success, 1 error, 2 usage error, 130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
     """
 
 
 def main() -> None:
     """Run the command line and exit."""
-    _replace_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+    process.fill_standard_streams()
+    process.end_by_exception()
     try:
         code = _run()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone
+    except OSError as error:
         code = 1
+        if not isinstance(error, BrokenPipeError):  # otherwise the reader of our output has gone
+            common.note(f"gemlet: the output cannot be written: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
-
-
-def _replace_closed_streams() -> None:
-    """A stream that the caller closed (`<&-`) reads nothing and forgets what is written, and its number goes to no file
-    that is opened later."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  stays open
 
 
 def _run() -> int:
@@ -99,6 +105,6 @@ def _run() -> int:
         raise
     except (GemletError, OSError) as error:
         with contextlib.suppress(BrokenPipeError):
-            print(f"gemlet: {error}", file=sys.stderr)
+            common.note(f"gemlet: {error}")
         return 2 if isinstance(error, ArgumentError) else 1
     return 0

@@ -1,8 +1,6 @@
 """``gemlet bench``: speed and memory of a model on this machine."""
 
 import importlib.util
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,8 @@ from gemlet.bench.ceiling import Machine, Product
 from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
 from gemlet.cli import bench_tables, common
-from gemlet.errors import ArgumentError, FileError, UnsupportedError
+from gemlet.errors import ArgumentError, UnsupportedError
+from gemlet.files import check_target
 
 _PLOTS = (".png", ".svg", ".pdf")
 _MOST_THREADS, _MOST_SEQUENCES = 256, 1024
@@ -98,7 +97,7 @@ def bench(
     if model is None and not ceiling:
         raise ArgumentError("expected a model, or --ceiling")
     if plot is not None:
-        _check_plot(plot)
+        _check_plot(plot, model)
     counts = [count or None for count in _numbers("--threads", threads, 0, _MOST_THREADS)]
     if other is not None:
         count, *more = counts
@@ -121,7 +120,7 @@ def bench(
                 rows += speed.measure(loaded, prompt, generate, depth, together, repetitions, advance)
             del loaded
     if not ceiling:
-        print(json.dumps(rows, default=asdict) if as_json else bench_tables.speeds(rows))
+        common.show_json(rows, asdict) if as_json else common.show(bench_tables.speeds(rows))
         return
     # The machine comes last: the buffer that it is measured with does not belong to the model's memory.
     machines, products = _measure_machine(counts, kernels)
@@ -129,11 +128,21 @@ def bench(
     if plot is not None and rows:
         roofline.plot(machines[-1], speed.roofline_points(rows, machines[-1]), plot)
     if as_json:
-        print(json.dumps({"machine": machines, "products": products, "rows": rows}, default=asdict))
+        common.show_json({"machine": machines, "products": products, "rows": rows}, asdict)
         return
-    print(bench_tables.ceilings(machines, products))
+    common.show(bench_tables.ceilings(machines, products))
     if rows:
-        print("\n" + bench_tables.speeds(rows))
+        common.show("\n" + bench_tables.speeds(rows))
+
+
+def _check_plot(plot: Path, model: str | None) -> None:
+    """Refuse before minutes of measuring what would make the plot fail, or take the model's own place."""
+    if plot.suffix.lower() not in _PLOTS:
+        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
+    path = common.find_model(model) if model is not None else None
+    check_target(plot, [] if path is None else list(path.iterdir()) if path.is_dir() else [path])
 
 
 def _measure_machine(counts: Sequence[int | None], kernels: str) -> tuple[list[Machine], list[Product]]:
@@ -151,23 +160,13 @@ def _measure_machine(counts: Sequence[int | None], kernels: str) -> tuple[list[M
 def _compare(
     found: list[compare.Contender], settings: compare.Settings, rounds: int, plot: Path | None, as_json: bool
 ) -> None:
-    compare.run(found, settings, rounds, lambda text: print(text, file=sys.stderr, flush=True))
+    compare.run(found, settings, rounds, common.note)
     if plot is not None:
         compare.plot(found, f"{settings.threads} threads, median of {rounds}", plot)
     if as_json:
-        print(json.dumps(compare.record(found, settings)))
+        common.show_json(compare.record(found, settings))
         return
-    print(bench_tables.comparison(found))
-
-
-def _check_plot(plot: Path) -> None:
-    """What would make the plot fail after minutes of measuring."""
-    if plot.suffix.lower() not in _PLOTS:
-        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
-    if not plot.parent.is_dir():
-        raise FileError(f"{plot}: there is no directory {plot.parent}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
+    common.show(bench_tables.comparison(found))
 
 
 def _numbers(option: str, text: str, least: int, most: int) -> list[int]:

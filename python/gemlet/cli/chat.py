@@ -1,6 +1,8 @@
 """``gemlet chat``: a conversation on the terminal."""
 
+import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,6 +89,8 @@ class _Terminal:
                 raise
             except GemletError as error:
                 common.note(f"gemlet: {error}")
+            except Exception as error:  # no mistake of ours may cost the conversation
+                common.note(f"gemlet: {type(error).__name__}: {error}")
 
     def _ask(self, text: str) -> None:
         self._last = self._chat.send(text, on_text=common.write)
@@ -111,7 +115,8 @@ class _Terminal:
             for message in self._chat.history:
                 common.write(f"{message.role}: {message.content}\n")
         elif name in ("/save", "/load") and argument:
-            self._chat.save(argument) if name == "/save" else self._chat.load(argument)
+            path = Path(argument).expanduser()
+            self._chat.save(path) if name == "/save" else self._chat.load(path)
         elif name == "/stats":
             common.note(common.describe(self._last.stats) if self._last else "(no reply yet)")
         else:
@@ -123,14 +128,15 @@ def _read() -> str:
     first = _line("> ")
     if first.lstrip().startswith('"""'):
         lines = [first.lstrip()[3:]]
-        while not lines[-1].rstrip().endswith('"""'):
-            lines.append(_line(". "))
-        lines[-1] = lines[-1].rstrip()[:-3]
-        return "\n".join(lines).strip("\n")
+        with contextlib.suppress(EOFError):  # the end of the input ends the text too
+            while not lines[-1].rstrip().endswith('"""'):
+                lines.append(_line(". "))
+        return "\n".join(lines).rstrip().removesuffix('"""').strip("\n")
     lines = [first]
-    while lines[-1].endswith("\\"):
-        lines[-1] = lines[-1][:-1]
-        lines.append(_line(". "))
+    with contextlib.suppress(EOFError):
+        while lines[-1].endswith("\\"):
+            lines[-1] = lines[-1][:-1]
+            lines.append(_line(". "))
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and no
 System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt, which holds for all turns.")]
 
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
+_NOT_PLAIN = re.compile(rf"{_TERMINAL_CONTROL.pattern}|[\ud800-\udfff]")
+"""Control characters, and the surrogates that stand for the undecodable bytes of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,25 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def plain(text: str) -> str:
+    """A text with its control characters in the form \\u001b, so that no name in a file or of a file reaches a terminal
+    as a command. In JSON this is the escape of the same character."""
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def show(text: str) -> None:
+    """Print lines of a result on stdout, as plain text."""
+    print(plain(text))
+
+
+def show_json(value: object, default: Callable[[Any], Any] | None = None) -> None:
+    """Print a result as JSON on stdout."""
+    show(json.dumps(value, ensure_ascii=False, default=default))
+
+
 def note(text: str) -> None:
-    """Print a line on stderr, apart from the result."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on stderr, apart from the result, as plain text."""
+    print(plain(text), file=sys.stderr, flush=True)
 
 
 def describe(stats: Stats) -> str:

@@ -1,6 +1,5 @@
 """``gemlet convert``: from a Hugging Face checkpoint to a GGUF file."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -59,9 +58,9 @@ def convert(
             checkpoint, out, quant, advance, head=head, threads=threads, slice=slice, transpose_down=transpose_down
         )
     if as_json:
-        print(json.dumps({"path": str(done.path), "bytes": done.bytes, "tensors": done.types}))
+        common.show_json({"path": str(done.path), "bytes": done.bytes, "tensors": done.types})
         return
     types = ", ".join(f"{count} {name}" for name, count in done.types.items())
-    print(f"{done.path}: {common.size(done.bytes)}, {types}")
+    common.show(f"{done.path}: {common.size(done.bytes)}, {types}")
     if done.left_out:
         common.note(f"{len(done.left_out)} tensors of the vision and audio parts are left out")

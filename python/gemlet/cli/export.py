@@ -1,7 +1,6 @@
 """``gemlet export``: to files that other runtimes run."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,7 +20,14 @@ app = typer.Typer(
 )
 
 _Source = Annotated[Path, typer.Argument(help="A GGUF file, a model's name, or the folder of a checkpoint.")]
-_Out = Annotated[Path, typer.Option("--out", "-o", help="The folder to write; an earlier export there is replaced.")]
+_Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="The folder to write; an earlier export there is replaced, but no files that it did not write.",
+    ),
+]
 _Quant = Annotated[
     Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="Quantisation of the weights.")
 ]
@@ -112,21 +118,21 @@ def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **s
     with common.progress("Exporting") as advance:
         done = export(common.find_model(source), out, format, quant, advance, **settings)
     if as_json:
-        print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
+        common.show_json({**dataclasses.asdict(done), "path": str(done.path)})
     else:
         _print(done)
 
 
 def _print(done: "Export") -> None:
-    print(f"{done.path}: {common.size(done.bytes)}, {done.format} {done.quant}, checked in {done.runtime}")
-    print(common.table(("file", "size"), [(name, common.size(size)) for name, size in done.files.items()]))
+    common.show(f"{done.path}: {common.size(done.bytes)}, {done.format} {done.quant}, checked in {done.runtime}")
+    common.show(common.table(("file", "size"), [(name, common.size(size)) for name, size in done.files.items()]))
     compared = [("the same weights", done.same_weights), ("(core with itself, f16 cache)", done.rounding)]
     if done.source is not None:
         compared.append(("the source", done.source))
     head = ("beside the core on", "places", "max", "mean", "of the spread", "same most likely token")
-    print(common.table(head, [(name, *_cells(comparison)) for name, comparison in compared]))
+    common.show(common.table(head, [(name, *_cells(comparison)) for name, comparison in compared]))
     steps = (f"{step} {taken:.1f} s, {common.size(done.peak_memory[step])}" for step, taken in done.seconds.items())
-    print(f"time and peak memory: {'; '.join(steps)}")
+    common.show(f"time and peak memory: {'; '.join(steps)}")
 
 
 def _cells(comparison: "Comparison") -> tuple[str, ...]:

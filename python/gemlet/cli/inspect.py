@@ -1,6 +1,5 @@
 """``gemlet inspect``: configuration, layers and tensors of a model."""
 
-import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +27,7 @@ def inspect(
     """
     info = common.load(model, slice=slice).info
     if as_json:
-        print(json.dumps(_to_dict(info), ensure_ascii=False))
+        common.show_json(_to_dict(info))
     else:
         _print(info, tensors)
 
@@ -64,6 +63,9 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    def cell(text: str) -> Text:
+        return Text(common.plain(text))
+
     console = Console()
     layers = f"{info.layers} of {info.file_layers}" if info.layers < info.file_layers else str(info.layers)
     shared = sum(not layer.owns_kv for layer in info.layer_info)
@@ -83,12 +85,12 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
     }
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, cell(value))
     console.print(table)
 
     table = Table(show_header=False, box=None, title="Hyperparameters")
     for name, entry in info.hyperparameters.items():
-        table.add_row(name, Text(_short(entry)))
+        table.add_row(cell(name), cell(_short(entry)))
     console.print(table)
 
     table = Table("layer", "attention", "keys, values", "feed forward", "bytes", title="Layers")
@@ -105,7 +107,12 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
 
     table = Table("type", "tensors", "values", "bytes", title="Types")
     for name, entry in _types(info).items():
-        table.add_row(name, str(entry["tensors"]), common.amount(entry["parameters"]), common.size(entry["bytes"]))
+        table.add_row(
+            cell(name),
+            str(entry["tensors"]),
+            common.amount(entry["parameters"]),
+            common.size(entry["bytes"]),
+        )
     console.print(table)
 
     if list_tensors:
@@ -113,7 +120,13 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
         for tensor in info.tensors:
             shape = " x ".join(map(str, tensor.shape))
             place = "on flash" if tensor.on_flash else ""
-            table.add_row(Text(tensor.name), tensor.type, shape, common.size(tensor.bytes), place)
+            table.add_row(
+                cell(tensor.name),
+                cell(tensor.type),
+                shape,
+                common.size(tensor.bytes),
+                place,
+            )
         console.print(table)
 
 

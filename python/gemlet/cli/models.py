@@ -1,6 +1,5 @@
 """``gemlet list`` and ``gemlet rm``: the models on this machine."""
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Annotated
@@ -35,7 +34,7 @@ def list_models(as_json: common.Json = False) -> None:
             }
             for model in models
         ]
-        print(json.dumps(entries))
+        common.show_json(entries)
         return
     rows = [
         (
@@ -47,7 +46,7 @@ def list_models(as_json: common.Json = False) -> None:
         )
         for model in models
     ]
-    print(common.table(("name", "size", "from", "last used", "where"), rows, left=5))
+    common.show(common.table(("name", "size", "from", "last used", "where"), rows, left=5))
     for repo, size in unfinished_downloads().items():
         common.note(
             f"{repo}: {common.size(size)} of an interrupted download: gemlet pull goes on with it, "
@@ -79,6 +78,6 @@ def remove(
         typer.confirm(f"Delete {removal.name}, {common.size(removal.bytes)}?", abort=True, err=True)
     removal.run()
     if as_json:
-        print(json.dumps({"name": removal.name, "bytes": removal.bytes, "files": [str(f) for f in removal.files]}))
+        common.show_json({"name": removal.name, "bytes": removal.bytes, "files": [str(f) for f in removal.files]})
     else:
-        print(f"{removal.name}: deleted, {common.size(removal.bytes)} freed")
+        common.show(f"{removal.name}: deleted, {common.size(removal.bytes)} freed")

@@ -1,6 +1,5 @@
 """``gemlet perplexity``: the perplexity of a text."""
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +45,6 @@ def perplexity(
     value = math.exp(nll.mean())
     error = value * float(nll.std(ddof=1)) / math.sqrt(len(nll)) if len(nll) > 1 else math.inf
     if as_json:
-        print(json.dumps({"perplexity": value, "error": error, "tokens": len(nll), "windows": len(parts)}))
+        common.show_json({"perplexity": value, "error": error, "tokens": len(nll), "windows": len(parts)})
     else:
-        print(f"perplexity {value:.4f} ± {error:.4f} ({len(nll)} tokens in {len(parts)} windows)")
+        common.show(f"perplexity {value:.4f} ± {error:.4f} ({len(nll)} tokens in {len(parts)} windows)")

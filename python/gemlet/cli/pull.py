@@ -1,6 +1,5 @@
 """``gemlet pull``: download a model."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -45,8 +44,8 @@ def pull(
             pulled = pull_model(wanted, advance)
         path, size, downloaded, is_current = pulled.path, pulled.bytes, pulled.downloaded, pulled.is_current
     if as_json:
-        print(json.dumps({"path": str(path), "bytes": size, "downloaded": downloaded, "current": is_current}))
+        common.show_json({"path": str(path), "bytes": size, "downloaded": downloaded, "current": is_current})
     else:
-        print(f"{path}: {common.size(size)}")
+        common.show(f"{path}: {common.size(size)}")
     if not is_current:
         common.note("the hub cannot be asked now whether there is a newer version; this one was pulled before")

@@ -1,6 +1,5 @@
 """``gemlet run``: one prompt, one completion."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +57,7 @@ def run(
             "seed": result.seed,
             "stats": common.stats_to_dict(result.stats),
         }
-        print(json.dumps(answer, ensure_ascii=False))
+        common.show_json(answer)
     else:
         common.write("\n")
     if stats:

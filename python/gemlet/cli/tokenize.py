@@ -1,6 +1,5 @@
 """``gemlet tokenize``: text to tokens."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +28,9 @@ def tokenize(
     loaded = common.load(model)
     tokens = loaded.tokenize(data, bos=bos, special=special)
     if as_json:
-        print(json.dumps([{"id": token, "piece": loaded.piece(token)} for token in tokens], ensure_ascii=False))
+        common.show_json([{"id": token, "piece": loaded.piece(token)} for token in tokens])
     elif ids:
-        print(*tokens)
+        common.show(" ".join(map(str, tokens)))
     else:
         for token in tokens:
-            print(f"{token:>8}  {loaded.piece(token)!r}")
+            common.show(f"{token:>8}  {loaded.piece(token)!r}")

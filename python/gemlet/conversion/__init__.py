@@ -11,6 +11,7 @@ from pathlib import Path
 import gguf
 
 from gemlet.errors import ArgumentError
+from gemlet.files import to_path
 from gemlet.slicing import SliceLike, to_core
 
 from . import architectures
@@ -64,10 +65,12 @@ def convert(
 
     Works through slabs of a tensor, so that memory does not grow with the model. `out` appears whole or not at all:
     an old file of that name stays until the new one is complete.
-    Raises ConvertError; every missing, unknown or misshapen tensor is listed in one, before anything is written; and
+    Raises ConvertError; every missing, unknown or misshapen tensor is listed in one, before anything is written;
+    gemlet.FileError where `out` cannot be written, is no regular file, or is a file of the checkpoint's folder other
+    than an earlier GGUF file; and
     gemlet.ArgumentError for a slice that the model does not have.
     """
-    directory, path = Path(checkpoint), Path(out)
+    directory, path = to_path(checkpoint), to_path(out)
     if threads is not None and not 0 <= threads <= 256:
         raise ArgumentError(f"threads is {threads}, expected 0 to 256")
     asked = None if quant is None else find_recipe(quant, head)
@@ -98,8 +101,8 @@ def convert(
         architecture.add_metadata(writer, config)
         add_vocabulary(writer, vocabulary)
 
-    size = write_gguf(
-        path, architecture.name, add_metadata, tensors, planned.stored, threads or os.cpu_count() or 1, progress
-    )
+    count = threads or os.cpu_count() or 1
+    sources = [file for file in directory.iterdir() if file.suffix != ".gguf"]
+    size = write_gguf(path, architecture.name, add_metadata, tensors, planned.stored, count, progress, sources)
     types = Counter(tensor.type.name for tensor in tensors)
     return Conversion(path, size, dict(types), tuple(planned.left_out))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gemlet.errors import FileError
+from gemlet.files import open_file
 
 from .config import read_json
 from .errors import ConvertError
@@ -54,12 +58,14 @@ class StoredTensor:
         dtype = _DTYPES[self.dtype]
         buffer = np.empty((min(rows, at_once), cols), dtype)
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with open_file(self.path) as file:
                 file.seek(self.offset + first_row * cols * dtype.itemsize)
                 for first in range(0, rows, at_once):
                     slab = buffer[: min(at_once, rows - first)]
                     _read_fully(file, slab.data.cast("B"), self)
                     yield slab
+        except FileError as error:
+            raise ConvertError(str(error)) from error
         except OSError as error:
             raise ConvertError(f"{self.path}: cannot be read: {error.strerror}") from error
 
@@ -102,8 +108,8 @@ def _mistaken_for_weights(start: bytes) -> str | None:
 def _read_header(path: Path) -> Iterator[StoredTensor]:
     """The tensors of one safetensors file, every one checked to lie inside it."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(16)
             length = int.from_bytes(start[:8], "little")
             if what := _mistaken_for_weights(start):
@@ -112,6 +118,8 @@ def _read_header(path: Path) -> Iterator[StoredTensor]:
                 raise ConvertError(f"{path}: truncated or not safetensors: a header of {length} bytes in {size}")
             file.seek(8)
             header = json.loads(file.read(length).decode("utf-8"))
+    except FileError as error:
+        raise ConvertError(str(error)) from error
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from gemlet.errors import FileError
+from gemlet.files import read_file
+
 from .errors import ConvertError
 
 SLIDING: Final = "sliding_attention"
 FULL: Final = "full_attention"
+
+MOST_BYTES: Final = 1 << 28
+"""Of a file that is read whole: tokenizers of 262144 tokens have some 33 MB."""
 
 _FOREIGN_WEIGHTS: Final = ("quantization_config", "quantization", "compression_config")
 """Keys of config.json under which quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8, MLX) describe their weights."""
@@ -27,12 +33,12 @@ _SMALLEST, _GREATEST = 1e-37, 3e38
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ConvertError naming the file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, MOST_BYTES).decode("utf-8")
         value = json.loads(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
+    except FileError as error:
+        raise ConvertError(str(error)) from error
     except ValueError as error:
         raise ConvertError(f"{path}: not valid JSON: {error}") from error
     except RecursionError as error:

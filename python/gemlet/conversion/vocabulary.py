@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import TextConfig, read_json
+from gemlet.errors import FileError
+from gemlet.files import read_file
+
+from .config import MOST_BYTES, TextConfig, read_json
 from .errors import ConvertError
 from .sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 
@@ -98,9 +101,9 @@ def _is_markup(piece: Piece) -> bool:
 
 def _from_sentencepiece(path: Path) -> Vocabulary:
     try:
-        model = SentencePieceModel.parse(path.read_bytes())
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read: {error.strerror}") from error
+        model = SentencePieceModel.parse(read_file(path, MOST_BYTES))
+    except FileError as error:
+        raise ConvertError(str(error)) from error
     except ValueError as error:
         raise ConvertError(f"{path}: not a SentencePiece model: {error}") from error
     if not model.pieces:
@@ -212,7 +215,7 @@ def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
         try:
-            return jinja.read_text(encoding="utf-8")
+            return read_file(jinja, MOST_BYTES).decode("utf-8")
         except (OSError, ValueError) as error:
             raise ConvertError(f"{jinja}: not a text in UTF-8: {error}") from error
     template = settings.get("chat_template")

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
@@ -19,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
+from gemlet.files import check_space, check_target, place, scratch
 
 from .checkpoint import StoredTensor
 from .errors import ConvertError
@@ -95,51 +91,6 @@ def _encoded_slabs(tensor: TypedTensor, stored: dict[str, StoredTensor], threads
         yield np.broadcast_to(padding, (count, padding.shape[1]))
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """An empty file that takes the place of `path` when the block ends well, and vanishes otherwise. A process that is
-    killed leaves NAME.*.tmp behind and `path` as it was."""
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes the rename itself survive a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _check_target(path: Path, needed: int) -> None:
-    if path.is_dir():
-        raise ConvertError(f"{path}: is a directory, expected a file name")
-    if path.exists() and not path.is_file():  # a device, which the new file would replace
-        raise ConvertError(f"{path}: is not a regular file, expected a file name")
-    if not path.parent.is_dir():
-        raise ConvertError(f"{path}: there is no directory {path.parent}")
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise ConvertError(f"{path}: needs {needed:,} bytes, the disk has {free:,} free")
-
-
 def write_gguf(
     path: Path,
     architecture: str,
@@ -148,8 +99,12 @@ def write_gguf(
     stored: dict[str, StoredTensor],
     threads: int,
     progress: Progress | None,
+    sources: Sequence[Path],
 ) -> int:
-    """Writes the file and returns its size in bytes. Raises ConvertError, or OSError as the system gave it."""
+    """Writes the file and returns its size in bytes. `sources` are files that it may not replace.
+
+    Raises ConvertError for weights that cannot be stored, and FileError where the file cannot be written.
+    """
     header = gguf.GGUFWriter(None, architecture)
     add_metadata(header)
     for tensor in tensors:
@@ -157,34 +112,28 @@ def write_gguf(
             tensor.planned.name, tensor.planned.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type
         )
     total = sum(tensor.bytes for tensor in tensors)
-    _check_target(path, total)
-    done = 0
-    try:
-        with _replacing(path) as temporary:
-            # gguf's writer takes tensors whole, so it writes what comes before them only.
-            header.write_header_to_file(temporary)
-            header.write_kv_data_to_file()
-            header.write_ti_data_to_file()
-            header.close()
-            with temporary.open("ab") as file:
-                for tensor in tensors:
-                    _align(file)
-                    for slab in _encoded_slabs(tensor, stored, threads):
-                        file.write(np.ascontiguousarray(slab).data)
-                        done += slab.size
-                        if progress is not None:
-                            progress(done, total)
+    check_target(path, sources)
+    with scratch(path) as folder:
+        check_space(folder, total, path)
+        new = folder / path.name
+        # gguf's writer takes tensors whole, so it writes what comes before them only.
+        header.write_header_to_file(new)
+        header.write_kv_data_to_file()
+        header.write_ti_data_to_file()
+        header.close()
+        done = 0
+        with new.open("ab") as file:
+            for tensor in tensors:
                 _align(file)
-                file.flush()
-                os.fsync(file.fileno())
-                size = file.tell()
-        return size
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ConvertError(
-                f"{path}: {os.strerror(error.errno)} after {done:,} of {total:,} bytes; nothing was kept"
-            ) from error
-        raise ConvertError(f"{path}: cannot be written: {error.strerror}") from error
+                for slab in _encoded_slabs(tensor, stored, threads):
+                    file.write(np.ascontiguousarray(slab).data)
+                    done += slab.size
+                    if progress is not None:
+                        progress(done, total)
+            _align(file)
+            size = file.tell()
+        place(new, path, sources)
+    return size
 
 
 def _align(file: BufferedWriter) -> None:

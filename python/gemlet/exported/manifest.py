@@ -7,13 +7,16 @@ import importlib
 import importlib.metadata
 import json
 import math
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
+from gemlet.files import open_file, read_file
 from gemlet.info import LayerInfo, ModelInfo, TensorInfo, without_infinities
 
 from .runner import Runner
@@ -32,7 +35,16 @@ REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge
 """The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
 in pyproject.toml."""
 
+HOLDS: Final = {"onnx": ("model.onnx", "model.onnx.data"), "tflite": ("model.tflite",)}
+"""The files of each format that its runtime opens. A manifest that leaves one out would let it go unchecked."""
+
 _DIGEST_BYTES: Final = 1 << 26
+_MOST_BYTES: Final = 1 << 26
+"""Of a manifest. That of a model with a thousand tensors has some 200 KB."""
+_INT64: Final = 1 << 63
+_INT32: Final = 1 << 31
+_LIMITS: Final = {"fingerprint": 1 << 64, "bytes": _INT64, "shape": _INT64}
+"""What the core's integers hold, where that is more than 31 bits. None of them is negative."""
 
 _OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
 """Fields of ModelInfo that depend on who runs the model."""
@@ -57,36 +69,35 @@ class Manifest:
     def of_folder(cls, folder: Path, format: str, quant: str, context: int, info: ModelInfo) -> Manifest:
         """Describe the files that are in the folder now."""
         parts = sorted(folder.iterdir())
-        files = {part.name: part.stat().st_size for part in parts}
-        return cls(format, quant, context, info_of(info), files, {part.name: _digest(part) for part in parts})
+        measured = {part.name: _measured(part) for part in parts}
+        files = {name: size for name, (size, _) in measured.items()}
+        digests = {name: digest for name, (_, digest) in measured.items()}
+        return cls(format, quant, context, info_of(info), files, digests)
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Read and check it, and that the files are there.
 
         Raises:
-            FileError: it cannot be read, or a file is missing.
-            FormatError: it is malformed, or a file has another size; the message names the field or file.
+            FileError: it cannot be read, or a file is missing, or is no regular file.
+            FormatError: it is malformed, or a file has another size or another beginning, or is not listed; the message
+                names the field or file.
             UnsupportedError: a version or format that this gemlet does not know.
         """
         path = folder / NAME
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror}") from error
-        except ValueError as error:
-            raise FormatError(f"{path}: not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise FormatError(f"{path}: expected an object, found {type(found).__name__}")
+        found = _object(path)
         if found.get("version") != VERSION:
-            raise UnsupportedError(f"{path}: version is {found.get('version')!r}, this gemlet reads {VERSION}")
+            raise UnsupportedError(f"{path}: version is {found.get('version')!r:.80}, this gemlet reads {VERSION}")
         manifest = cls(
             **{field.name: _field(path, found, field.name, get_type_hints(cls)[field.name]) for field in fields(cls)}
         )
         if manifest.format not in BACKENDS:
-            raise UnsupportedError(f"{path}: format is {manifest.format!r}, expected one of {', '.join(BACKENDS)}")
+            raise UnsupportedError(f"{path}: format is {manifest.format!r:.80}, expected one of {', '.join(BACKENDS)}")
         if manifest.context < 1:
             raise FormatError(f"{path}: context is {manifest.context}, expected 1 or more")
+        for name in (*HOLDS[manifest.format], TOKENIZER):
+            if name not in manifest.files:
+                raise FormatError(f"{path}: files: {name} is missing, which a model in {manifest.format} has")
         manifest._check_files(folder)
         manifest.model_info("", 1, 1)
         return manifest
@@ -109,8 +120,15 @@ class Manifest:
             values[name] = _field(Path(NAME), self.info, name, types[name])
         values["trained_context"] = context
         values["hyperparameters"] = _with_infinities(values["hyperparameters"])
+        for name, value in values["hyperparameters"].items():
+            if not (_is_text(name) and _is_hyperparameter(value)):
+                raise FormatError(f"{NAME}: hyperparameters: {name!r:.80} is {value!r:.80}, expected values or a list")
         values["layer_info"] = [_entry(LayerInfo, layer) for layer in _field(Path(NAME), self.info, "layer_info", list)]
         values["tensors"] = [_entry(TensorInfo, tensor) for tensor in _field(Path(NAME), self.info, "tensors", list)]
+        if values["layers"] != len(values["layer_info"]):
+            raise FormatError(
+                f"{NAME}: layers is {values['layers']}, expected {len(values['layer_info'])} as in layer_info"
+            )
         return cast("_core._Info", values)
 
     def open(self, folder: Path, context: int, threads: int) -> Runner:
@@ -127,21 +145,58 @@ class Manifest:
 
     def _check_files(self, folder: Path) -> None:
         for name, size in self.files.items():
-            if Path(name).name != name or type(size) is not int:
-                raise FormatError(f"{folder / NAME}: files: expected names and sizes, found {name!r}: {size!r}")
-            try:
-                actual = (folder / name).stat().st_size
-            except OSError as error:
-                raise FileError(f"{folder / name}: {error.strerror}") from error
+            if not _is_listing(name, size):
+                raise FormatError(f"{folder / NAME}: files: expected names and sizes, found {name!r:.80}: {size!r:.80}")
+            actual, digest = _measured(folder / name)
             if actual != size:
                 raise FormatError(f"{folder / name}: has {actual:,} bytes, expected {size:,}")
-            if self.digests.get(name) != _digest(folder / name):
+            if self.digests.get(name) != digest:
                 raise FormatError(f"{folder / name}: is not what was exported: its first bytes have changed")
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(_DIGEST_BYTES)).hexdigest()
+def unchanged_files(folder: Path) -> set[str]:
+    """The files that an exported folder lists and that are as they were written; none for any other folder."""
+    try:
+        manifest = _object(folder / NAME)
+        files, digests = manifest["files"], manifest["digests"]
+        listed = [(name, size) for name, size in files.items() if _is_listing(name, size)]
+        return {name for name, size in listed if _is_as_written(folder / name, size, digests)}
+    except (FileError, FormatError, KeyError, AttributeError):
+        return set()
+
+
+def _is_as_written(path: Path, size: int, digests: Mapping[str, object]) -> bool:
+    try:
+        return _measured(path) == (size, digests.get(path.name))
+    except FileError:
+        return False
+
+
+def _is_listing(name: str, size: object) -> bool:
+    """Whether a name stays in its folder, and the size is one."""
+    is_name = Path(name).name == name and name not in ("", "..") and "\0" not in name
+    return is_name and type(size) is int and 0 <= size < _INT64
+
+
+def _measured(path: Path) -> tuple[int, str]:
+    """The size of a file, and the SHA-256 of its beginning."""
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            return size, hashlib.sha256(file.read(min(size, _DIGEST_BYTES))).hexdigest()
+    except (OSError, ValueError) as error:
+        raise error if isinstance(error, FileError) else FileError(f"{path}: cannot be read: {error}") from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        found = json.loads(read_file(path, _MOST_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{path}: expected an object, found {type(found).__name__}")
+    return found
 
 
 def info_of(info: ModelInfo) -> dict[str, Any]:
@@ -182,16 +237,44 @@ def _field(path: Path, found: dict[str, Any], name: str, type: Any) -> Any:
     origin = getattr(type, "__origin__", type)
     if origin is tuple:
         kind = get_args(type)[0]
-        if not isinstance(value, (list, tuple)) or not all(_is(entry, kind) for entry in value):
+        if not isinstance(value, (list, tuple)) or not all(_is(entry, kind, name) for entry in value):
             raise FormatError(f"{path}: {name} is {value!r:.80}, expected a list of {kind.__name__}")
         return tuple(value)
-    if not _is(value, origin):
+    if not _is(value, origin, name):
         raise FormatError(f"{path}: {name} is {value!r:.80}, expected {origin.__name__}")
     return value
 
 
-def _is(value: object, kind: type) -> bool:
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+def _is(value: object, kind: type, name: str) -> bool:
+    """Whether a value is of a type, and the core can hold it."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return kind is bool and isinstance(value, bool)
+    if isinstance(value, int):
+        return 0 <= value < _LIMITS.get(name, _INT32)
+    return not isinstance(value, str) or _is_text(value)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it has no half characters, which JSON can write."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_hyperparameter(value: object) -> bool:
+    """Whether it is of a kind that the core keeps: a value, or values of one kind."""
+    if not isinstance(value, list):
+        return _is_scalar(value)
+    kinds = {float if type(entry) is int else type(entry) for entry in value}
+    return len(kinds) <= 1 and all(map(_is_scalar, value))
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, int):
+        return -_INT64 <= value < _INT64
+    return isinstance(value, float) or (isinstance(value, str) and _is_text(value))
 
 
 def _entry(kind: type[LayerInfo] | type[TensorInfo], found: Any) -> dict[str, Any]:

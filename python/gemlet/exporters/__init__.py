@@ -18,6 +18,7 @@ from gemlet.conversion import convert
 from gemlet.errors import ArgumentError
 from gemlet.exported import manifest
 from gemlet.exported.manifest import TOKENIZER, Manifest
+from gemlet.files import check_space, check_target, place, replacing_folder, scratch, to_path
 from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 from gemlet.model import Model
@@ -27,7 +28,6 @@ from .check import Comparison, Reference, begin_core, begin_exported, length, lo
 from .companions import add_companions
 from .errors import ExportError
 from .onnx.file import OnnxFile
-from .place import check_space, replacing, scratch
 from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
@@ -89,9 +89,9 @@ def export(
     """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
 
     Args:
-        source: a GGUF file, or the folder of a Hugging Face checkpoint.
-        out: a new or empty folder, or one of an earlier export; for a bundle, a file. It appears whole, once its check
-            has passed, or not at all; what an earlier export left stays until then.
+        source: a GGUF file, a model's name, or the folder of a Hugging Face checkpoint.
+        out: a new or empty folder, or one that holds an earlier export and nothing else; for a bundle, a file. It
+            appears whole, once its check has passed, or not at all; what an earlier export left stays until then.
         format: "onnx", "tflite", or "litertlm": one file for LiteRT-LM, which is run in it too if it is installed.
         quant: "int4", "int8", "fp16" or "fp32". Weights that the source stores in the same type keep their codes.
         progress: called with the bytes written so far, and in all.
@@ -103,9 +103,10 @@ def export(
             2023), which runs fp32 only, and files of at most 2 GB.
 
     Raises:
-        ExportError: the place is taken, the disk is full, or the file does not pass its check.
+        ExportError: a setting that cannot be, or a file that does not pass its check.
         ConvertError: a checkpoint that does not fit its configuration; lists every tensor at fault.
-        FileError, FormatError, UnsupportedError: a source that the core does not load, or a runtime that is missing.
+        FileError: the place is taken, the disk is full, or the source is not there.
+        FormatError, UnsupportedError: a source that the core does not load, or a runtime that is missing.
     """
     if format not in FORMATS:
         raise ArgumentError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
@@ -114,17 +115,31 @@ def export(
     if runtime != "litert" and format != "tflite":
         raise ArgumentError(f"runtime is {runtime!r}, which runs the format tflite, found {format}")
     task = _Task(
-        Path(source), Path(out), format, find_quant(quant), context, prefill, threads, runtime, Progress(progress)
+        find_model(source),
+        to_path(out),
+        format,
+        find_quant(quant),
+        context,
+        prefill,
+        threads,
+        runtime,
+        Progress(progress),
     )
     manifest.require_runtime("tflite" if format == "litertlm" else format)
     if runtime == "tflite-runtime":
         tflite.require_old_runtime(quant)
     if format == "litertlm":
         return _bundle(task)
-    with replacing(task.target, manifest.NAME, {REPORT}, task.origin) as folder, scratch(task.target) as work:
+    with replacing_folder(task.target, _written, task.origin) as folder, scratch(task.target) as work:
         done = _write(task, folder, work)
         _write_report(done, folder / REPORT)
     return done
+
+
+def _written(folder: Path) -> set[str]:
+    """The files that an earlier export wrote into a folder and nobody has changed; none if it holds no export."""
+    files = manifest.unchanged_files(folder)
+    return {*files, manifest.NAME, REPORT} if files else set()
 
 
 @dataclass(frozen=True)
@@ -185,14 +200,10 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
 def _bundle(task: _Task) -> Export:
     """A TFLite export in one file with its tokenizer. LiteRT-LM has to answer as LiteRT does."""
     target = task.target
-    if not target.parent.is_dir():
-        raise ExportError(f"{target}: there is no directory {target.parent}")
-    if target.is_dir():
-        raise ExportError(f"{target}: is a folder, expected a file name")
-    if target.exists() and not target.is_file():  # a device, which the new file would replace
-        raise ExportError(f"{target}: is not a regular file, expected a file name")
-    if target.exists() and task.origin.exists() and target.samefile(task.origin):
-        raise ExportError(f"{target}: is what is to be exported, expected another name")
+    described = target.with_name(f"{target.name}.{REPORT}")
+    sources = _files_of(task.origin)
+    for path in (target, described):
+        check_target(path, sources)
     with scratch(target) as work:
         folder = work / "model"
         folder.mkdir()
@@ -210,11 +221,18 @@ def _bundle(task: _Task) -> Export:
                 litertlm.compare(target, answers, litertlm.answers_in_litert(folder, count))
                 runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
         bundle = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
-        report = path.with_name(f"{target.name}.{REPORT}")
+        report = work / described.name
         _write_report(bundle, report)
-        path.replace(target)
-        report.replace(target.with_name(report.name))
+        place(path, target, sources)
+        place(report, described, sources)
     return bundle
+
+
+def _files_of(origin: Path) -> list[Path]:
+    """The files of a checkpoint, or all parts of a GGUF file."""
+    if origin.is_dir():
+        return list(origin.iterdir())
+    return sorted({Path(stored["file"]) for stored in Source(origin).tensors.values()})
 
 
 def _write_report(done: Export, path: Path) -> None:
@@ -232,7 +250,7 @@ def _lengths(prefill: Sequence[int], context: int) -> tuple[int, ...]:
 def _as_gguf(origin: Path, quant: Quant, format: str, work: Path, steps: Progress, threads: int | None) -> Source:
     """The file that was given, or what the converter makes of a checkpoint."""
     if not origin.is_dir():
-        return Source(find_model(origin))
+        return Source(origin)
     before = 0
 
     def advance(done: int, total: int) -> None:

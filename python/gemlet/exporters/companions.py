@@ -3,13 +3,13 @@ Hugging Face's ecosystem. A checkpoint's own files are kept; the others are made
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from gemlet.conversion.config import MOST_BYTES
 from gemlet.exported.manifest import TOKENIZER
+from gemlet.files import read_file
 from gemlet.info import ModelInfo
 
 from .architecture import Architecture
@@ -44,8 +44,8 @@ def add_companions(folder: Path, origin: Path, weights: Source, architecture: Ar
     header = weights.header(0)
     (folder / TOKENIZER).write_bytes(header + bytes(-len(header) % weights.alignment))
     for name in _COPIED if origin.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(origin / name, folder / name)
+        if (origin / name).is_file():
+            (folder / name).write_bytes(read_file(origin / name, MOST_BYTES))
     vocabulary = VocabularyFile.read(folder / TOKENIZER, weights.config.vocab_size)
     has_template = any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json"))
     template = "" if has_template else info.chat_template

