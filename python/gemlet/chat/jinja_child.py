@@ -26,7 +26,8 @@ KEPT_TEMPLATES = 8
 
 
 def limit_process(memory: int) -> None:
-    """No more memory than ``memory`` bytes beyond what is mapped now, no files, no processes, no core dumps."""
+    """No more memory than ``memory`` bytes beyond what is mapped now, no writing to files, no core dumps; no
+    processes either, unless the user is root."""
     import resource
 
     hard = resource.RLIM_INFINITY

@@ -3,9 +3,10 @@
 A single operation of a template may compute for ever or fill the memory, even while the template is compiled, so no
 counting inside the process that renders can bound it. Here the limits are enforced from outside. A request that takes
 longer than ``SECONDS`` or whose reply is too long ends the process, and the next request starts another. On Linux the
-system refuses it more memory than ``MEMORY``, and it can write no files and start no processes; macOS does not enforce
-a limit of memory, so that there only time and the length of the text are bounded. The process is started by the first
-rendering and then reused. The caller waits without the GIL, and Ctrl-C interrupts it.
+system refuses it more memory than ``MEMORY`` and any writing to files. macOS does not enforce a limit of memory, so
+that there only time and the length of the text are bounded. A limit of processor time ends the process if its parent
+dies meanwhile. The first rendering starts it, and the next ones reuse it. The caller waits without the GIL, and Ctrl-C
+interrupts it.
 """
 
 import atexit
@@ -97,9 +98,14 @@ class Sandbox:
 
     def close(self) -> None:
         """End the process; a later rendering starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
+    def kill(self) -> None:
+        """At the exit of Python: end the process, also while another thread waits for its reply."""
         if self._process is not None:
-            self._process.end()
-            self._process = None
+            self._process.kill()
 
     def forget(self) -> None:
         """In a forked child: the process serves the parent, which alone may speak to it."""
@@ -206,9 +212,12 @@ class _Process:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def end(self) -> None:
+        self.kill()
         self._close_pipes()
 
     def disown(self) -> None:
@@ -262,5 +271,5 @@ def _to_json(value: object) -> bytes:
 
 
 _shared = Sandbox()
-atexit.register(_shared.close)
+atexit.register(_shared.kill)
 os.register_at_fork(after_in_child=_shared.forget)

@@ -73,13 +73,15 @@ def test_transformers_renders_the_same(source: str) -> None:
     """The same text, or an error from both."""
     utilities = pytest.importorskip("transformers.utils.chat_template_utils")
     given = dict(VARIABLES)
+    conversation = given.pop("messages")
     try:
-        [expected] = utilities.render_jinja_template([given.pop("messages")], chat_template=source, **given)
-    except Exception:
+        rendered, _ = utilities.render_jinja_template([conversation], chat_template=source, **given)
+    except Exception:  # jinja2's, Python's own
+        assert source in REFUSED
         with pytest.raises(gemlet.TemplateError):
             Renderer(source).render(VARIABLES)
     else:
-        assert Renderer(source).render({**VARIABLES, "documents": None}) == expected
+        assert [Renderer(source).render({**VARIABLES, "documents": None})] == rendered
 
 
 @pytest.mark.parametrize("name", [*ENDLESS, *GREEDY, *LONG])
