@@ -259,11 +259,12 @@ ODD_TOKENS = (
     "<\u00e9t\u00e9>",
     "<\u0442\u043e\u043a\u0435\u043d>",
     "\u2581<lead>",
-    "<a<end_of_turn>>",
+    "<a<|tool_call>>",
 )
+MARKER = "<|tool_call>"  # shown as text, and so of another kind
 SPELLINGS = (
     *ODD_TOKENS,
-    *("<my\u2581token>", "<my mark>", " <lead>", "<lead>"),
+    *("<my\u2581token>", "<my mark>", " <lead>", "<lead>", MARKER),
     "<\udcc3\udca9t\udcc3\udca9>",  # é as undecodable bytes, by which Python carries them
     "<my\udce2\udc96\udc81token>",
 )
@@ -277,6 +278,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> gemlet.Model:
     pieces = tiny_pieces()
     for i, name in enumerate(ODD_TOKENS):
         pieces[-1 - i] = Piece(name, 0.0, PieceKind.CONTROL)
+    pieces[-1 - len(ODD_TOKENS)] = Piece(MARKER, 0.0, PieceKind.USER_DEFINED)
     (checkpoint / "tokenizer.model").write_bytes(tiny_tokenizer(pieces).serialize())
     return gemlet.load(convert(checkpoint, folder / "odd.gguf", "f32").path, threads=1)
 
@@ -286,20 +288,17 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> gemlet.Model:
     "source", [GEMMA_3, PARTS, "{{ bos_token }}{% for m in messages %} {{ m.content }}{% endfor %}"]
 )
 def test_control_tokens_with_odd_names_stay_text(odd: gemlet.Model, source: str, spelling: str) -> None:
-    guarded = {token for token in odd.special_tokens() if odd.piece(token) in ODD_TOKENS}
-    assert len(guarded) == len(ODD_TOKENS)
+    guarded = {odd._engine.find_token(name.encode()) for name in (*ODD_TOKENS, MARKER)}
+    assert None not in guarded and len(guarded) == len(ODD_TOKENS) + 1
     template = ChatTemplate(odd._engine, source)
-    [end] = odd.tokenize("<end_of_turn>")
-    clean = template.encode([Message("user", "a")])
     for content in (spelling, f"a{spelling}b", f"{spelling}{spelling}", f" {spelling} "):
         tokens = template.encode([Message("user", content)])
         assert guarded.isdisjoint(tokens)
-        assert tokens.count(end) == clean.count(end)
 
 
 def test_odd_names_are_found_in_raw_prompts(odd: gemlet.Model) -> None:
     """What the tests above keep from happening."""
-    for spelling in ODD_TOKENS:
+    for spelling in (*ODD_TOKENS, MARKER):
         assert odd.piece(odd.tokenize("a" + spelling)[-1]) == spelling
 
 
