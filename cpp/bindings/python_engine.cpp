@@ -155,8 +155,7 @@ void bind_engine(py::module_& m) {
           },
           py::kw_only(), py::arg("sequences"), py::arg("prompt_rows"), py::arg("max_waiting"), py::arg("prefixes"),
           py::arg("prefix_bytes"))
-      .def("special_tokens",
-           [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); })
+      .def("special_tokens", [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); })
       .def("guarded_tokens", [](const PyEngine& self) {
         std::vector<Token> out;
         for (Token token = 0; token < self->info().vocabulary; ++token) {

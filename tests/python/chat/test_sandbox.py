@@ -63,7 +63,7 @@ def test_what_templates_of_transformers_use_is_rendered(source: str) -> None:
 
 @pytest.mark.parametrize("source", REFUSED)
 def test_refusals_are_clear(source: str) -> None:
-    with pytest.raises(gemlet.TemplateError, match=r"the chat template does not (parse|accept this conversation): \w"):
+    with pytest.raises(gemlet.TemplateError, match=r"the chat template does not (parse|accept this conversation): \S"):
         Renderer(source).render(VARIABLES)
 
 
@@ -95,7 +95,7 @@ def test_limits_end_a_template(name: str, box: Sandbox, peaks: list[int]) -> Non
 @pytest.mark.parametrize("name", OTHER)
 def test_other_attacks_end_by_themselves(name: str, box: Sandbox) -> None:
     with contextlib.suppress(gemlet.TemplateError):
-        text = Renderer(OTHER[name], box).render(VARIABLES)
+        text = box.ask(OTHER[name], VARIABLES, Budget(0.5))
         assert "<class" not in text and "root:" not in text
 
 
