@@ -3,13 +3,16 @@
 import asyncio
 import gc
 import os
+import signal
 import threading
 from pathlib import Path
 
 import gemlet
 import pytest
+from gemlet.chat import sandbox
 from gemlet.chat.templates import ChatTemplate, Message
 
+from hostile_templates import ENDLESS
 from published_templates import GEMMA_3
 
 
@@ -147,6 +150,25 @@ def test_the_event_loop_runs_while_the_core_computes(long_model: gemlet.Model) -
         return beats
 
     assert asyncio.run(talk()) > 20
+
+
+def test_the_event_loop_runs_while_a_template_hangs(model: gemlet.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gemlet.chat.templates.Budget", lambda: sandbox.Budget(1e6))  # only the signal ends it
+    chat = model.chat(template=ENDLESS["loops"])
+
+    async def talk() -> None:
+        sending = asyncio.ensure_future(chat.asend("a"))
+        while not sandbox._shared.is_waiting:
+            await asyncio.sleep(0)
+        with pytest.raises(gemlet.ArgumentError, match="busy"):
+            await chat.asend("b")
+        assert sandbox._shared.pid is not None and not sending.done()
+        os.kill(sandbox._shared.pid, signal.SIGKILL)
+        with pytest.raises(gemlet.TemplateError, match="ended with status -9"):
+            await sending
+
+    asyncio.run(talk())
+    assert chat.history == []
 
 
 def test_cancelling_the_task_takes_the_turn_back(long_model: gemlet.Model) -> None:
