@@ -11,6 +11,7 @@
 
 #include "engine/engine.hpp"
 #include "model/slice.hpp"
+#include "text/markers.hpp"
 
 namespace py = pybind11;
 
@@ -119,6 +120,15 @@ void bind_engine(py::module_& m) {
             return py::bytes(self->detokenize(tokens, special));
           },
           py::arg("tokens"), py::kw_only(), py::arg("special") = false)
+      .def(
+          "prompt",
+          [](const PyEngine& self, const PyTurns& turns, const std::string& end) {
+            const std::vector<Turn> conversation = to_turns(turns);
+            const PromptOptions options{.end = parse_prompt_end(end)};
+            const py::gil_scoped_release release;
+            return self->prompt(conversation, options);
+          },
+          py::arg("turns"), py::arg("end") = "generation_prompt")
       .def("piece", [](const PyEngine& self, Token token) { return py::bytes(self->piece(token)); })
       .def("kind", [](const PyEngine& self, Token token) { return name_of(self->kind(token)); })
       .def("find_token",
@@ -147,8 +157,14 @@ void bind_engine(py::module_& m) {
           },
           py::kw_only(), py::arg("sequences"), py::arg("prompt_rows"), py::arg("max_waiting"), py::arg("prefixes"),
           py::arg("prefix_bytes"))
-      .def("special_tokens",
-           [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); });
+      .def("special_tokens", [](const PyEngine& self) { return special_tokens(*self.engine, self->info().vocabulary); })
+      .def("guarded_tokens", [](const PyEngine& self) {
+        std::vector<Token> out;
+        for (Token token = 0; token < self->info().vocabulary; ++token) {
+          if (is_guarded(self->piece(token), self->kind(token))) out.push_back(token);
+        }
+        return out;
+      });
 }
 
 }  // namespace gemlet

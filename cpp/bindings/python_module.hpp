@@ -4,7 +4,9 @@
 
 #include <exception>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "gemlet/gemlet.hpp"
@@ -26,6 +28,13 @@ void bind_scheduler(pybind11::module_& m);
 void bind_runner(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
+
+/// Turns as Python gives them: (role, text, sampled tokens).
+using PyTurns = std::vector<std::tuple<std::string, pybind11::bytes, std::vector<Token>>>;
+std::vector<Turn> to_turns(const PyTurns& turns);
+
+/// Parses "generation_prompt", "complete" or "open_answer"; throws Error(argument) for another name.
+PromptEnd parse_prompt_end(std::string_view name);
 
 /// The control tokens of an engine or a tokenizer, and the one for what is unknown.
 template <typename Vocabulary>

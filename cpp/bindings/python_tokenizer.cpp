@@ -35,8 +35,6 @@ const char* name_of(TokenKind kind) {
   return "";
 }
 
-namespace {
-
 PromptEnd parse_prompt_end(std::string_view name) {
   if (name == "generation_prompt") return PromptEnd::generation_prompt;
   if (name == "complete") return PromptEnd::complete;
@@ -45,7 +43,12 @@ PromptEnd parse_prompt_end(std::string_view name) {
                                          std::string(name) + "\"");
 }
 
-}  // namespace
+std::vector<Turn> to_turns(const PyTurns& turns) {
+  std::vector<Turn> out;
+  out.reserve(turns.size());
+  for (const auto& [role, text, tokens] : turns) out.push_back({parse_role(role), std::string(text), tokens});
+  return out;
+}
 
 void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
@@ -80,13 +83,8 @@ void bind_tokenizer(py::module_& m) {
           py::arg("piece"), "The token of a piece, or None.")
       .def(
           "prompt",
-          [](const Tokenizer& self, const std::vector<std::tuple<std::string, py::bytes, std::vector<Token>>>& turns,
-             const std::string& end) {
-            std::vector<Turn> conversation;
-            conversation.reserve(turns.size());
-            for (const auto& [role, text, tokens] : turns) {
-              conversation.push_back({parse_role(role), std::string(text), tokens});
-            }
+          [](const Tokenizer& self, const PyTurns& turns, const std::string& end) {
+            const std::vector<Turn> conversation = to_turns(turns);
             const PromptOptions options{.end = parse_prompt_end(end)};
             const py::gil_scoped_release release;
             return prompt_tokens(self, conversation, options);

@@ -63,4 +63,8 @@ TokenKind corrected_kind(std::string_view piece, TokenKind stored) {
   return marker != nullptr && ordinary ? marker->kind : stored;
 }
 
+bool is_guarded(std::string_view piece, TokenKind kind) {
+  return kind == TokenKind::control || kind == TokenKind::unknown || find_marker(piece) != nullptr;
+}
+
 }  // namespace gemlet

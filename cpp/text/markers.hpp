@@ -21,4 +21,7 @@ const Marker* find_marker(std::string_view piece);
 /// What kind a token of this piece is: the kind that the file says, unless that makes a marker an ordinary piece.
 TokenKind corrected_kind(std::string_view piece, TokenKind stored);
 
+/// Whether nothing that somebody types may become this token: control tokens, the unknown token and markers.
+bool is_guarded(std::string_view piece, TokenKind kind);
+
 }  // namespace gemlet

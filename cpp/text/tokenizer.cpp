@@ -1,5 +1,7 @@
 #include "text/tokenizer.hpp"
 
+#include <algorithm>
+
 #include "text/bpe.hpp"
 #include "text/utf8.hpp"
 #include "text/vocabulary.hpp"
@@ -48,6 +50,35 @@ struct Tokenizer::Impl {
       encode_plain(vocabulary, std::string(space_symbol) += text, tokens);
     } else {
       encode_plain(vocabulary, text, tokens);
+    }
+  }
+
+  /// Guarded pieces are cut after their first character, and so are those within what is left of them.
+  void encode_typed(std::string_view text, std::vector<Token>& tokens) const {
+    struct Part {
+      std::string_view text;
+      bool plain;
+    };
+    std::vector<Part> rest{{text, false}};  // from the last to the first
+    while (!rest.empty()) {
+      const Part part = rest.back();
+      rest.pop_back();
+      if (part.plain) {
+        encode_segment(part.text, tokens);
+        continue;
+      }
+      const std::size_t end = rest.size();
+      std::size_t consumed = 0;
+      for (const PieceMatcher::Match& match : vocabulary.guarded().find(part.text)) {
+        const std::string_view piece = part.text.substr(match.begin, match.size);
+        const std::size_t first_character = scan_utf8(piece).size;
+        rest.push_back({part.text.substr(consumed, match.begin - consumed), true});
+        rest.push_back({piece.substr(0, first_character), true});
+        rest.push_back({piece.substr(first_character), false});
+        consumed = match.begin + match.size;
+      }
+      rest.push_back({part.text.substr(consumed), true});
+      std::reverse(rest.begin() + static_cast<std::ptrdiff_t>(end), rest.end());
     }
   }
 
@@ -108,19 +139,7 @@ std::vector<Token> Tokenizer::encode(std::string_view text, bool bos, bool speci
 }
 
 void Tokenizer::append_typed(std::string_view text, std::vector<Token>& tokens) const {
-  const std::string normalized = impl_->normalize(text);
-  std::string_view rest = normalized;
-  std::size_t consumed = 0;
-  for (const PieceMatcher::Match& match : impl_->vocabulary.guarded().find(normalized)) {
-    const std::size_t before = match.begin - consumed;
-    const std::size_t first_character = scan_utf8(rest.substr(before)).size;
-    impl_->encode_segment(rest.substr(0, before), tokens);
-    impl_->encode_segment(rest.substr(before, first_character), tokens);
-    impl_->encode_segment(rest.substr(before + first_character, match.size - first_character), tokens);
-    consumed = match.begin + match.size;
-    rest = std::string_view(normalized).substr(consumed);
-  }
-  impl_->encode_segment(rest, tokens);
+  impl_->encode_typed(impl_->normalize(text), tokens);
 }
 
 std::string Tokenizer::decode(std::span<const Token> tokens, bool special) const {

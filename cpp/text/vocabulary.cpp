@@ -102,10 +102,7 @@ Vocabulary::Vocabulary(const GgufFile& file) {
   user_defined_ = match_tokens([&](Token token) { return kind(token) == TokenKind::user_defined; });
   special_ = match_tokens(
       [&](Token token) { return kind(token) == TokenKind::user_defined || kind(token) == TokenKind::control; });
-  guarded_ = match_tokens([&](Token token) {
-    return kind(token) == TokenKind::control || kind(token) == TokenKind::unknown ||
-           find_marker(piece(token)) != nullptr;
-  });
+  guarded_ = match_tokens([&](Token token) { return is_guarded(piece(token), kind(token)); });
 }
 
 void Vocabulary::read_pieces(const GgufFile& file) {

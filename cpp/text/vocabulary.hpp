@@ -58,7 +58,7 @@ class Vocabulary {
   // does.
   const PieceMatcher& user_defined() const { return user_defined_; }
   const PieceMatcher& special() const { return special_; }  // user-defined and control
-  /// What must not become one token in a text that somebody typed: control tokens, the unknown token and markers.
+  /// What must not become one token in a text that somebody typed (is_guarded()).
   const PieceMatcher& guarded() const { return guarded_; }
 
   bool space_prefix() const { return space_prefix_; }

@@ -236,8 +236,10 @@ class Model:
 
         Args:
             system: the system prompt.
-            template: Jinja source; by default the file's own, or Gemma's turn format if it has none.
-            tools: handed to the template, for templates that describe tools to the model.
+            template: Jinja source; by default the file's own, or Gemma's turn format if it has none. One that Google
+                published for Gemma 1 to 3n is written by the core; any other one is rendered in a process of its own,
+                within limits of time and memory, and a prompt that lacks what was said is refused.
+            tools: handed to the template, for templates that describe tools to the model; others refuse them.
             context: tokens that the conversation may have.
             scheduler: generates the replies of this conversation in one batch with its other requests.
             options: for every turn, unless ``send`` or ``stream`` gets others.

@@ -37,10 +37,13 @@ class ChatModel(Protocol):
 
 @dataclass
 class _Turn:
-    question: Message
-    prompt: list[int]
+    messages: list[Message]
     options: GenerateOptions
     ended: bool = False
+
+    @property
+    def question(self) -> Message:
+        return self.messages[-1]
 
 
 class Chat:
@@ -92,15 +95,16 @@ class Chat:
     def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
         """Send a user message and stream the reply. Closing the iterator takes the turn back."""
         turn = self._begin(text, options)
+        prompt = self._encode(turn)
 
         def keep(result: GenerateResult) -> None:
             self._keep(turn, result)
 
         if self._scheduler is None:
             core = to_core(turn.options, self._session.context)
-            stream = Stream(self._session._core.generate(turn.prompt, core), core.sampling.seed, keep)
+            stream = Stream(self._session._core.generate(prompt, core), core.sampling.seed, keep)
         else:
-            stream = self._scheduler.stream(turn.prompt, session=self._session, on_end=keep, **turn.options)
+            stream = self._scheduler.stream(prompt, session=self._session, on_end=keep, **turn.options)
         self._active, self._source = weakref.ref(stream), stream.source
         return stream
 
@@ -175,14 +179,16 @@ class Chat:
             raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
         if self._source is not None:
             self._source.close()  # of a stream that was dropped: it may still have the session
-        question = Message("user", text)
-        prompt = self._template.encode(self._with_system([*self._messages, question]), tools=self._tools)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
-        return _Turn(question, prompt, merged)
+        return _Turn(self._with_system([*self._messages, Message("user", text)]), merged)
+
+    def _encode(self, turn: _Turn) -> list[int]:
+        return self._template.encode(turn.messages, tools=self._tools)
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
-        return await scheduler.agenerate(turn.prompt, session=self._session, on_text=on_text, **turn.options)
+        prompt = await asyncio.to_thread(self._encode, turn)  # a foreign template may take its time
+        return await scheduler.agenerate(prompt, session=self._session, on_text=on_text, **turn.options)
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:
         if result.finish_reason != "cancelled":

@@ -1,268 +1,275 @@
-"""Renders Jinja templates of untrusted files: no way to Python's internals, and bounded work.
+"""Renders Jinja templates of untrusted files, in a process of its own (jinja_child.py) that can be ended.
 
-jinja2's sandbox keeps a template away from attributes and from changing what it is given. The limits here come on top.
-Every call, filter and loop step is counted against a budget and a deadline; every value that an operation makes is
-measured, nested lists by what they would print as; and what builds a huge text in one step (powers, padding,
-formatting) is left out. A template can still waste its budget, but not hang the program or fill the memory.
+A single operation of a template may compute for ever or fill the memory, even while the template is compiled, so no
+counting inside the process that renders can bound it. Here the limits are enforced from outside. A request that takes
+longer than ``SECONDS`` or whose reply is too long ends the process, and the next request starts another. On Linux the
+system refuses it more memory than ``MEMORY`` and any writing to files. macOS does not enforce a limit of memory, so
+that there only time and the length of the text are bounded. A limit of processor time ends the process if its parent
+dies meanwhile. The first rendering starts it, and the next ones reuse it. The caller waits without the GIL, and Ctrl-C
+interrupts it.
 """
 
-import functools
+import atexit
+import importlib.util
 import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.runtime import Context, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
-from jinja2.visitor import NodeTransformer
+from gemlet.errors import ArgumentError, TemplateError
 
-from gemlet.errors import TemplateError
-
+SECONDS = 2.0
+"""For all renderings of a prompt; the published templates take milliseconds."""
+MEMORY = 128 << 20
+"""Bytes beyond the about 25 MB of an idle Python with jinja2."""
 MAX_SOURCE = 1 << 18
 """Characters of a template; the published ones have a few thousand."""
-MAX_TEXT = 1 << 22
-"""Characters of a text, and elements of a list, beyond what the messages themselves hold."""
-MAX_STEPS = 300_000
-MAX_SECONDS = 2.0
-"""Processor time of a rendering; the published templates take milliseconds."""
+MAX_REQUEST = 8 << 20
+"""Bytes of a conversation as JSON."""
+MAX_TEXT = 1 << 20
+"""Bytes of a rendered text as JSON, beyond twice what the request holds."""
 
-_STR_METHODS = {
-    *("capitalize", "count", "endswith", "find", "index", "isalnum", "isalpha", "isdigit", "islower", "isspace"),
-    *("isupper", "lower", "lstrip", "removeprefix", "removesuffix", "replace", "rfind", "rsplit", "rstrip", "split"),
-    *("splitlines", "startswith", "strip", "title", "upper"),
-}
-_FILTERS = {
-    *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join", "last"),
-    *("length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select"),
-    *("selectattr", "sort", "string", "sum", "title", "trim", "truncate", "unique", "upper"),
-}
+_START_SECONDS = 30.0
+_PIECE = 1 << 16
+_PROGRAM = Path(__file__).with_name("jinja_child.py")
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "LC_TIME", "TZ")
 
 
-_PASSED = (Context, nodes.EvalContext, jinja2.Environment)  # what jinja hands to filters of its own accord
+class LimitError(TemplateError):
+    """A template that takes too much time or memory, or writes too much."""
+
+
+@dataclass
+class Budget:
+    """Time that renderings may take together."""
+
+    seconds: float = SECONDS
+
+
+class Sandbox:
+    """A process that renders, started when it is needed. Safe to use from several threads, which take turns."""
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        """``memory``: bytes that the process may take beyond those of an idle one."""
+        self._memory = memory
+        self._process: _Process | None = None
+        self._lock = threading.RLock()
+        self._busy = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now; None if there is none."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request has been sent whose reply has not come."""
+        return self._process is not None and self._process.is_waiting
+
+    def ask(self, source: str, variables: Mapping[str, Any] | None, budget: Budget) -> str:
+        """Render a template; without variables only compile it. Raises TemplateError for whatever goes wrong."""
+        request = _to_json({"source": source, "variables": variables, "seconds": budget.seconds})
+        if len(request) > MAX_REQUEST:
+            raise LimitError(
+                f"the conversation takes {len(request)} bytes as JSON; chat templates are given at most {MAX_REQUEST}"
+            )
+        with self._lock:
+            if self._busy:
+                raise TemplateError("a signal handler renders a chat template while its thread is rendering another")
+            self._busy = True
+            try:
+                kind, text = self._reply(request, budget)
+            finally:
+                self._busy = False
+        if kind == "text":
+            return text
+        if kind == "memory":
+            raise LimitError(f"the chat template takes more than {self._memory >> 20} MiB of memory")
+        what = "does not parse" if kind == "parse" else "does not accept this conversation"
+        raise TemplateError(f"the chat template {what}: {text}")
+
+    def close(self) -> None:
+        """End the process; a later rendering starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
+    def kill(self) -> None:
+        """At the exit of Python: end the process, also while another thread waits for its reply."""
+        if self._process is not None:
+            self._process.kill()
+
+    def forget(self) -> None:
+        """In a forked child: the process serves the parent, which alone may speak to it."""
+        if self._process is not None:
+            self._process.disown()
+        self._process = None
+        self._lock = threading.RLock()
+        self._busy = False
+
+    def _reply(self, request: bytes, budget: Budget) -> tuple[str, str]:
+        if self._process is not None and self._process.has_ended():
+            self.close()
+        try:
+            if self._process is None:
+                self._process = _Process(self._memory)
+                self._process.check()
+            kind, text = self._process.ask(request, MAX_TEXT + 2 * len(request), budget)
+        except BaseException:  # KeyboardInterrupt too: a late reply must not be taken for the next one's
+            self.close()
+            raise
+        if kind == "memory":
+            self.close()
+        return kind, text
+
+
+class _Process:
+    """The process and its pipes."""
+
+    def __init__(self, memory: int) -> None:
+        try:
+            self._process = subprocess.Popen(
+                _command(memory),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd="/",
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                process_group=0,  # Ctrl-C on the terminal is the caller's
+            )
+        except OSError as error:
+            raise TemplateError(f"{_no_python()}: {error.strerror}") from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipes = self._process.stdin, self._process.stdout
+        self.is_waiting = False
+        for pipe in self._pipes:
+            os.set_blocking(pipe.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def check(self) -> None:
+        """Wait until the process is ready."""
+        try:
+            self.ask(_to_json({"source": "", "variables": None, "seconds": SECONDS}), MAX_TEXT, Budget(_START_SECONDS))
+        except TemplateError as error:
+            raise TemplateError(f"{_no_python()}: {error}") from error
+
+    def ask(self, request: bytes, most: int, budget: Budget) -> tuple[str, str]:
+        """Send a request and wait for the reply, of ``most`` bytes at most. After an error the process is of no use."""
+        start = time.monotonic()
+        try:
+            return self._exchange(request, most, start + budget.seconds)
+        finally:
+            budget.seconds -= time.monotonic() - start
+            self.is_waiting = False
+
+    def _exchange(self, request: bytes, most: int, deadline: float) -> tuple[str, str]:
+        to_child, from_child = (pipe.fileno() for pipe in self._pipes)
+        rest = memoryview(struct.pack(">Q", len(request)) + request)
+        reply = bytearray()
+        poll = select.poll()
+        poll.register(to_child, select.POLLOUT)
+        poll.register(from_child, select.POLLIN)
+        while True:
+            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not ready:
+                raise LimitError(f"the chat template takes more than {SECONDS:g} seconds")
+            for descriptor, _ in ready:
+                try:
+                    if descriptor == to_child:
+                        rest = rest[os.write(to_child, rest[:_PIECE]) :]
+                    elif piece := os.read(from_child, _PIECE):
+                        reply += piece
+                    else:
+                        raise BrokenPipeError
+                except BrokenPipeError:
+                    raise TemplateError(
+                        f"the process that renders chat templates ended with status {self._process.wait()}"
+                    ) from None
+            if not rest and not self.is_waiting:
+                self.is_waiting = True
+                poll.unregister(to_child)
+            if len(reply) < 8:
+                continue
+            [length] = struct.unpack_from(">Q", reply)
+            if length > most:
+                raise LimitError(f"the chat template writes {length} bytes of text; the limit is {most}")
+            if len(reply) - 8 >= length:
+                kind, text = json.loads(reply[8:])
+                return kind, text
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        self.kill()
+        self._close_pipes()
+
+    def disown(self) -> None:
+        self._close_pipes()
+        self._process.returncode = 0  # nothing to wait for: it is another process's child
+
+    def _close_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
 
 
 class Renderer:
-    """One compiled template. Safe to use from several threads."""
+    """One template. Safe to use from several threads."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, sandbox: Sandbox | None = None) -> None:
         """Compile. Raises TemplateError for a template that is too long or does not parse."""
         if len(source) > MAX_SOURCE:
             raise TemplateError(f"the chat template has {len(source)} characters; the limit is {MAX_SOURCE}")
         self._source = source
-        self._compile()
+        self._sandbox = sandbox or _shared
+        self._sandbox.ask(source, None, Budget())
 
-    def render(self, variables: Mapping[str, Any]) -> str:
-        """Render. Raises TemplateError for whatever goes wrong."""
-        environment, template = self._compile()
-        environment.start(MAX_TEXT + len(json.dumps(variables, default=str)), variables)
-        pieces: list[str] = []
-        length = 0
-        with _as_template_error("does not accept this conversation"):
-            for piece in template.generate(variables):
-                pieces.append(piece)
-                length += len(piece)
-                environment.check_length(length)
-        return "".join(pieces)
-
-    def _compile(self) -> "tuple[_Environment, jinja2.Template]":
-        environment = _Environment()
-        with _as_template_error("does not parse"):
-            tree = _Instrument().visit(environment.parse(self._source))
-            return environment, environment.from_string(tree)
+    def render(self, variables: Mapping[str, Any], budget: Budget | None = None) -> str:
+        """Render. The template gets copies: it can change nothing. Raises TemplateError for whatever goes wrong, and
+        ArgumentError for variables that are not JSON.
+        """
+        return self._sandbox.ask(self._source, variables, budget or Budget())
 
 
-class _as_template_error:
-    """Whatever a foreign template manages to raise becomes one kind of error."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, TemplateError):
-            reason = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise TemplateError(f"the chat template {self._what}: {reason}") from error
+def _command(memory: int) -> list[str]:
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise TemplateError(f"{_no_python()}: set sys.executable to a Python {sys.version_info[0]} interpreter")
+    folders = []
+    for name in ("jinja2", "markupsafe"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise TemplateError(f"chat templates need the Python package {name}, which is not installed")
+        folders.append(str(Path(spec.origin).parents[1]))
+    return [sys.executable, "-I", "-S", "-B", str(_PROGRAM), str(memory), *dict.fromkeys(folders)]
 
 
-class _Instrument(NodeTransformer):
-    """Puts a counter into every loop and a measure on everything that can grow."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.generic_visit(node)
-        node.iter = _filtered(cast(nodes.Expr, node.iter), "_counted")
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = [_filtered(operand, "_printable") for operand in node.nodes]
-        return _filtered(node, "_measured")
-
-    def visit_List(self, node: nodes.List) -> nodes.Node:
-        self.generic_visit(node)
-        return _filtered(node, "_measured")
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        self.generic_visit(node)
-        return _filtered(node, "_measured") if node.ctx == "load" else node
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        self.generic_visit(node)
-        return _filtered(node, "_measured")
+def _no_python() -> str:
+    return f"chat templates are rendered in a process of their own, which does not start with {sys.executable!r}"
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+def _to_json(value: object) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"the chat template can be given only what JSON holds: {error}") from error
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset(["*", "**", "%", "+"])
-
-    def __init__(self) -> None:
-        super().__init__(
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=self._printable,
-            extensions=["jinja2.ext.loopcontrols"],
-            cache_size=0,
-        )
-        allowed = {name: self._limited(function) for name, function in self.filters.items() if name in _FILTERS}
-        self.filters = allowed | {
-            "tojson": self._limited(_to_json),
-            "_counted": self._counted,
-            "_measured": self._measured,
-            "_printable": self._printable,
-        }
-        self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace")} | {
-            "raise_exception": _raise_exception,
-            "strftime_now": _strftime_now,
-        }
-        self.start(MAX_TEXT)
-
-    def start(self, max_text: int, given: Mapping[str, Any] | None = None) -> None:
-        """Begin with a full budget. What the caller gives is measured once, and then costs the template nothing."""
-        self._max_text = max_text
-        self._given: dict[int, int] = {}
-        for value in (given or {}).values():
-            self._measure_given(value)
-        self._steps = 0
-        self._deadline = time.thread_time() + MAX_SECONDS
-
-    def check_length(self, length: int) -> None:
-        """Refuse what is too long."""
-        if length > self._max_text:
-            raise TemplateError(
-                f"the chat template builds something of {length} elements; the limit is {self._max_text}"
-            )
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Allows a string only the methods that cannot make it much longer."""
-        return attr in _STR_METHODS if isinstance(obj, str) else super().is_safe_attribute(obj, attr, value)
-
-    def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every call that a template makes comes through here."""
-        self._spend(1)
-        if getattr(obj, "__name__", "") == "replace":
-            self._check_replace(getattr(obj, "__self__", ""), *args)
-        return self._measured(super().call(context, obj, *args, **kwargs))
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Arithmetic that can blow up."""
-        self._spend(1)
-        if operator == "**" or (operator == "%" and isinstance(left, str)):
-            raise TemplateError(f"the chat template uses {operator!r} in a way that gemlet does not allow")
-        if operator == "*":
-            for items, count in ((left, right), (right, left)):
-                if isinstance(items, (str, list, tuple)) and isinstance(count, int):
-                    self.check_length(len(items) * count)
-        return self._measured(super().call_binop(context, operator, left, right))
-
-    def _limited(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)  # keeps jinja's marks for filters that want the context
-        def limited(*args: Any, **kwargs: Any) -> Any:
-            self._spend(1)
-            args = tuple(list(self._counted(arg)) if isinstance(arg, Iterator) else arg for arg in args)
-            values = [self._printable(arg) for arg in args if not isinstance(arg, _PASSED)]
-            if function.__name__ == "do_replace":
-                self._check_replace(*values)
-            if function.__name__ in ("do_join", "sync_do_join") and len(values) == 2:
-                self.check_length(len(values[0]) * len(str(values[1])))
-            return self._measured(function(*args, **kwargs))
-
-        return limited
-
-    def _check_replace(self, text: object, old: object = "", new: object = "", *_: object) -> None:
-        self.check_length(len(str(text)) + str(text).count(str(old)) * len(str(new)))
-
-    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        for item in items:
-            self._spend(1)
-            yield item
-
-    def _measured(self, value: Any) -> Any:
-        if isinstance(value, str):
-            self.check_length(len(value))
-        elif isinstance(value, int) and abs(value) >= 1 << 64:
-            raise TemplateError("the chat template computes with a number beyond 64 bits")
-        elif isinstance(value, (list, tuple, dict)):
-            self.check_length(self._printed_size(value))
-        return value
-
-    def _printable(self, value: Any) -> Any:
-        """Namespaces can hold each other without being measured, so they may not be written out."""
-        if isinstance(value, Namespace):
-            raise TemplateError("the chat template writes out a namespace")
-        return self._measured(value)
-
-    def _measure_given(self, value: object) -> int:
-        if not isinstance(value, (list, tuple, dict)):
-            return len(value) if isinstance(value, str) else 8
-        items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        self._given[id(value)] = size = 8 + sum(self._measure_given(item) for item in items)
-        return size
-
-    def _printed_size(self, value: object) -> int:
-        """About the characters that the value prints as; stops counting at the limit."""
-        size = 0
-        pending = [value]
-        while pending and size <= self._max_text:
-            item = pending.pop()
-            self._spend(1)
-            if id(item) in self._given:
-                size += self._given[id(item)]
-                continue
-            if isinstance(item, Namespace):
-                self._printable(item)
-            elif isinstance(item, dict):
-                pending.extend((*item.keys(), *item.values()))
-            elif isinstance(item, (list, tuple)):
-                pending.extend(item)
-            size += len(item) if isinstance(item, str) else 8
-        return size
-
-    def _spend(self, steps: int) -> None:
-        self._steps += steps
-        if self._steps > MAX_STEPS or (self._steps % 64 == 0 and time.thread_time() > self._deadline):
-            raise TemplateError(f"the chat template takes more than {MAX_STEPS} steps or {MAX_SECONDS:.0f} seconds")
-
-
-def _to_json(value: Any, indent: int | None = None, **_: Any) -> str:
-    """Writes JSON like transformers: characters as they are, no HTML escapes."""
-    if isinstance(value, Undefined):
-        raise TemplateError("the chat template writes an undefined value as JSON")
-    return json.dumps(value, ensure_ascii=False, indent=None if indent is None else min(int(indent), 8))
-
-
-def _raise_exception(message: object) -> None:
-    raise jinja2.TemplateError(message if isinstance(message, str) else "no reason given")
-
-
-def _strftime_now(pattern: str) -> str:
-    if len(pattern) > 64:
-        raise TemplateError("the chat template asks for a date of more than 64 characters")
-    return datetime.now().strftime(pattern)
+_shared = Sandbox()
+atexit.register(_shared.kill)
+os.register_at_fork(after_in_child=_shared.forget)

@@ -1,51 +1,25 @@
-"""From a conversation to prompt tokens, by the model's own chat template.
+"""From a conversation to prompt tokens, by the model's own chat format.
 
-What people type never becomes a control token. A template mixes trusted markup and untrusted contents in one text, so
-before rendering, everything in the contents that looks like a control token is replaced by a placeholder between two
-of Unicode's noncharacters (which are kept for a program's internal use); placeholders in the contents themselves are
-replaced likewise, so that none can be forged. After rendering, the text between placeholders is tokenised with control
-tokens and each placeholder as plain text. A content that ends in the beginning of a control token has that replaced
-too, so that nothing which the template puts behind it, another content say, completes the token. All other contents
-pass through the template as they are: it may trim or inspect them, and the tokens are those that the model was trained
-on. A template that cuts pieces out of contents or builds markup around them, as in ``<{{ name }}>``, vouches for what
-it joins.
-
-The same placeholders carry the tokens of earlier replies, as they were sampled: tokenising a reply's text again may
-give other tokens than the model chose, and then nothing that was computed for them could be used again.
+The templates that Google publishes for the family are written by the core (cpp/text/turns), as is the format of files
+without a template. Other templates are Jinja: gemlet.chat.sandbox renders them, and gemlet.chat.guard keeps what people
+type from becoming control tokens.
 """
 
-import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from gemlet import _core
-from gemlet.chat.sandbox import Renderer
+from gemlet.chat.guard import ControlText, Guard
+from gemlet.chat.published import takes_system_text
+from gemlet.chat.sandbox import Budget, LimitError, Renderer
+from gemlet.chat.words import first_missing
+from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
 from gemlet.text import to_bytes, to_text
 
 Role = Literal["system", "user", "assistant", "tool"]
-
-GEMMA_TEMPLATE = """\
-{{ bos_token }}
-{%- set ns = namespace(system='') -%}
-{%- for message in messages -%}
-  {%- if message.role == 'system' -%}
-    {%- if not loop.first -%}{{ raise_exception('a system message has to come first') }}{%- endif -%}
-    {%- set ns.system = message.content ~ '\\n\\n' -%}
-  {%- else -%}
-    {{- '<start_of_turn>' ~ ('model' if message.role == 'assistant' else message.role) ~ '\\n' -}}
-    {{- (ns.system if message.role == 'user' else '') ~ (message.content | trim) ~ '<end_of_turn>\\n' -}}
-    {%- if message.role == 'user' -%}{%- set ns.system = '' -%}{%- endif -%}
-  {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<start_of_turn>model\\n' -}}{%- endif -%}
-"""
-"""Gemma's turn format, for files without a template. A system message opens the first user turn."""
-
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-_PLACEHOLDER = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
 @dataclass(frozen=True)
@@ -62,19 +36,30 @@ class ChatTemplate:
     """A model's chat template. Safe to use from several threads."""
 
     def __init__(self, engine: _core.Engine, source: str | None = None) -> None:
-        """``source``: Jinja; None takes the file's, or Gemma's format if it has none.
+        """``source``: Jinja; None takes the file's, or the format of the model's turn markers if it has none.
 
         Raises TemplateError for a source that does not parse.
         """
         self._engine = engine
-        self.source = source or engine.info()["chat_template"] or GEMMA_TEMPLATE
-        self._renderer = Renderer(self.source)
+        self.source = source or engine.info()["chat_template"]
+        takes_system = takes_system_text(self.source)
+        self._writer: _Turns | _Jinja
+        if not self.source:
+            self._writer = _Turns(engine, takes_system=True)
+        elif takes_system is not None and _has_gemma_turns(engine):
+            self._writer = _Turns(engine, takes_system)
+        else:
+            self._writer = _Jinja(engine, self.source)
 
     def render(
         self, messages: Sequence[Message], *, tools: Sequence[object] | None = None, add_generation_prompt: bool = True
     ) -> str:
         """The prompt as text: for reading, since markup and contents cannot be told apart in it."""
-        return self._render([_as_dict(message) for message in messages], tools, add_generation_prompt)
+        return to_text(
+            self._engine.detokenize(
+                self.encode(messages, tools=tools, add_generation_prompt=add_generation_prompt), special=True
+            )
+        )
 
     def encode(
         self, messages: Sequence[Message], *, tools: Sequence[object] | None = None, add_generation_prompt: bool = True
@@ -82,114 +67,162 @@ class ChatTemplate:
         """The prompt as tokens. ``tools`` goes to the template as it is, for templates that describe tools.
 
         Raises:
-            TemplateError: the template refuses the conversation.
+            TemplateError: the template refuses the conversation, leaves out what a user or the system said or the
+                tools, or takes too much time or memory.
+            ArgumentError: a content is not Unicode, or a tool is not what JSON holds.
         """
-        held = _Held(self._control_text)
-        safe_tools = held.protect(tools)
-        safe = [_as_dict(message, held.protect(message.content)) for message in messages]
-        verbatim = {i: held.tokens(m.tokens) for i, m in enumerate(messages) if m.tokens is not None}
-        sampled = [{**m, "content": verbatim[i]} if i in verbatim else m for i, m in enumerate(safe)]
-        text = self._render(sampled, safe_tools, add_generation_prompt)
-        if any(text.count(placeholder) != 1 for placeholder in verbatim.values()):
+        return self._writer.encode(messages, tools or None, add_generation_prompt)
+
+
+class _Turns:
+    """The format of the model's turn markers, which the core writes."""
+
+    def __init__(self, engine: _core.Engine, takes_system: bool) -> None:
+        self._engine = engine
+        self._takes_system = takes_system
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[object] | None, add_generation_prompt: bool
+    ) -> list[int]:
+        if tools:
+            raise TemplateError("the chat template does not describe tools: the model would not see them")
+        if not self._takes_system and any(message.role == "system" for message in messages):
+            raise TemplateError("the chat template does not accept this conversation: it takes no system message")
+        turns = [(message.role, to_bytes(message.content), message.tokens or ()) for message in messages]
+        try:
+            return self._engine.prompt(turns, "generation_prompt" if add_generation_prompt else "complete")
+        except ArgumentError as error:
+            raise TemplateError(f"the chat template does not accept this conversation: {error}") from error
+
+
+_Form = Literal["text", "parts"]
+"""How a template wants contents: as a string, or as a list of parts, such as [{"type": "text", "text": "Hi"}]."""
+_FORMS: tuple[_Form, ...] = ("text", "parts")
+_WRITTEN_PARTS = "{'type': 'text', 'text': "
+"""What a template writes that takes a list of parts for a string."""
+
+
+class _Jinja:
+    """A template in Jinja."""
+
+    def __init__(self, engine: _core.Engine, source: str) -> None:
+        self._engine = engine
+        self._source = source
+        self._renderer = Renderer(source)
+        self._form: _Form | None = None
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[object] | None, add_generation_prompt: bool
+    ) -> list[int]:
+        guard = Guard(self._engine, self._control_text)
+        prompt = _Prompt(messages, _protect(guard, tools), add_generation_prompt)
+        safe = [guard.protect(message.content) for message in messages]
+        sampled = {i: guard.hold(m.tokens) for i, m in enumerate(messages) if m.tokens is not None}
+        text = self._complete(prompt, [sampled.get(i, content) for i, content in enumerate(safe)])
+        if any(text.count(placeholder) != 1 for placeholder in sampled.values()):
             # A template that rewrites earlier replies, such as to leave out the model's thoughts: it gets them as text.
-            text = self._render(safe, safe_tools, add_generation_prompt)
-        tokens = self._tokenize(text, held)
+            text = self._complete(prompt, safe)
+        tokens = guard.tokenize(text)
         bos = self._engine.bos
         return tokens if tokens[:1] == [bos] else [bos, *tokens]
 
-    def _render(self, messages: Sequence[dict[str, object]], tools: object, add_generation_prompt: bool) -> str:
-        return self._renderer.render(
-            {
-                "messages": messages,
-                "tools": tools,
-                "add_generation_prompt": add_generation_prompt,
-                "bos_token": self._piece(self._engine.bos),
-                "eos_token": self._eos_piece,
-            }
-        )
+    def _complete(self, prompt: "_Prompt", contents: Sequence[str]) -> str:
+        """The rendered prompt, which holds what was said and the tools."""
+        if self._form is None:
+            self._form = self._find_form(prompt)
+        refused: TemplateError | None = None
+        for form in (self._form, *(form for form in _FORMS if form != self._form)):
+            try:
+                text = self._render(prompt, contents, form)
+                prompt.check_contents(text, contents)
+                if prompt.tools and text == self._render(prompt, contents, form, with_tools=False):
+                    raise TemplateError("the chat template does not describe tools: the model would not see them")
+                return text
+            except LimitError:
+                raise
+            except TemplateError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
 
-    def _tokenize(self, text: str, held: "_Held") -> list[int]:
-        tokens: list[int] = []
-        parts = _PLACEHOLDER.split(text)
-        for markup, number in itertools.zip_longest(parts[::2], parts[1::2]):
-            tokens += self._engine.tokenize(to_bytes(markup), special=True)
-            if number is None:
+    def _find_form(self, prompt: "_Prompt") -> _Form:
+        """The form in which words arrive that are in no template: a short content might stand in the markup."""
+        contents = [f"quxly{i}zorp" for i in range(len(prompt.messages))]
+        for form in _FORMS:
+            try:
+                prompt.check_contents(self._render(prompt, contents, form), contents)
+                return form
+            except LimitError:
+                raise
+            except TemplateError:
                 continue
-            value = held.value(int(number))
-            if isinstance(value, str):
-                # Cut after the first character, so that not even a user-defined piece is found.
-                for plain in (value[:1], value[1:]):
-                    tokens += self._engine.tokenize(to_bytes(plain), special=False)
-            else:
-                tokens += value
-        return tokens
+        return "text"  # perhaps it accepts only some contents
+
+    def _render(self, prompt: "_Prompt", contents: Sequence[str], form: _Form, with_tools: bool = True) -> str:
+        written = [content if form == "text" else [{"type": "text", "text": content}] for content in contents]
+        variables = {
+            "messages": [{"role": m.role, "content": c} for m, c in zip(prompt.messages, written, strict=True)],
+            "tools": prompt.tools if with_tools else None,
+            "documents": None,
+            "add_generation_prompt": prompt.add_generation_prompt,
+            **self._special_tokens,
+        }
+        text = self._renderer.render(variables, prompt.budget)
+        if form == "parts" and text.count(_WRITTEN_PARTS) > sum(c.count(_WRITTEN_PARTS) for c in contents):
+            raise TemplateError("the chat template writes contents that are lists of parts as they are")
+        return text
 
     def _piece(self, token: int) -> str:
         return to_text(self._engine.piece(token))
 
     @cached_property
-    def _eos_piece(self) -> str:
+    def _special_tokens(self) -> dict[str, str]:
         ends = (self._piece(token) for token in self._engine.special_tokens() if self._engine.is_end(token))
-        return next(ends, "")
+        named = {"bos_token": self._piece(self._engine.bos), "eos_token": next(ends, "")}
+        return named | {f"{name}_token": f"<{name}>" for name in ("pad", "unk") if self._is_token(f"<{name}>")}
 
     @cached_property
-    def _control_text(self) -> "_ControlText":
+    def _control_text(self) -> ControlText:
         """Whatever may become a control token or, for files that do not mark them as control, a turn's markup."""
-        pieces = {self._piece(token) for token in self._engine.special_tokens()}
-        pieces |= {found for found in re.findall(r"<[^<>\s]+>", self.source) if self._is_token(found)}
-        return _ControlText(pieces)
+        pieces = {self._piece(token) for token in self._engine.guarded_tokens()}
+        return ControlText(pieces | {found for found in re.findall(r"<[^<>]+>", self._source) if self._is_token(found)})
 
     def _is_token(self, text: str) -> bool:
-        return self._engine.find_token(text.encode()) is not None
+        return self._engine.find_token(to_bytes(text)) is not None
 
 
-class _ControlText:
-    """Finds control tokens, whole ones anywhere and begun ones at the end."""
+class _Prompt:
+    """What a template is to write a prompt of, and the time for it."""
 
-    def __init__(self, pieces: set[str]) -> None:
-        alternatives = sorted((re.escape(piece) for piece in pieces if piece), key=len, reverse=True)
-        self._whole = re.compile("|".join([*alternatives, _OPEN, _CLOSE]))
-        self._begun = {piece[:end] for piece in pieces for end in range(1, len(piece))}
-        self._longest = max(map(len, self._begun), default=0)
+    def __init__(self, messages: Sequence[Message], tools: Any, add_generation_prompt: bool) -> None:
+        self.messages = messages
+        self.tools = tools
+        self.add_generation_prompt = add_generation_prompt
+        self.budget = Budget()
 
-    def replace(self, text: str, replacement: Callable[[str], str]) -> str:
-        text = self._whole.sub(lambda match: replacement(match[0]), text)
-        end = len(text.rstrip())  # a template may trim
-        for start in range(max(0, end - self._longest), end):
-            if text[start:end] in self._begun:
-                return text[:start] + replacement(text[start:end]) + text[end:]
-        return text
-
-
-class _Held:
-    """What the placeholders of one rendering stand for."""
-
-    def __init__(self, control_text: _ControlText) -> None:
-        self._control_text = control_text
-        self._values: list[str | tuple[int, ...]] = []
-
-    def protect(self, value: Any) -> Any:
-        """A copy with placeholders for control text, in all the strings of a JSON-like value."""
-        if isinstance(value, str):
-            return self._control_text.replace(value, self._hold)
-        if isinstance(value, dict):
-            return {self.protect(key): self.protect(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.protect(item) for item in value]
-        return value
-
-    def tokens(self, tokens: tuple[int, ...]) -> str:
-        """A placeholder for a reply as it was sampled."""
-        return self._hold(tokens)
-
-    def value(self, number: int) -> str | tuple[int, ...]:
-        """What a placeholder stands for; one that the template itself made up stands for nothing."""
-        return self._values[number] if number < len(self._values) else ""
-
-    def _hold(self, value: str | tuple[int, ...]) -> str:
-        self._values.append(value)
-        return f"{_OPEN}{len(self._values) - 1}{_CLOSE}"
+    def check_contents(self, text: str, contents: Sequence[str]) -> None:
+        """Raises TemplateError naming a message of the user or the system that the text lacks. Replies of the model may
+        be missing: templates leave out its thoughts."""
+        for role in ("system", "user"):
+            said = [i for i, message in enumerate(self.messages) if message.role == role]
+            missing = first_missing(text, [contents[i] for i in said])
+            if missing is not None:
+                raise TemplateError(
+                    f"the chat template leaves out what message {said[missing]} ({role}) says, whether it gets "
+                    "contents as text or as a list of parts"
+                )
 
 
-def _as_dict(message: Message, content: str | None = None) -> dict[str, object]:
-    return {"role": message.role, "content": message.content if content is None else content}
+def _protect(guard: Guard, tools: Sequence[object] | None) -> Any:
+    try:
+        return guard.protect(tools)
+    except RecursionError:
+        raise ArgumentError("tools: nested too deeply for JSON") from None
+
+
+def _has_gemma_turns(engine: _core.Engine) -> bool:
+    """Whether the core writes this model's turns as Gemma 1 to 3n do."""
+    try:
+        return engine.prompt([("user", b"", ())])[1] == engine.find_token(b"<start_of_turn>")
+    except (ArgumentError, UnsupportedError):
+        return False

@@ -49,7 +49,7 @@ def chat(
     """
     options = answering.generate_options()
     loaded = answering.load(model)
-    conversation = loaded.chat(answering.system, **options)
+    conversation = loaded.chat(answering.system, template=answering.template_source(), **options)
     if load is not None:
         conversation.load(load)
     if sys.stdin.isatty():

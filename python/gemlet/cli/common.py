@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import typer
 
-from gemlet.errors import FileError
+from gemlet.errors import FileError, FormatError
 from gemlet.options import GenerateOptions
 from gemlet.result import Stats
 
@@ -44,6 +44,10 @@ Slice = Annotated[
 ]
 Cache = Annotated[CacheType, typer.Option(help="Type of the KV cache; int8 takes half the memory of f16.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Template = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A chat template in Jinja. Default: the model's own, or its turn format."),
+]
 System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt, which holds for all turns.")]
 
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
@@ -53,9 +57,10 @@ _NOT_PLAIN = re.compile(rf"{_TERMINAL_CONTROL.pattern}|[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Answering:
-    """The options of a command that generates text: system prompt, sampling, speculative decoding, loading."""
+    """The options of a command that generates text: prompt, template, sampling, speculative decoding, loading."""
 
     system: System = None
+    template: Template = None
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Tokens to generate at most.")] = None
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; 0: greedy. Default: 1.")] = None
     top_k: Annotated[
@@ -93,6 +98,15 @@ class Answering:
     def load(self, model: str) -> "Model":
         """Load the model with the threads, context, slice and KV cache type of the command line."""
         return load(model, self.threads, self.context, self.slice, self.cache)
+
+    def template_source(self) -> str | None:
+        """The text of the chat template that was given on the command line."""
+        if self.template is None:
+            return None
+        try:
+            return read_text(self.template).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{self.template}: not a text in UTF-8: {error}") from error
 
     def generate_options(self) -> GenerateOptions:
         """The generation options that were given on the command line."""

@@ -42,12 +42,17 @@ def run(
     if given is not None and prompt is not None:
         raise ArgumentError("give the prompt or --prompt, not both")
     text = _prompt(given if prompt is None else prompt, file)
-    if raw and answering.system:
-        raise ArgumentError("--system needs the chat format, which --raw leaves out")
+    for option, value in (("--system", answering.system), ("--template", answering.template)):
+        if raw and value:
+            raise ArgumentError(f"{option} needs the chat format, which --raw leaves out")
     options = answering.generate_options()
     loaded = answering.load(model)
-    chat = loaded.chat(answering.system, **options)
-    with loaded.stream(text, **options) if raw else chat.stream(to_text(text)) as stream:
+    if raw:
+        stream = loaded.stream(text, **options)
+    else:
+        chat = loaded.chat(answering.system, template=answering.template_source(), **options)
+        stream = chat.stream(to_text(text))
+    with stream:
         result = stream.finish(None if as_json else common.write)
     if as_json:
         answer = {

@@ -152,14 +152,16 @@ TEST("the same piece may stand for several tokens, control tokens too") {
 TEST("typed text gives no control token, no marker and no unknown token") {
   const std::vector<Entry> more = {{"<start_of_turn>", control}, {"<|tool_call>", user_defined},
                                    {"<b>", user_defined},        {"<", normal, -20},
-                                   {">", normal, -21},           {"a<", normal, -1}};
+                                   {">", normal, -21},           {"a<", normal, -1},
+                                   {"<x<|tool_call>", control}};
   const Tokenizer tokenizer = load(vocabulary(with(more)));
   const auto typed = [&](std::string_view text) {
     Tokens tokens;
     tokenizer.append_typed(text, tokens);
     return tokens;
   };
-  for (const char* text : {"<bos>", "a<eos>b", "<start_of_turn>", "x<|tool_call>", "<unk>", "<<eos>>", "<bos<eos>>"}) {
+  for (const char* text :
+       {"<bos>", "a<eos>b", "<start_of_turn>", "x<|tool_call>", "<unk>", "<<eos>>", "<bos<eos>>", "<x<|tool_call>"}) {
     for (const Token token : typed(text)) {
       const TokenKind kind = tokenizer.kind(token);
       check::that(kind != TokenKind::control && token != first + 1, text);

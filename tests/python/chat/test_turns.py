@@ -6,17 +6,11 @@ from pathlib import Path
 import gemlet
 import pytest
 from gemlet import _core
-from gemlet.chat.templates import ChatTemplate, Message, Role
+from gemlet.chat import sandbox
+from gemlet.chat.sandbox import Renderer
+from gemlet.chat.templates import ChatTemplate, Message, Role, _Jinja
 
-GEMMA_2 = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
-    "{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
-    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}"
-    "{% endif %}{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{'<start_of_turn>model\\n'}}{% endif %}"
-)
-"""Google's template of Gemma 1 and 2, which has no system text."""
+from published_templates import GEMMA_2, GEMMA_3, GEMMA_3N
 
 CONTROL = ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>", "<unk>")
 SPACES = (" ", "  ", "\n", "\n\n", "\t", "\r\n", "\x0b", "\x1c", "\x85", "\xa0", "\u2003", "\u2028", "\u3000")
@@ -78,38 +72,75 @@ def holds_control_text(message: Message) -> bool:
     return any(piece in message.content for piece in CONTROL)
 
 
-@pytest.mark.parametrize("source", [None, GEMMA_2], ids=["gemma3", "gemma2"])
-def test_turns_equal_the_rendered_template(nano: gemlet.Model, tokenizer: _core.Tokenizer, source: str | None) -> None:
+TEMPLATES = {"gemma2": GEMMA_2, "gemma3": GEMMA_3, "gemma3n": GEMMA_3N, "nano": None}
+
+
+def jinja(nano: gemlet.Model, source: str | None) -> ChatTemplate:
+    """The template as one that nobody knows."""
+    template = ChatTemplate(nano._engine, (source or nano.info.chat_template) + "{# unknown #}")
+    assert isinstance(template._writer, _Jinja)
+    return template
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_turns_equal_the_rendered_template(nano: gemlet.Model, tokenizer: _core.Tokenizer, name: str) -> None:
     """Without control text in the contents, the rendered text itself is the oracle."""
     rng = random.Random(1)
-    template = ChatTemplate(nano._engine, source)
+    source = TEMPLATES[name]
+    renderer = Renderer(source or nano.info.chat_template)
     compared = 0
     for _ in range(600):
-        messages = conversation(rng, (SPACES, WORDS, WORDS, BEGUN), system=source is None)
+        messages = conversation(rng, (SPACES, WORDS, WORDS, BEGUN), system=name != "gemma2")
         if any(map(holds_control_text, messages)):
             continue
         complete = rng.random() < 0.3
-        rendered = template.render(messages, add_generation_prompt=not complete)
+        rendered = renderer.render(
+            {
+                "messages": [{"role": m.role, "content": m.content} for m in messages],
+                "bos_token": "<bos>",
+                "add_generation_prompt": not complete,
+            }
+        )
         expected = nano.tokenize(rendered)
         assert tokenizer.prompt(turns(messages), "complete" if complete else "generation_prompt") == expected, messages
         compared += 1
     assert compared > 400
 
 
-@pytest.mark.parametrize("source", [None, GEMMA_2], ids=["gemma3", "gemma2"])
-def test_turns_equal_the_guarded_template(nano: gemlet.Model, tokenizer: _core.Tokenizer, source: str | None) -> None:
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_turns_equal_the_guarded_template(nano: gemlet.Model, tokenizer: _core.Tokenizer, name: str) -> None:
     """With contents full of control text and answers as they were sampled, the guarded template is the oracle."""
     rng = random.Random(2)
-    template = ChatTemplate(nano._engine, source)
+    template = jinja(nano, TEMPLATES[name])
     attacked = 0
     for _ in range(600):
-        messages = conversation(rng, (SPACES, WORDS, BEGUN, CONTROL, CONTROL), system=source is None)
+        messages = conversation(rng, (SPACES, WORDS, BEGUN, CONTROL, CONTROL), system=name != "gemma2")
         # The guard cuts off a control token that a content begins at its end, for templates that join contents.
         closed = [Message(m.role, m.content.rstrip() + ".") for m in messages]
         closed = with_tokens(rng, tokenizer, closed)
         assert tokenizer.prompt(turns(closed)) == template.encode(closed), closed
         attacked += any(map(holds_control_text, closed))
     assert attacked > 400
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_published_templates_take_the_turns(nano: gemlet.Model, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Jinja, for the same tokens."""
+    messages = [Message("user", " Hi <eos> "), Message("assistant", "Yes"), Message("user", "Bye")]
+    expected = jinja(nano, TEMPLATES[name]).encode(messages)
+    monkeypatch.setattr(sandbox.Sandbox, "ask", None)
+    template = ChatTemplate(nano._engine, TEMPLATES[name])
+    assert template.encode(messages) == expected
+    system = [Message("system", "Be brief."), *messages]
+    if name == "gemma2":
+        with pytest.raises(gemlet.TemplateError, match="takes no system message"):
+            template.encode(system)
+    else:
+        assert "Be brief.\n\nHi <eos><end_of_turn>" in template.render(system)
+    with pytest.raises(gemlet.TemplateError, match="does not describe tools"):
+        template.encode(messages, tools=[{"name": "f"}])
+    with pytest.raises(gemlet.TemplateError, match="does not accept this conversation: turn 1"):
+        template.encode(messages[::2])
 
 
 def test_only_the_markup_is_control_tokens(tokenizer: _core.Tokenizer) -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import gemlet
 import pytest
+from gemlet.conversion import convert
 
 from conftest import Cli, cli_environment
+from tiny import Tiny, write_checkpoint
 
 SUBCOMMANDS = ("demo", "chat", "run", "pull", "list", "rm", "convert", "inspect", "bench", "perplexity", "tokenize")
 
@@ -83,6 +85,9 @@ def test_run_takes_the_prompt_from_stdin_or_a_file(
         ("run {model} x -f y", 2, "gemlet: give the prompt or --file, not both\n"),
         ("run {model}", 2, "gemlet: the prompt is empty\n"),
         ("run {model} x --raw -s y", 2, "gemlet: --system needs the chat format, which --raw leaves out\n"),
+        ("run {model} x --raw --template y", 2, "gemlet: --template needs the chat format, which --raw leaves out\n"),
+        ("run {model} x --template /none/y", 1, "gemlet: /none/y: No such file or directory\n"),
+        ("chat {model} --template {model}", 1, "gemlet: .*tiny.gguf: not a text in UTF-8"),
         ("run /none/model.gguf x", 1, "gemlet: /none/model.gguf: cannot open: No such file or directory\n"),
         ("run {model} x -c 5", 1, r"gemlet: .*\b5\b.*\n"),
         ("bench {model} -p 0 -n 0", 2, "gemlet: --prompt, --generate"),
@@ -130,6 +135,30 @@ def test_a_closed_stream_is_an_empty_one(
         ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, text=True, env=cli_environment()
     )
     assert (done.returncode, done.stderr) == (code, message)
+
+
+def test_a_template_of_ones_own(cli: Cli, model: gemlet.Model, tiny_gguf: Path, tmp_path: Path) -> None:
+    source = "{{ bos_token }}{% for m in messages %}the {{ m.content }}{% endfor %}"
+    file = tmp_path / "template.jinja"
+    file.write_bytes(b"\xef\xbb\xbf" + source.encode())
+    expected = model.chat(template=source).send("cat", max_tokens=5, seed=1)
+    options = ("--template", file, "-n", 5, "--seed", 1)
+    assert json.loads(cli("run", tiny_gguf, "cat", *options, "--json").stdout)["tokens"] == expected.tokens
+    assert cli("chat", tiny_gguf, *options, input="cat\n").stdout.rstrip("\n") == expected.text.rstrip("\n")
+    file.write_text("{{ bos_token }}")
+    refused = cli("run", tiny_gguf, "cat", *options)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "leaves out what message 0 (user) says" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_a_template_that_does_not_parse_leaves_raw_completions(cli: Cli, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", Tiny())
+    (checkpoint / "tokenizer_config.json").write_text('{"chat_template": "{% if %}"}')
+    file = convert(checkpoint, tmp_path / "m.gguf", "f32").path
+    done = cli("run", file, "the cat", "--raw", "-n", 3)
+    assert (done.returncode, done.stderr) == (0, "")
+    refused = cli("run", file, "the cat", "-n", 3)
+    assert refused.returncode == 1 and refused.stderr.startswith("gemlet: the chat template does not parse: ")
 
 
 def test_tokenize(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
