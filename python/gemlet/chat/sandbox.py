@@ -44,7 +44,7 @@ _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CT
 
 
 class LimitError(TemplateError):
-    """A template that takes too much time or memory, or writes too much."""
+    """A template that takes too much time or memory, or writes too much, or whose process was ended from outside."""
 
 
 @dataclass
@@ -194,7 +194,7 @@ class _Process:
                     else:
                         raise BrokenPipeError
                 except BrokenPipeError:
-                    raise TemplateError(
+                    raise LimitError(
                         f"the process that renders chat templates ended with status {self._process.wait()}"
                     ) from None
             if not rest and not self.is_waiting:

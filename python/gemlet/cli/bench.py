@@ -137,12 +137,12 @@ def bench(
 
 def _check_plot(plot: Path, model: str | None) -> None:
     """Refuse before minutes of measuring what would make the plot fail, or take the model's own place."""
+    path = common.find_model(model) if model is not None else None
+    check_target(plot, [] if path is None else list(path.iterdir()) if path.is_dir() else [path])
     if plot.suffix.lower() not in _PLOTS:
         raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
-    path = common.find_model(model) if model is not None else None
-    check_target(plot, [] if path is None else list(path.iterdir()) if path.is_dir() else [path])
 
 
 def _measure_machine(counts: Sequence[int | None], kernels: str) -> tuple[list[Machine], list[Product]]:

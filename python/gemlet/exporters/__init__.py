@@ -209,7 +209,7 @@ def _bundle(task: _Task) -> Export:
         folder.mkdir()
         # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
         done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
-        path = work / target.name
+        path = work / "model.litertlm"  # LiteRT-LM opens a file by the ending of its name
         with _measured(done.seconds, done.peak_memory, "bundle"):
             check_space(work, done.bytes, target)
             litertlm.write(folder, path, target)

@@ -76,7 +76,7 @@ def test_the_roofline_is_drawn(tiny_gguf: Path, tmp_path: Path) -> None:
     ("out", "message"),
     [
         ("x.foo", "--plot: expected a name that ends in .png, .svg, .pdf, found x.foo"),
-        ("/none/x.png", "/none/x.png: there is no directory /none"),
+        ("/none/x.png", "/none/x.png: cannot be written: there is no directory /none"),
         ("x.png", "--plot needs matplotlib: pip install 'gemlet[bench]'"),
     ],
 )

@@ -121,7 +121,7 @@ def test_saved_conversations(model: gemlet.Model, other_gguf: Path, chat: gemlet
     with pytest.raises(gemlet.FileError, match="there is no directory"):
         chat.save(tmp_path / "none" / "chat.json")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(gemlet.FileError, match="pipe: is not a regular file, expected a file name"):
+    with pytest.raises(gemlet.FileError, match="pipe: is a FIFO, expected a file name"):
         chat.save(tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
     assert again.history == chat.history

@@ -505,7 +505,7 @@ def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) 
     with pytest.raises(gemlet.FileError, match="there is no directory"):
         export(nano_gguf, tmp_path / "none" / "x.litertlm", "litertlm", "int8")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ExportError, match="pipe: is not a regular file, expected a file name"):
+    with pytest.raises(gemlet.FileError, match="pipe: is a FIFO, expected a file name"):
         export(nano_gguf, tmp_path / "pipe", "litertlm", "int8")
     with pytest.raises(ExportError, match=r"LiteRT-LM answers 'no' to .*, expected 'yes'"):
         litertlm.compare(path, ["yes", "no"], ["yes", "yes"])

@@ -128,7 +128,7 @@ def test_saved_sessions(model: gemlet.Model, other_gguf: Path, tmp_path: Path) -
     with pytest.raises(gemlet.FileError):
         session.save(tmp_path / "no folder" / "session")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(gemlet.FileError, match="pipe: is not a regular file, expected a file name"):
+    with pytest.raises(gemlet.FileError, match="pipe: is a FIFO, expected a file name"):
         session.save(tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
 
