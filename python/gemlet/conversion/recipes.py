@@ -76,8 +76,8 @@ RECIPES: Final = {
 HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 
 
-#: Models with fewer parameters keep eight bits unless told otherwise: four raise the perplexity of Gemma 3 270M by 32 to
-#: 88 %, eight by at most 0.4 % (docs/results.md).
+#: Models with fewer parameters keep eight bits unless told otherwise: four raise the perplexity of Gemma 3 270M by 32
+#: to 88 %, eight by at most 0.4 % (docs/results.md).
 SMALL_MODEL: Final = 500_000_000
 
 
