@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ from gemlet.errors import ArgumentError, FileError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITTEN = (*_FULL, errno.EIO, errno.EROFS)
 _SCRATCH = ".gemlet-{}.tmp"
+_ABANDONED_SECONDS = 24 * 3600
 _unfinished: set[Path] = set()
 """The scratch folders of this process."""
 
@@ -101,11 +103,14 @@ def _new_scratch(parent: Path) -> tuple[Path, int]:
             raise
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:  # remove_abandoned was there first
+            _unfinished.discard(folder)
+            continue
         except OSError:
             _discard(folder)
             raise
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if _is_at(lock, folder):
             return folder, lock
         os.close(lock)  # remove_abandoned was there first
@@ -129,9 +134,12 @@ os.register_at_fork(after_in_child=_unfinished.clear)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the scratch folders that killed processes left; those in use are locked."""
+    """Remove the scratch folders that killed processes left; those in use are locked, or young where other machines
+    see no locks."""
     for left in folder.glob(_SCRATCH.format("*")):
         with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime < _ABANDONED_SECONDS:
+                continue
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,6 +179,8 @@ def _check_folder(target: Path, written: Callable[[Path], Collection[str]], sour
         return
     if not target.is_dir():
         raise FileError(f"{target}: is a file, expected a folder to write or replace")
+    if target.is_mount():
+        raise FileError(f"{target}: is a mount point, which cannot be replaced; name a folder inside it")
     if source.exists() and any(place.samefile(target) for place in (source.resolve(), *source.resolve().parents)):
         raise FileError(f"{target}: would replace {source}, which is to be exported; expected another folder")
     own = set(written(target))
@@ -196,18 +206,24 @@ def _swap(new: Path, target: Path, old: Path, written: Callable[[Path], Collecti
             target.rename(old)
         new.rename(target)
     except BaseException:
-        if old.exists() and not target.exists():
-            old.rename(target)
+        if old.exists():  # somebody may have filled its place
+            old.rename(_kept(target) if target.exists() else target)
         raise
     _sync_folder(target.parent)
     if not old.exists():
         return
     for name in own:
-        (old / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (old / name).unlink()
     try:
         old.rmdir()
     except OSError:  # somebody who had it open has put something there since it was checked
-        old.rename(target.with_name(f"{target.name}.{secrets.token_hex(4)}.kept"))
+        old.rename(_kept(target))
+
+
+def _kept(target: Path) -> Path:
+    """A new name for what is not gemlet's to delete."""
+    return target.with_name(f"{target.name}.{secrets.token_hex(4)}.kept")
 
 
 def _sync(folder: Path) -> None:

@@ -20,6 +20,8 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs so, and the programs under test would inherit it: Ctrl-C is to be tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup starts commands so
 
 
 @pytest.fixture(scope="session", autouse=True)

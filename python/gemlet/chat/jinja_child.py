@@ -36,7 +36,7 @@ def limit_process(memory: int) -> None:
     for name, limit in {"AS": hard, "CORE": 0, "FSIZE": 0, "NPROC": 0}.items():
         kind = getattr(resource, f"RLIMIT_{name}", None)
         if kind is not None:
-            resource.setrlimit(kind, (limit, limit))
+            lower_limit(kind, limit)
 
 
 def limit_processor_time(seconds: float) -> None:
@@ -44,7 +44,18 @@ def limit_processor_time(seconds: float) -> None:
     import resource
 
     end = math.ceil(time.process_time() + max(0.0, seconds)) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)  # nobody but root may raise it
+    resource.setrlimit(resource.RLIMIT_CPU, (end if hard == resource.RLIM_INFINITY else min(end, hard), hard))
+
+
+def lower_limit(kind: int, limit: int) -> None:
+    """Set a limit for good, or leave the inherited one where that is lower already."""
+    import resource
+
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY and (limit == resource.RLIM_INFINITY or hard < limit):
+        limit = hard
+    resource.setrlimit(kind, (limit, limit))
 
 
 def mapped_bytes() -> int | None:

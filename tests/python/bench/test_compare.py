@@ -73,5 +73,6 @@ def test_plot(tiny_gguf: Path, tmp_path: Path) -> None:
     mine, other = compare.contenders(tiny_gguf, "llama.cpp", [], None)
     for contender in (mine, other):
         contender.samples["prefill"] = [1.0, 3.0, 2.0]
-    compare.plot([mine, other], "two bars", tmp_path / "out.png")
-    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    for ending, begin in ((".png", b"\x89PNG"), (".PDF", b"%PDF"), (".svg", b"<?xml")):
+        compare.plot([mine, other], "two bars", tmp_path / f"out{ending}")
+        assert (tmp_path / f"out{ending}").read_bytes().startswith(begin)

@@ -292,7 +292,7 @@ def test_a_fork_while_another_thread_renders() -> None:
         "os.kill(_shared.pid, 9)\n"
         "thread.join()\n"
     )
-    assert printed == "7 True\nTemplateError\n"
+    assert printed == "7 True\nLimitError\n"
 
 
 def test_the_process_ends_with_python() -> None:

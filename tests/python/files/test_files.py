@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_places_where_no_folder_goes(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / "none" / "out", "there is no directory"),
         (Path(), "real: holds letter"),
         (Path(".."), "holds file, link, real"),
-        (Path("/"), "holds .*, which"),
+        (Path("/"), "is a mount point, which cannot be replaced; name a folder inside it"),
     ):
         with pytest.raises(FileError, match=message):
             export(place, "one")
@@ -313,6 +314,28 @@ def test_a_child_leaves_its_parents_files(tmp_path: Path) -> None:
     assert process.returncode == 0 and (tmp_path / "a").read_text() == "whole"
 
 
+def test_an_old_folder_is_not_lost_where_its_place_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody makes a folder of that name between the two renames."""
+    target, rename = tmp_path / "out", Path.rename
+
+    def rename_and_fill(self: Path, goal: Path) -> Path:
+        done = rename(self, goal)
+        if self == target:
+            (target / "somebody").mkdir(parents=True)
+        return done
+
+    with files.replacing_folder(target, lambda _: (), tmp_path / "none") as new:
+        (new / "old").write_text("old")
+    monkeypatch.setattr(Path, "rename", rename_and_fill)
+    with (
+        pytest.raises(OSError, match="not empty"),
+        files.replacing_folder(target, lambda _: ["old"], tmp_path / "none") as new,
+    ):
+        (new / "new").write_text("new")
+    [kept] = tmp_path.glob("out.*.kept")
+    assert (kept / "old").read_text() == "old" and (target / "somebody").is_dir()
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     process = child(HALF, tmp_path / "a")
     expect(process, "half")
@@ -321,7 +344,12 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     left = [name for name in names(tmp_path) if name.endswith(".tmp")]
     assert len(left) == 1
     (tmp_path / ".gemlet-mine.tmp").symlink_to(tmp_path)
+    old = time.time() - 2 * files._ABANDONED_SECONDS
     with files.scratch(tmp_path / "b") as in_use:
+        files.remove_abandoned(tmp_path)
+        assert (tmp_path / left[0]).exists()  # perhaps another machine's, whose locks are not seen here
+        for folder in (in_use, tmp_path / left[0]):
+            os.utime(folder, (old, old))
         files.remove_abandoned(tmp_path)
         assert in_use.is_dir() and not (tmp_path / left[0]).exists()
         assert (tmp_path / ".gemlet-mine.tmp").is_symlink()
