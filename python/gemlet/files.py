@@ -133,12 +133,12 @@ def _discard_unfinished() -> None:
 os.register_at_fork(after_in_child=_unfinished.clear)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the scratch folders that killed processes left; those in use are locked, or young where other machines
-    see no locks."""
+def remove_abandoned(folder: Path, age: float = _ABANDONED_SECONDS) -> None:
+    """Remove the scratch folders that killed processes left, from an age in seconds on. Those in use are locked, but
+    another machine may not see the lock: only whoever has locked what they are for need not wait."""
     for left in folder.glob(_SCRATCH.format("*")):
         with contextlib.suppress(OSError):
-            if time.time() - left.lstat().st_mtime < _ABANDONED_SECONDS:
+            if time.time() - left.lstat().st_mtime < age:
                 continue
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

@@ -304,4 +304,4 @@ def plot(found: Sequence[Contender], title: str, out: Path) -> None:
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     with replacing(out) as file:
-        figure.savefig(file, format=out.suffix[1:].lower(), dpi=130)
+        figure.savefig(file, format=out.suffix[1:].lower() or "png", dpi=130)

@@ -64,4 +64,4 @@ def plot(machine: Machine, points: Sequence[Point], out: Path) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     with replacing(out) as file:
-        figure.savefig(file, format=out.suffix[1:].lower(), dpi=130)
+        figure.savefig(file, format=out.suffix[1:].lower() or "png", dpi=130)

@@ -98,7 +98,7 @@ def joined_files() -> tuple[Path, ...]:
 
 
 def _join(package: Package, path: Path, advance: Advance) -> None:
-    remove_abandoned(path.parent)
+    remove_abandoned(path.parent, age=0)  # its lock is held
     check_space(path.parent, package.bytes, path)
     digest = new_sha256()
     done = 0
