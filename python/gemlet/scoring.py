@@ -18,6 +18,16 @@ _FEWEST = 4
 
 
 @dataclass(frozen=True)
+class Window:
+    """Tokens that are computed together; those from ``first`` on are scored, each given all before it."""
+
+    number: int
+    count: int
+    tokens: list[int]
+    first: int
+
+
+@dataclass(frozen=True)
 class Score:
     """Negative log-likelihoods in nats, one for each scored token of one window."""
 
@@ -49,6 +59,12 @@ def perplexity(model: Model, text: str | bytes, window: int | None = None, strid
 
 def scores(model: Model, text: str | bytes, window: int | None = None, stride: int | None = None) -> Iterator[Score]:
     """Window by window, what ``perplexity`` averages."""
+    for part in windows(model, text, window, stride):
+        yield Score(part.number, part.count, _nll(model, part))
+
+
+def windows(model: Model, text: str | bytes, window: int | None = None, stride: int | None = None) -> Iterator[Window]:
+    """The windows that ``perplexity`` scores."""
     tokens = model.tokenize(text, bos=True, special=False)
     size = min(DEFAULT_WINDOW, model.context) if window is None else window
     if not _FEWEST <= size <= model.context:
@@ -65,22 +81,31 @@ def scores(model: Model, text: str | bytes, window: int | None = None, stride: i
         part = [model.bos, *tokens[start + 1 : start + size]]
         first = max(size // 2 + 1, scored - start)
         scored = start + size
-        yield Score(number + 1, len(starts), _nll(model, part, first))
+        yield Window(number + 1, len(starts), part, first)
 
 
-def _nll(model: Model, tokens: list[int], first: int) -> "NDArray[np.float64]":
-    """Negative log-likelihoods of tokens[first:], each given all tokens before it."""
-    import numpy as np
-
+def logits_and_targets(model: Model, window: Window) -> "Iterator[tuple[NDArray[np.float32], list[int]]]":
+    """For some scored tokens at a time: the logits (tokens, vocabulary) in their places, and the tokens."""
+    tokens, first = window.tokens, window.first
     session = model.session(len(tokens))
     if first > 1:
         session.prefill(tokens[: first - 1])
-    parts = []
     for start in range(first - 1, len(tokens) - 1, _ROWS):
         end = min(start + _ROWS, len(tokens) - 1)
-        logits = session.prefill_all(tokens[start:end])
-        top = logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64))
-        targets = logits[np.arange(end - start), tokens[start + 1 : end + 1]]
-        parts.append(log_sum - (targets - top[:, 0]))
-    return np.concatenate(parts)
+        yield session.prefill_all(tokens[start:end]), tokens[start + 1 : end + 1]
+
+
+def nll(logits: "NDArray[np.float32]", targets: list[int]) -> "NDArray[np.float64]":
+    """Negative log-likelihoods of the targets, one for each row of logits."""
+    import numpy as np
+
+    top = logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64))
+    chosen = logits[np.arange(len(targets)), targets]
+    return log_sum - (chosen - top[:, 0])  # type: ignore[no-any-return]
+
+
+def _nll(model: Model, window: Window) -> "NDArray[np.float64]":
+    import numpy as np
+
+    return np.concatenate([nll(logits, targets) for logits, targets in logits_and_targets(model, window)])

@@ -24,7 +24,6 @@ import gemlet
 import gemma3_270m_inputs as inputs
 import numpy as np
 from gemlet import _core
-from numpy.typing import NDArray
 from real_texts import LANGUAGES, Text, manual_pages
 
 import real_weights
@@ -118,15 +117,6 @@ class Greedy:
     different: list[GreedyStep]
 
 
-def continued(model: gemlet.Model, row: dict[str, Any]) -> NDArray[np.float32]:
-    """Logits at each step of llama.cpp's continuation, which the model is given."""
-    ids, expected = row["ids"], row["continuation"]
-    session = model.session(len(ids) + len(expected))
-    if len(ids) > 1:
-        session.prefill(ids[:-1])
-    return session.prefill_all([ids[-1], *expected[:-1]])
-
-
 def compare_greedy(folder: Path, rows: list[dict[str, Any]], threads: int) -> Greedy:
     model, exact = (
         gemlet.load(inputs.file_of(folder, kind), threads=threads, context=512) for kind in (inputs.ORIGINAL, "F32")
@@ -135,7 +125,7 @@ def compare_greedy(folder: Path, rows: list[dict[str, Any]], threads: int) -> Gr
     found: list[tuple[dict[str, Any], int, int, int, int, float, float]] = []
     totals = np.zeros(3, np.int64)
     for row in (row for row in rows if row["type"] == inputs.ORIGINAL):
-        rounded, float32 = continued(model, row), continued(exact, row)
+        rounded, float32 = real_weights.continued(model, row), real_weights.continued(exact, row)
         theirs, ours, true = np.array(row["continuation"]), rounded.argmax(axis=1), float32.argmax(axis=1)
         totals += [(theirs != ours).sum(), (theirs != true).sum(), (ours != true).sum()]
         for step in range(len(theirs)):

@@ -21,6 +21,7 @@ from typing import Literal
 import gemlet
 import gemma3_270m_inputs as inputs
 import numpy as np
+from gemlet import scoring
 from gemlet.conversion.recipes import find_recipe
 from gemlet.exporters.progress import Progress
 from gemlet.exporters.requantise import requantise
@@ -29,7 +30,6 @@ from numpy.typing import NDArray
 from real_texts import Text
 
 WINDOW = 512
-TOKENS_AT_ONCE = 64  # a row of logits is a megabyte
 QUANTS = (("f16", None), ("bf16", None), ("q8_0", None), ("q4_0", None), ("q4_0", "q4_0"))
 
 
@@ -37,7 +37,7 @@ QUANTS = (("f16", None), ("bf16", None), ("q8_0", None), ("q4_0", None), ("q4_0"
 class Scores:
     """Of one text: the negative log-likelihood of each scored token, and the most likely token in its place."""
 
-    nll: NDArray[np.float32]
+    nll: NDArray[np.float64]
     best: NDArray[np.int64]
 
 
@@ -52,21 +52,11 @@ class Row:
 
 
 def score(model: gemlet.Model, text: Text) -> Scores:
-    """Windows of `WINDOW` tokens, scored on their second half, as gemlet.perplexity does."""
-    tokens = model.tokenize(text.data, bos=True, special=False)
-    first = WINDOW // 2 + 1
+    """What gemlet.perplexity scores, and the most likely tokens in those places."""
     nll, best = [], []
-    for start in range(0, len(tokens) - WINDOW + 1, WINDOW):
-        part = [model.bos, *tokens[start + 1 : start + WINDOW]]
-        session = model.session(WINDOW)
-        session.prefill(part[: first - 1])
-        for begin in range(first - 1, WINDOW - 1, TOKENS_AT_ONCE):
-            given = part[begin : min(begin + TOKENS_AT_ONCE, WINDOW - 1)]
-            logits = session.prefill_all(given)
-            wanted = part[begin + 1 : begin + 1 + len(given)]
-            largest = logits.max(axis=1)
-            sums = np.log(np.exp(logits - largest[:, None]).sum(axis=1)) + largest
-            nll.append(sums - logits[np.arange(len(given)), wanted])
+    for window in scoring.windows(model, text.data, WINDOW):
+        for logits, targets in scoring.logits_and_targets(model, window):
+            nll.append(scoring.nll(logits, targets))
             best.append(logits.argmax(axis=1))
     return Scores(np.concatenate(nll), np.concatenate(best))
 
@@ -94,7 +84,7 @@ def measure(folder: Path, texts: list[Text], threads: int) -> list[Row]:
         scores = {text.name: score(model, text) for text in texts}
         if not original:
             original.update(scores)
-        perplexity = {name: float(np.exp(found.nll.mean(dtype=np.float64))) for name, found in scores.items()}
+        perplexity = {name: float(np.exp(found.nll.mean())) for name, found in scores.items()}
         agreement = {name: float((found.best == original[name].best).mean()) for name, found in scores.items()}
         rows.append(Row(weights, head, cache, file.stat().st_size, perplexity, agreement))
         values = "  ".join(f"{perplexity[name]:8.4f} {agreement[name]:7.2%}" for name in perplexity)

@@ -12,6 +12,8 @@ from pathlib import Path
 import gemlet
 import pytest
 from gemlet.conversion import convert
+from gemlet.exported.manifest import TOKENIZER, Manifest
+from gemlet.exporters.source import Source
 
 from tiny import Tiny, write_checkpoint
 
@@ -22,6 +24,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup starts commands so
+
+
+def write_export(folder: Path, model: gemlet.Model) -> Path:
+    """An exported folder whose manifest is true, but whose weights are none."""
+    header = Source(model.path).header(0)
+    (folder / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
+    (folder / "model.onnx").write_bytes(b"nothing")
+    (folder / "model.onnx.data").write_bytes(b"no weights")
+    Manifest.of_folder(folder, "onnx", "fp32", model.context, model.info).write(folder)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

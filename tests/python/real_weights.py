@@ -12,6 +12,7 @@ from typing import Any
 import gemlet
 import gguf
 import numpy as np
+from numpy.typing import NDArray
 
 import vocabularies
 from vocabularies import SPACE, UNKNOWN, Piece
@@ -45,14 +46,19 @@ class Difference:
     gap: float | None
 
 
-def greedy_differences(model: gemlet.Model, row: dict[str, Any]) -> Iterator[Difference]:
-    """Gemlet is given llama.cpp's continuation, so that all steps count and not only those before the first difference;
-    where there is none, gemlet's own greedy continuation is the same."""
+def continued(model: gemlet.Model, row: dict[str, Any]) -> NDArray[np.float32]:
+    """Logits at each step of llama.cpp's continuation, which the model is given."""
     ids, expected = row["ids"], row["continuation"]
     session = model.session(len(ids) + len(expected))
     if len(ids) > 1:
         session.prefill(ids[:-1])
-    found = session.prefill_all([ids[-1], *expected[:-1]]).argmax(axis=1)
+    return session.prefill_all([ids[-1], *expected[:-1]])
+
+
+def greedy_differences(model: gemlet.Model, row: dict[str, Any]) -> Iterator[Difference]:
+    """Gemlet is given llama.cpp's continuation, so that all steps count and not only those before the first difference;
+    where there is none, gemlet's own greedy continuation is the same."""
+    expected, found = row["continuation"], continued(model, row).argmax(axis=1)
     near = {step: (token, gap) for step, token, gap in row["near"]}
     for step, (theirs, ours) in enumerate(zip(expected, found.tolist(), strict=True)):
         if theirs != ours:

@@ -19,8 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from gemlet.bench import picture
 from gemlet.errors import ArgumentError, FileError, GemletError
-from gemlet.files import replacing
 from gemlet.memory import maxrss_bytes
 
 METRICS = {
@@ -302,6 +302,4 @@ def plot(found: Sequence[Contender], title: str, out: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].invert_yaxis()
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout()
-    with replacing(out) as file:
-        figure.savefig(file, format=out.suffix[1:].lower() or "png", dpi=130)
+    picture.save(figure, out)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gemlet.bench import picture
 from gemlet.bench.ceiling import Machine
-from gemlet.files import replacing
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,4 @@ def plot(machine: Machine, points: Sequence[Point], out: Path) -> None:
         fontsize=10,
     )
     axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    with replacing(out) as file:
-        figure.savefig(file, format=out.suffix[1:].lower() or "png", dpi=130)
+    picture.save(figure, out)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gemlet.bench import compare, roofline, speed
+from gemlet.bench import compare, picture, roofline, speed
 from gemlet.bench.ceiling import Machine, Product
 from gemlet.bench.ceiling import measure as measure_ceiling
 from gemlet.bench.speed import Row
@@ -16,7 +16,6 @@ from gemlet.cli import bench_tables, common
 from gemlet.errors import ArgumentError, UnsupportedError
 from gemlet.files import check_target
 
-_PLOTS = (".png", ".svg", ".pdf")
 _MOST_THREADS, _MOST_SEQUENCES = 256, 1024
 
 
@@ -139,8 +138,8 @@ def _check_plot(plot: Path, model: str | None) -> None:
     """Refuse before minutes of measuring what would make the plot fail, or take the model's own place."""
     path = common.find_model(model) if model is not None else None
     check_target(plot, [] if path is None else list(path.iterdir()) if path.is_dir() else [path])
-    if plot.suffix.lower() not in _PLOTS:
-        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(_PLOTS)}, found {plot}")
+    if plot.suffix.lower() not in picture.ENDINGS:
+        raise ArgumentError(f"--plot: expected a name that ends in {', '.join(picture.ENDINGS)}, found {plot}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UnsupportedError("--plot needs matplotlib: pip install 'gemlet[bench]'")
 

@@ -17,9 +17,8 @@ import pytest
 from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, REQUIRES, TOKENIZER, Manifest
 from gemlet.exported.runner import Want
-from gemlet.exporters.source import Source
 
-from conftest import Cli
+from conftest import Cli, write_export
 
 
 def _nothing() -> None:
@@ -69,12 +68,7 @@ class CoreRunner:
 
 @pytest.fixture
 def folder(model: gemlet.Model, tmp_path: Path) -> Path:
-    header = Source(model.path).header(0)
-    (tmp_path / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
-    (tmp_path / "model.onnx").write_bytes(b"nothing")
-    (tmp_path / "model.onnx.data").write_bytes(b"no weights")
-    Manifest.of_folder(tmp_path, "onnx", "fp32", model.context, model.info).write(tmp_path)
-    return tmp_path
+    return write_export(tmp_path, model)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import gemlet
 import pytest
 from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, TOKENIZER, Manifest, unchanged_files
-from gemlet.exporters.source import Source
+
+from conftest import write_export
 
 MUTATIONS = 1000
 ODD: list[Any] = [
@@ -64,12 +65,7 @@ class NoRunner:
 
 @pytest.fixture
 def folder(model: gemlet.Model, tmp_path: Path) -> Path:
-    header = Source(model.path).header(0)
-    (tmp_path / TOKENIZER).write_bytes(header + bytes(-len(header) % 32))
-    (tmp_path / "model.onnx").write_bytes(b"nothing")
-    (tmp_path / "model.onnx.data").write_bytes(b"no weights")
-    Manifest.of_folder(tmp_path, "onnx", "fp32", model.context, model.info).write(tmp_path)
-    return tmp_path
+    return write_export(tmp_path, model)
 
 
 def load(folder: Path) -> None:
