@@ -33,7 +33,7 @@ from gemlet.version import __version__
 
 if TYPE_CHECKING:
     from gemlet.chat.conversation import Chat
-    from gemlet.chat.templates import Message
+    from gemlet.chat.messages import Message
     from gemlet.conversion import Conversion
     from gemlet.exporters import Export
 
@@ -123,7 +123,7 @@ def __getattr__(name: str) -> Any:
 
         return Chat
     if name == "Message":
-        from gemlet.chat.templates import Message
+        from gemlet.chat.messages import Message
 
         return Message
     raise AttributeError(f"module 'gemlet' has no attribute {name!r}")

@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from gemlet import _core
 from gemlet.errors import ArgumentError, ContextError, FileError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gemlet.chat.conversation import Chat
+    from gemlet.chat.messages import MessageLike
+    from gemlet.chat.overflow import Overflow
     from gemlet.scheduler import Scheduler
 
 Prompt = str | bytes | Sequence[int]
@@ -226,9 +228,12 @@ class Model:
         self,
         system: str | None = None,
         *,
+        history: "Iterable[MessageLike]" = (),
         template: str | None = None,
+        template_variables: Mapping[str, Any] | None = None,
         tools: Sequence[object] | None = None,
         context: int | None = None,
+        overflow: "Overflow" = "error",
         scheduler: "Scheduler | None" = None,
         **options: Unpack[GenerateOptions],
     ) -> "Chat":
@@ -236,17 +241,36 @@ class Model:
 
         Args:
             system: the system prompt.
+            history: earlier messages, Message objects or mappings such as ``{"role": "user", "content": "Hi"}``; tool
+                calls and results of tools too. A system message that begins them is the system prompt.
             template: Jinja source; by default the file's own, or Gemma's turn format if it has none. One that Google
                 published for Gemma 1 to 3n is written by the core; any other one is rendered in a process of its own,
                 within limits of time and memory, and a prompt that lacks what was said is refused.
+            template_variables: for the template, such as ``{"enable_thinking": False}``; one that the template does not
+                use is refused.
             tools: handed to the template, for templates that describe tools to the model; others refuse them.
             context: tokens that the conversation may have.
+            overflow: "error" raises ContextError when the conversation does not fit any more. "drop_oldest" leaves the
+                oldest turns out of the prompt, with all that belongs to them, so that ``max_tokens`` (or a quarter of
+                the context) are free for the reply; never the system prompt or the newest question. The result's
+                ``dropped_messages`` tells, and the prompt is computed anew from the first turn that stays.
             scheduler: generates the replies of this conversation in one batch with its other requests.
             options: for every turn, unless ``send`` or ``stream`` gets others.
         """
         from gemlet.chat.conversation import Chat
 
-        return Chat(self, system, template=template, tools=tools, context=context, scheduler=scheduler, **options)
+        return Chat(
+            self,
+            system,
+            history=history,
+            template=template,
+            template_variables=template_variables,
+            tools=tools,
+            context=context,
+            overflow=overflow,
+            scheduler=scheduler,
+            **options,
+        )
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if not isinstance(prompt, Sized):

@@ -75,17 +75,24 @@ class GenerateResult:
     """One for each token if ``top_logprobs`` asked for them."""
     seed: int
     """The seed, which gives the same completion again."""
+    prefill: str = ""
+    """The beginning of ``text`` that the caller gave, in a chat. It is a part of the prompt: ``tokens`` and
+    ``logprobs`` are those of what follows, and ``stats`` counts it as prompt tokens."""
+    dropped_messages: int = 0
+    """The oldest messages of a chat that this turn began to leave out of the prompt, since the context was full."""
 
     @classmethod
-    def of(cls, raw: "_core._Result", seed: int) -> "GenerateResult":
+    def of(cls, raw: "_core._Result", seed: int, *, prefill: str = "", dropped_messages: int = 0) -> "GenerateResult":
         """Make a result of what the core returned."""
         return cls(
-            text=raw["text"],
+            text=prefill + raw["text"],
             tokens=raw["tokens"],
             finish_reason=raw["finish_reason"],
             stats=Stats(**raw["stats"], peak_memory=peak_memory()),
             logprobs=[TokenLogProb(*entry) for entry in raw["logprobs"]],
             seed=seed,
+            prefill=prefill,
+            dropped_messages=dropped_messages,
         )
 
 

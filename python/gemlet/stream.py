@@ -32,9 +32,15 @@ class Stream(Iterator[str]):
     the iterator, or dropping it, stops the computation. Also a context manager that closes.
     """
 
+    prefill = ""
+    """The beginning of the answer that the caller gave, in a chat: the first piece, before anything is computed."""
+    dropped_messages = 0
+    """The oldest messages of a chat that this turn begins to leave out of the prompt, since the context is full."""
+
     def __init__(self, source: Source, seed: int, on_end: Callable[[GenerateResult], None] | None = None) -> None:
         """``on_end`` is called once with a completion that was read to its end, not with one that was stopped."""
         self.source = source
+        self._begun = False
         self._seed = seed
         self._on_end = on_end
         self._ended = False
@@ -49,12 +55,18 @@ class Stream(Iterator[str]):
     def result(self) -> GenerateResult | None:
         """The completion once it has ended, or as far as it got if it was stopped; None before, or after an error."""
         results = self.source.results()
-        return GenerateResult.of(results[0], self._seed) if results else None
+        if not results:
+            return None
+        return GenerateResult.of(results[0], self._seed, prefill=self.prefill, dropped_messages=self.dropped_messages)
 
     def __next__(self) -> str:
         """Compute the next piece. Raises what the core raises, and KeyboardInterrupt on Ctrl-C."""
         if self._ended:
             raise StopIteration
+        if not self._begun:
+            self._begun = True
+            if self.prefill:
+                return self.prefill
         try:
             piece = self.source.next()
         except BaseException:

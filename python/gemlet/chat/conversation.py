@@ -3,14 +3,16 @@
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Unpack, cast
+from typing import Any, Protocol, Unpack, cast
 
 from gemlet import _core
+from gemlet.chat.messages import Message, MessageLike, to_messages, turn_starts
+from gemlet.chat.overflow import Overflow, check_overflow, drop_oldest, reply_reserve
 from gemlet.chat.saved import SavedChat
-from gemlet.chat.templates import ChatTemplate, Message
+from gemlet.chat.templates import ChatTemplate, Prompt
 from gemlet.errors import ArgumentError
 from gemlet.files import to_path
 from gemlet.info import ModelInfo
@@ -35,15 +37,21 @@ class ChatModel(Protocol):
         """The scheduler for what is awaited."""
 
 
+Said = str | MessageLike | Sequence[MessageLike]
+"""What begins a turn: the text of a user, or messages, such as the results of tools."""
+
+
 @dataclass
 class _Turn:
-    messages: list[Message]
+    question: list[Message]
+    prefill: str
     options: GenerateOptions
+    first: int
+    """The first message of the history that is in the prompt."""
+    dropped: int = 0
+    """How many that were in the prompt of the turn before are not."""
+    prompt: Prompt | None = None
     ended: bool = False
-
-    @property
-    def question(self) -> Message:
-        return self.messages[-1]
 
 
 class Chat:
@@ -58,43 +66,103 @@ class Chat:
         model: ChatModel,
         system: str | None = None,
         *,
+        history: Iterable[MessageLike] = (),
         template: str | None = None,
+        template_variables: Mapping[str, Any] | None = None,
         tools: Sequence[object] | None = None,
         context: int | None = None,
+        overflow: Overflow = "error",
         scheduler: Scheduler | None = None,
         **options: Unpack[GenerateOptions],
     ) -> None:
         """See ``Model.chat``."""
         self._model = model
         self._template = ChatTemplate(model._engine, template)
+        self._variables = dict(template_variables or {})
+        self._template.check_variables(self._variables)
         self._tools = tools
         self._session = Session(model._engine.session(context or 0))
         self._scheduler = scheduler
         self._options = options
         self._messages: list[Message] = []
+        self._first = 0  # message that is in the prompt
         self._active: weakref.ref[Stream | _Turn] | None = None
         self._source: Source | None = None
         self.system = system
+        self.overflow = overflow
+        if messages := to_messages(history, "history"):
+            if system and messages[0].role == "system":
+                raise ArgumentError("history[0] is a system message, and system is given too: expected one of them")
+            self.history = messages
 
     @property
     def history(self) -> list[Message]:
-        """The messages so far, without the system instruction."""
+        """The messages so far, without the system instruction, which is in ``system``. Can be set, to Message objects
+        or mappings; a system message that begins them becomes ``system``. Setting raises ArgumentError for malformed
+        messages and TemplateError for a conversation that the template refuses.
+        """
         return list(self._messages)
 
+    @history.setter
+    def history(self, messages: Iterable[MessageLike]) -> None:
+        self._check_idle()
+        checked = [self._restored(message) for message in to_messages(messages, "history")]
+        system = self.system
+        if checked and checked[0].role == "system":
+            system = checked.pop(0).content
+        for i, message in enumerate(checked):
+            if message.role == "system":
+                raise ArgumentError(f"history: the system message after {i} others, expected it to be the first")
+        if checked:
+            self._template.prompt(
+                _with_system(system, checked),
+                tools=self._tools,
+                variables=self._variables,
+                add_generation_prompt=checked[-1].role != "assistant",
+            )
+        self._messages, self._first, self.system = checked, 0, system
+
+    @property
+    def overflow(self) -> Overflow:
+        """What happens when the context is full: "error" or "drop_oldest". See ``Model.chat``."""
+        return self._overflow
+
+    @overflow.setter
+    def overflow(self, value: Overflow) -> None:
+        self._overflow = check_overflow(value)
+
+    @property
+    def dropped_messages(self) -> int:
+        """How many of the oldest messages of ``history`` are left out of the prompt, since the context was full."""
+        return self._first
+
     def send(
-        self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
+        self,
+        message: Said,
+        *,
+        prefill: str = "",
+        on_text: Callable[[str], object] | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> GenerateResult:
-        """Send a user message and return the reply. ``on_text`` gets each piece as it comes.
+        """Send a message and return the reply.
+
+        Args:
+            message: the text of a user; or a Message, a mapping, or several of them, such as the results of tools.
+            prefill: the beginning of the reply, which the model goes on with. Control tokens in it are text, and white
+                space at its ends goes where the template trims. The text of the result begins with it; stop strings are
+                looked for in what follows.
+            on_text: gets each piece as it comes, the prefill first.
+            options: for this turn.
 
         Raises:
             ContextError: the conversation has grown beyond the context; the message gives both lengths.
             TemplateError: the template refuses the conversation.
         """
-        return self.stream(text, **options).finish(on_text)
+        return self.stream(message, prefill=prefill, **options).finish(on_text)
 
-    def stream(self, text: str, **options: Unpack[GenerateOptions]) -> Stream:
-        """Send a user message and stream the reply. Closing the iterator takes the turn back."""
-        turn = self._begin(text, options)
+    def stream(self, message: Said, *, prefill: str = "", **options: Unpack[GenerateOptions]) -> Stream:
+        """Send a message and stream the reply. Closing the iterator takes the turn back. See ``send``."""
+        turn = self._begin(message, prefill, options)
         prompt = self._encode(turn)
 
         def keep(result: GenerateResult) -> None:
@@ -102,19 +170,25 @@ class Chat:
 
         if self._scheduler is None:
             core = to_core(turn.options, self._session.context)
-            stream = Stream(self._session._core.generate(prompt, core), core.sampling.seed, keep)
+            stream = Stream(self._session._core.generate(prompt.tokens, core), core.sampling.seed, keep)
         else:
-            stream = self._scheduler.stream(prompt, session=self._session, on_end=keep, **turn.options)
+            stream = self._scheduler.stream(prompt.tokens, session=self._session, on_end=keep, **turn.options)
+        stream.prefill, stream.dropped_messages = prompt.prefill, turn.dropped
         self._active, self._source = weakref.ref(stream), stream.source
         return stream
 
     async def asend(
-        self, text: str, *, on_text: Callable[[str], object] | None = None, **options: Unpack[GenerateOptions]
+        self,
+        message: Said,
+        *,
+        prefill: str = "",
+        on_text: Callable[[str], object] | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> GenerateResult:
         """``send`` for asyncio: replies that are awaited at the same time are batched, by the chat's scheduler or the
         one of ``Model.agenerate``. ``on_text`` is called in the event loop. Cancelling the task takes the turn back.
         """
-        turn = self._begin(text, options)
+        turn = self._begin(message, prefill, options)
         self._active = weakref.ref(turn)
         try:
             result = await self._answer(turn, on_text)
@@ -123,9 +197,11 @@ class Chat:
         finally:
             turn.ended = True
 
-    async def astream(self, text: str, **options: Unpack[GenerateOptions]) -> AsyncIterator[str]:
+    async def astream(
+        self, message: Said, *, prefill: str = "", **options: Unpack[GenerateOptions]
+    ) -> AsyncIterator[str]:
         """Like ``asend``, piece by piece; leaving the loop early and closing, or cancelling, takes the turn back."""
-        turn = self._begin(text, options)
+        turn = self._begin(message, prefill, options)
         self._active = weakref.ref(turn)
         pieces = asyncio.Queue[str | None]()
         answer = asyncio.ensure_future(self._answer(turn, pieces.put_nowait))
@@ -140,15 +216,17 @@ class Chat:
             turn.ended = True
 
     def undo(self) -> bool:
-        """Take the last turn back; False if there is none."""
-        turns = [i for i, message in enumerate(self._messages) if message.role == "user"]
+        """Take the last turn back, with all replies and results of tools in it; False if there is none."""
+        turns = turn_starts(self._messages)
         if turns:
             del self._messages[turns[-1] :]
+            self._first = min(self._first, len(self._messages))
         return bool(turns)
 
     def reset(self) -> None:
         """Forget everything but the system instruction."""
         self._messages.clear()
+        self._first = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the conversation as JSON. A file that is there stays until the new one is whole.
@@ -168,45 +246,86 @@ class Chat:
             FileError: the file cannot be read, is no regular file, or is too large.
             FormatError: the file is not a saved conversation.
         """
+        self._check_idle()
         saved = SavedChat.read(to_path(path))
         same_model = saved.model == self._model.info.fingerprint
         self._messages = [self._restored(message, same_model) for message in saved.messages]
-        self.system = saved.system
+        self._first, self.system = 0, saved.system
 
-    def _begin(self, text: str, options: GenerateOptions) -> _Turn:
+    def _check_idle(self) -> None:
         active = self._active() if self._active is not None else None
         if active is not None and not active.ended:
             raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
+
+    def _begin(self, message: Said, prefill: str, options: GenerateOptions) -> _Turn:
+        self._check_idle()
         if self._source is not None:
             self._source.close()  # of a stream that was dropped: it may still have the session
+        if isinstance(message, str):
+            question = [Message("user", message)]
+        elif isinstance(message, (Message, Mapping)):
+            question = [Message.of(message)]
+        else:
+            question = to_messages(message, "message")
+        if not question or question[-1].role not in ("user", "tool"):
+            found = f"a message of the role {question[-1].role!r}" if question else "none"
+            raise ArgumentError(f"message: expected a user's or the result of a tool, found {found} at the end")
+        if not isinstance(prefill, str):
+            raise TypeError(f"prefill: expected a text, found {type(prefill).__name__}")
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
-        return _Turn(self._with_system([*self._messages, Message("user", text)]), merged)
+        return _Turn(question, prefill, merged, self._first)
 
-    def _encode(self, turn: _Turn) -> list[int]:
-        return self._template.encode(turn.messages, tools=self._tools)
+    def _encode(self, turn: _Turn) -> Prompt:
+        """The prompt of the turn, which leaves out the oldest turns if it has to."""
+        messages = [*self._messages[turn.first :], *turn.question]
+        starts = turn_starts(messages)
+
+        def encode(dropped: int) -> Prompt:
+            said = _with_system(self.system, messages[starts[dropped] :])
+            if turn.prefill:
+                said = [*said, Message("assistant", turn.prefill)]
+            return self._template.prompt(
+                said, tools=self._tools, variables=self._variables, continue_final_message=bool(turn.prefill)
+            )
+
+        context = self._session.context
+        reserve = reply_reserve(turn.options.get("max_tokens"), context)
+        most = len(starts) - 1 if self._overflow == "drop_oldest" else 0
+        dropped, turn.prompt = drop_oldest(encode, most, context, reserve)
+        turn.first += starts[dropped]
+        turn.dropped = starts[dropped]
+        return turn.prompt
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
         prompt = await asyncio.to_thread(self._encode, turn)  # a foreign template may take its time
-        return await scheduler.agenerate(prompt, session=self._session, on_text=on_text, **turn.options)
+        if prompt.prefill and on_text is not None:
+            on_text(prompt.prefill)
+        result = await scheduler.agenerate(prompt.tokens, session=self._session, on_text=on_text, **turn.options)
+        return replace(result, text=prompt.prefill + result.text, prefill=prompt.prefill, dropped_messages=turn.dropped)
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:
-        if result.finish_reason != "cancelled":
-            self._messages += [turn.question, self._as_message(result)]
+        if result.finish_reason != "cancelled" and turn.prompt is not None:
+            self._messages += [*turn.question, self._as_message(turn.prompt, result)]
+            self._first = turn.first
 
-    def _with_system(self, messages: list[Message]) -> list[Message]:
-        return [Message("system", self.system), *messages] if self.system else messages
-
-    def _restored(self, message: Message, same_model: bool) -> Message:
+    def _restored(self, message: Message, same_model: bool = True) -> Message:
         """The message, with its tokens if they are this model's and stand for its text."""
         tokens = message.tokens
         known = range(self._model.info.vocabulary)
         same = same_model and tokens is not None and all(token in known for token in tokens)
         if same and self._model.detokenize(tokens or ()) == message.content:
             return message
-        return Message(message.role, message.content)
+        return replace(message, tokens=None)
 
-    def _as_message(self, result: GenerateResult) -> Message:
-        """The sampled tokens are kept if they are the text: a stop string cuts the text but not the tokens."""
-        same = self._model.detokenize(result.tokens) == result.text
-        return Message("assistant", result.text, tuple(result.tokens) if same else None)
+    def _as_message(self, prompt: Prompt, result: GenerateResult) -> Message:
+        """The tokens of the prefill and the sampled ones are kept if they are the text: a stop string cuts the text but
+        not the tokens.
+        """
+        tokens = (*(prompt.prefill_tokens or ()), *result.tokens)
+        same = self._model.detokenize(tokens) == result.text
+        return Message("assistant", result.text, tokens if same else None)
+
+
+def _with_system(system: str | None, messages: Sequence[Message]) -> list[Message]:
+    return [Message("system", system), *messages] if system else list(messages)

@@ -39,15 +39,17 @@ class ControlText:
         self._begun = {piece[:end] for piece in known for end in range(1, len(piece))}
         self._longest = max(map(len, self._begun), default=0)
 
-    def split(self, text: str) -> Iterator[tuple[str, str]]:
-        """Pairs of ordinary text and the control text behind it, which is empty at the end."""
+    def split(self, text: str, begun: bool = True) -> Iterator[tuple[str, str]]:
+        """Pairs of ordinary text and the control text behind it, which is empty at the end. ``begun``: what begins a
+        control text at the end counts too.
+        """
         start = 0
         for match in self._whole.finditer(text.replace(_SPACE, " ")):
             yield text[start : match.start()], text[match.start() : match.end()]
             start = match.end()
         rest = text[start:].replace(_SPACE, " ")
         end = len(rest.rstrip())  # a template may trim
-        for begin in range(max(0, end - self._longest), end):
+        for begin in range(max(0, end - self._longest), end if begun else 0):
             if rest[begin:end] in self._begun:
                 yield text[start : start + begin], text[start + begin : start + end]
                 start += end
@@ -64,14 +66,15 @@ class Guard:
         self._control_text = control_text
         self._values: list[str | tuple[int, ...]] = []
 
-    def protect(self, value: Any) -> Any:
-        """A copy with placeholders for control text, in all the strings of a JSON-like value.
+    def protect(self, value: Any, begun: bool = True) -> Any:
+        """A copy with placeholders for control text, in all the strings of a JSON-like value. ``begun``: also for what
+        begins at the end of a string, which is needed unless nothing comes behind it.
 
         Strings are taken as the tokenizer will read them: undecodable bytes, which Python carries as surrogates, may
         join to characters, and become U+FFFD where they do not.
         """
         if isinstance(value, str):
-            parts = self._control_text.split(to_text(to_bytes(value)))
+            parts = self._control_text.split(to_text(to_bytes(value)), begun)
             return "".join(plain + (self.hold(control) if control else "") for plain, control in parts)
         if isinstance(value, dict):
             return {self.protect(key): self.protect(item) for key, item in value.items()}

@@ -1,8 +1,9 @@
-"""The program of the process that renders chat templates; gemlet.chat.jinja starts it and says what the limits are.
+"""The program of the process that renders chat templates; gemlet.chat.sandbox starts it and says what the limits are.
 
 It reads requests from stdin and writes replies to stdout, each a length of 8 bytes (big-endian) and JSON. A request is
 {"source": ..., "variables": ..., "seconds": ...}, and null variables only compile. A reply is [kind, text]: ["text",
-what was rendered], or an error of the kind "parse", "render" or "memory" with its reason. Templates see what those of
+what was rendered, or a JSON list of the variables that a compiled template uses], or an error of the kind "parse",
+"render" or "memory" with its reason. Templates see what those of
 transformers see: its filters, functions and tags.
 
 It is run as a file, without site-packages, so it imports nothing of gemlet; where jinja2 is comes in the arguments.
@@ -74,6 +75,7 @@ def make_environment() -> Any:
     import jinja2
     import jinja2.debug  # loaded on the first error otherwise
     import jinja2.ext
+    import jinja2.meta
     import jinja2.nodes
     import jinja2.sandbox
     import jinja2.utils
@@ -155,18 +157,19 @@ class Renderer:
 
     def answer(self, source: str, variables: dict[str, Any] | None) -> tuple[str, str]:
         """The reply to a request."""
-        for kind, step in (("parse", self._compile), ("render", self._render)):
-            try:
-                text = step(source, variables)
-            except MemoryError:
-                return "memory", ""
-            except Exception as error:
-                return kind, reason(error)
+        kind = "parse"
+        try:
+            self._compile(source)
             if variables is None:
-                break
-        return "text", text
+                return "text", self._used_variables(source)
+            kind = "render"
+            return "text", self._render(source, variables)
+        except MemoryError:
+            return "memory", ""
+        except Exception as error:
+            return kind, reason(error)
 
-    def _compile(self, source: str, _: object) -> str:
+    def _compile(self, source: str) -> None:
         if source not in self._compiled:
             python = self._environment.compile(source, raw=True)
             if len(python) > MAX_COMPILED:
@@ -175,9 +178,13 @@ class Renderer:
         self._compiled.move_to_end(source)
         if len(self._compiled) > KEPT_TEMPLATES:
             self._compiled.popitem(last=False)
-        return ""
 
-    def _render(self, source: str, variables: dict[str, Any] | None) -> str:
+    def _used_variables(self, source: str) -> str:
+        import jinja2.meta
+
+        return json.dumps(sorted(jinja2.meta.find_undeclared_variables(self._environment.parse(source))))
+
+    def _render(self, source: str, variables: dict[str, Any]) -> str:
         code, names = self._compiled[source], self._environment.make_globals(None)
         template = self._environment.template_class.from_code(self._environment, code, names, None)
         return str(template.render(variables))

@@ -75,7 +75,9 @@ class Sandbox:
         return self._process is not None and self._process.is_waiting
 
     def ask(self, source: str, variables: Mapping[str, Any] | None, budget: Budget) -> str:
-        """Render a template; without variables only compile it. Raises TemplateError for whatever goes wrong."""
+        """Render a template; without variables only compile it, and return a JSON list of the variables that it uses.
+        Raises TemplateError for whatever goes wrong.
+        """
         request = _to_json({"source": source, "variables": variables, "seconds": budget.seconds})
         if len(request) > MAX_REQUEST:
             raise LimitError(
@@ -238,7 +240,8 @@ class Renderer:
             raise TemplateError(f"the chat template has {len(source)} characters; the limit is {MAX_SOURCE}")
         self._source = source
         self._sandbox = sandbox or _shared
-        self._sandbox.ask(source, None, Budget())
+        self.variables = frozenset[str](json.loads(self._sandbox.ask(source, None, Budget())))
+        """What it uses and does not set itself."""
 
     def render(self, variables: Mapping[str, Any], budget: Budget | None = None) -> str:
         """Render. The template gets copies: it can change nothing. Raises TemplateError for whatever goes wrong, and

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemlet.chat.templates import Message
+from gemlet.chat.messages import Message, to_messages
 from gemlet.errors import FileError, FormatError
 from gemlet.files import read_file, replacing
 
@@ -27,7 +27,7 @@ class SavedChat:
 
         Raises FileError if it cannot be written, is one of `sources`, or is no regular file.
         """
-        messages = [{"role": m.role, "content": m.content, "tokens": m.tokens} for m in self.messages]
+        messages = [message.to_dict() for message in self.messages]
         saved = {"model": self.model, "system": self.system, "messages": messages}
         text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
         with replacing(path, sources) as file:
@@ -46,19 +46,13 @@ class SavedChat:
             system, model = saved["system"], saved["model"]
             if type(model) is not int or not (system is None or isinstance(system, str)):
                 raise ValueError(f"model is {model!r:.40} and system {system!r:.40}, expected a number and a text")
-            return cls(model, system, [_message(entry) for entry in saved["messages"]])
+            messages = to_messages(saved["messages"], "messages")
+            if any(message.role == "system" for message in messages):
+                raise ValueError("a message is the system's, expected it in system")
+            return cls(model, system, messages)
         except RecursionError as error:
             raise FormatError(f"{path}: not a saved conversation: nested too deeply") from error
         except FileError:
             raise
         except (ValueError, LookupError, TypeError) as error:
             raise FormatError(f"{path}: not a saved conversation: {error}") from error
-
-
-def _message(entry: dict[str, object]) -> Message:
-    role, content, tokens = entry["role"], entry["content"], entry["tokens"]
-    if role not in ("user", "assistant") or not isinstance(content, str):
-        raise ValueError(f"a message of {role!r:.40} with {type(content).__name__} content")
-    if tokens is not None and not (isinstance(tokens, list) and all(type(token) is int for token in tokens)):
-        raise ValueError("tokens that are no numbers")
-    return Message(role, content, tuple(tokens) if tokens is not None else None)

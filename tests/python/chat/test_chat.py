@@ -10,7 +10,8 @@ from pathlib import Path
 import gemlet
 import pytest
 from gemlet.chat import sandbox
-from gemlet.chat.templates import ChatTemplate, Message
+from gemlet.chat.messages import Message
+from gemlet.chat.templates import ChatTemplate
 
 from hostile_templates import ENDLESS
 from published_templates import GEMMA_3
@@ -153,7 +154,7 @@ def test_the_event_loop_runs_while_the_core_computes(long_model: gemlet.Model) -
 
 
 def test_the_event_loop_runs_while_a_template_hangs(model: gemlet.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gemlet.chat.templates.Budget", lambda: sandbox.Budget(1e6))  # only the signal ends it
+    monkeypatch.setattr("gemlet.chat.jinja_template.Budget", lambda: sandbox.Budget(1e6))  # only the signal ends it
     chat = model.chat(template=ENDLESS["loops"])
 
     async def talk() -> None:

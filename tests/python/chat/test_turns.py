@@ -7,8 +7,10 @@ import gemlet
 import pytest
 from gemlet import _core
 from gemlet.chat import sandbox
+from gemlet.chat.jinja_template import JinjaTemplate
+from gemlet.chat.messages import Message, Role
 from gemlet.chat.sandbox import Renderer
-from gemlet.chat.templates import ChatTemplate, Message, Role, _Jinja
+from gemlet.chat.templates import ChatTemplate
 
 from published_templates import GEMMA_2, GEMMA_3, GEMMA_3N
 
@@ -78,7 +80,7 @@ TEMPLATES = {"gemma2": GEMMA_2, "gemma3": GEMMA_3, "gemma3n": GEMMA_3N, "nano": 
 def jinja(nano: gemlet.Model, source: str | None) -> ChatTemplate:
     """The template as one that nobody knows."""
     template = ChatTemplate(nano._engine, (source or nano.info.chat_template) + "{# unknown #}")
-    assert isinstance(template._writer, _Jinja)
+    assert isinstance(template._writer, JinjaTemplate)
     return template
 
 

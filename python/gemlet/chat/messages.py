@@ -1,0 +1,144 @@
+"""The messages of a conversation, and how they are taken from what a caller gives."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from gemlet.errors import ArgumentError
+
+Role = Literal["system", "user", "assistant", "tool"]
+_ROLES = get_args(Role)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation: what a user or the system says, a reply, or the result of a tool."""
+
+    role: Role
+    content: str
+    tokens: tuple[int, ...] | None = None
+    """Sampled tokens of a reply, if they stand for exactly ``content``."""
+    name: str | None = None
+    """Of the tool whose result this is, or of whoever speaks. Templates may use it."""
+    tool_call_id: str | None = None
+    """The ``id`` of the call that this is the result of."""
+    tool_calls: tuple[dict[str, Any], ...] | None = None
+    """Functions that a reply calls: ``{"type": "function", "function": {"name": ..., "arguments": {...}}}``, with an
+    ``id`` perhaps."""
+
+    @classmethod
+    def of(cls, value: object, where: str = "message") -> "Message":
+        """A checked message. ``value`` is one already, or a mapping in the form of OpenAI's API and of transformers.
+
+        A ``content`` that is a list of text parts becomes one text, with line breaks between them; arguments of tool
+        calls that are JSON in a string, as OpenAI's API has them, become what they hold, which templates expect.
+
+        Raises:
+            ArgumentError: it names ``where``, what was expected and what was found.
+        """
+        given = value.to_dict() if isinstance(value, Message) else value
+        if not isinstance(given, Mapping):
+            raise ArgumentError(f"{where} is of the type {type(value).__name__}, expected a Message or a mapping")
+        fields = dict(given)
+        role, content, tokens, name, call_id, calls = (fields.pop(key, None) for key in _FIELDS)
+        unknown = [key for key, item in fields.items() if item not in (None, [], {})]
+        if unknown:
+            raise ArgumentError(f"{where} has {unknown[0]!r}, expected no more than {', '.join(_FIELDS)}")
+        if role not in _ROLES:
+            raise ArgumentError(f"{where} has the role {role!r:.40}, expected one of {', '.join(_ROLES)}")
+        for key, item in (("name", name), ("tool_call_id", call_id)):
+            if not (item is None or isinstance(item, str)):
+                raise ArgumentError(f"{where}: {key} is {item!r:.40}, expected a text")
+        if call_id is not None and role != "tool":
+            raise ArgumentError(f"{where} ({role}) has a tool_call_id, which only the result of a tool has")
+        if calls and role != "assistant":
+            raise ArgumentError(f"{where} ({role}) has tool_calls, which only a reply of the assistant has")
+        if tokens is not None and role != "assistant":
+            raise ArgumentError(f"{where} ({role}) has tokens, which only a reply of the assistant has")
+        checked_calls = _tool_calls(calls, where)
+        return cls(
+            cast(Role, role),
+            _text(content, where, may_be_missing=checked_calls is not None),
+            _tokens(tokens, where),
+            name,
+            call_id,
+            checked_calls,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a mapping, without what is not set."""
+        return {key: item for key in _FIELDS if (item := getattr(self, key)) is not None}
+
+
+_FIELDS = ("role", "content", "tokens", "name", "tool_call_id", "tool_calls")
+
+MessageLike = Message | Mapping[str, Any]
+"""A message, or a mapping that ``Message.of`` takes."""
+
+
+def to_messages(values: Iterable[object], what: str) -> list[Message]:
+    """Checked messages. ``what`` names the list in errors. Raises ArgumentError."""
+    if isinstance(values, (str, bytes, Mapping, Message)):
+        raise ArgumentError(f"{what} is of the type {type(values).__name__}, expected a list of messages")
+    return [Message.of(value, f"{what}[{i}]") for i, value in enumerate(values)]
+
+
+def turn_starts(messages: Sequence[Message]) -> list[int]:
+    """The index of each turn's first message. A turn is what the user says with all that follows from it: replies, tool
+    calls and their results. What stands before the first one belongs to it.
+    """
+    starts = [
+        i for i, message in enumerate(messages) if message.role == "user" and (i == 0 or messages[i - 1].role != "user")
+    ]
+    return [0, *starts[1:]] if messages else []
+
+
+def _text(content: object, where: str, *, may_be_missing: bool) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None and may_be_missing:
+        return ""
+    if isinstance(content, (list, tuple)):
+        return "\n".join(_text_of_part(part, where) for part in content)
+    raise ArgumentError(f"{where}: the content is {content!r:.40}, expected a text")
+
+
+def _text_of_part(part: object, where: str) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise ArgumentError(f"{where}: the content has a part of the type {kind!r:.40}, expected text parts only")
+
+
+def _tokens(tokens: object, where: str) -> tuple[int, ...] | None:
+    if tokens is None:
+        return None
+    if not isinstance(tokens, (list, tuple)) or not all(type(token) is int for token in tokens):
+        raise ArgumentError(f"{where}: tokens is {tokens!r:.40}, expected a list of token ids")
+    return tuple(tokens)
+
+
+def _tool_calls(calls: object, where: str) -> tuple[dict[str, Any], ...] | None:
+    if calls is None:
+        return None
+    if not isinstance(calls, (list, tuple)):
+        raise ArgumentError(f"{where}: tool_calls is {calls!r:.40}, expected a list")
+    return tuple(_tool_call(call, f"{where}: tool_calls[{i}]") for i, call in enumerate(calls)) or None
+
+
+def _tool_call(call: object, where: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        expected = '{"type": "function", "function": {"name": ..., "arguments": {...}}}'
+        raise ArgumentError(f"{where} is {call!r:.40}, expected {expected}")
+    arguments = function.get("arguments", {})
+    try:
+        if isinstance(arguments, str):
+            arguments = json.loads(arguments) if arguments.strip() else {}
+        copy = json.loads(json.dumps({**call, "function": {**function, "arguments": arguments}}))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"{where}: not what JSON holds: {error}") from error
+    if not isinstance(copy["function"]["arguments"], dict):
+        raise ArgumentError(f"{where}: the arguments are {arguments!r:.40}, expected an object")
+    return cast(dict[str, Any], {"type": "function"} | copy)
