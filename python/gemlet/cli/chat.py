@@ -3,12 +3,12 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gemlet.cli import common
-from gemlet.errors import GemletError
+from gemlet.errors import ContextError, GemletError
 
 if TYPE_CHECKING:
     from gemlet.chat.conversation import Chat
@@ -19,6 +19,8 @@ HELP = """\
 /reset          forget the conversation, keep the system prompt
 /undo           take back the last turn
 /system [TEXT]  show or change the system prompt
+/overflow [error | drop_oldest]
+                show or change what happens when the context is full
 /history        show the conversation
 /save FILE      save the conversation
 /load FILE      go on with a saved conversation
@@ -26,6 +28,8 @@ HELP = """\
 /exit           leave; so does Ctrl-D
 A line that ends in \\ goes on in the next; \"\"\" begins and ends a text of several lines.
 Ctrl-C stops the reply and takes the turn back."""
+
+_FULL = "/overflow drop_oldest leaves out the oldest turns, /reset begins anew"
 
 
 @common.answers
@@ -35,11 +39,16 @@ def chat(
         str, typer.Argument(help="A GGUF file, an exported folder or a name. Default: `nano`, the sample model.")
     ] = "nano",
     load: Annotated[str | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
+    overflow: Annotated[
+        Literal["error", "drop_oldest"],
+        typer.Option(help="When the context is full: refuse to go on, or leave the oldest turns out of the prompt."),
+    ] = "error",
     answering: common.Answering,
 ) -> None:
     """Chat with a model. Each turn reuses the KV cache of the turns before and computes only what is new.
 
-    Ctrl-C stops the reply and not the program, Ctrl-D leaves, /help lists the commands.
+    Ctrl-C stops the reply and not the program, Ctrl-D leaves, /help lists the commands. When the lines come from a pipe
+    or a file, a reply that fails does not keep the next line from being sent, and the exit code is 1 in the end.
 
     Examples:
 
@@ -49,20 +58,31 @@ def chat(
     """
     options = answering.generate_options()
     loaded = answering.load(model)
-    conversation = loaded.chat(answering.system, template=answering.template_source(), **options)
+    conversation = loaded.chat(
+        answering.system,
+        template=answering.template_source(),
+        template_variables=answering.template_variables(),
+        overflow=overflow,
+        **options,
+    )
     if load is not None:
         conversation.load(load)
     if sys.stdin.isatty():
         import readline  # noqa: F401  gives input() its editing and its history
 
         common.note(f"{loaded.info.name or loaded.path.name}; /help lists the commands, Ctrl-D leaves.")
-    _Terminal(conversation).talk()
+    terminal = _Terminal(conversation)
+    terminal.talk()
+    if terminal.failures and not sys.stdin.isatty():
+        raise typer.Exit(1)
 
 
 class _Terminal:
     def __init__(self, chat: "Chat") -> None:
         self._chat = chat
         self._last: GenerateResult | None = None
+        self.failures = 0
+        """Replies that failed."""
 
     def talk(self) -> None:
         """Read and reply until the input ends."""
@@ -80,23 +100,37 @@ class _Terminal:
                 return
             if not text.strip():
                 continue
+            is_command = text.startswith("/")
             try:
-                self._command(text) if text.startswith("/") else self._ask(text)
+                self._command(text) if is_command else self._ask(text)
+                continue
             except KeyboardInterrupt:
                 common.write("\n")
                 common.note("(stopped; this turn is forgotten)")
+                continue
             except BrokenPipeError:
                 raise
+            except ContextError as error:
+                common.note(f"gemlet: {error}" if self._drops else f"gemlet: {error}; {_FULL}")
             except GemletError as error:
                 common.note(f"gemlet: {error}")
             except Exception as error:  # no mistake of ours may cost the conversation
                 common.note(f"gemlet: {type(error).__name__}: {error}")
+            self.failures += not is_command
+
+    @property
+    def _drops(self) -> bool:
+        return self._chat.overflow == "drop_oldest"
 
     def _ask(self, text: str) -> None:
-        self._last = self._chat.send(text, on_text=common.write)
+        with self._chat.stream(text) as stream:
+            if stream.dropped_messages:
+                count = self._chat.dropped_messages + stream.dropped_messages
+                common.note(f"(the context is full: the oldest {count} messages are left out from here on)")
+            self._last = stream.finish(common.write)
         common.write("\n")
         if self._last.finish_reason == "context":
-            common.note("(the context is full; /reset begins anew)")
+            common.note("(the reply was cut off: the context is full" + ("" if self._drops else f"; {_FULL}") + ")")
 
     def _command(self, line: str) -> None:
         name, _, argument = line.partition(" ")
@@ -111,8 +145,14 @@ class _Terminal:
             if argument:
                 self._chat.system = argument
             common.note(self._chat.system or "(no system prompt)")
+        elif name == "/overflow":
+            if argument:
+                self._chat.overflow = argument  # type: ignore[assignment]  # the chat checks it
+            common.note(self._chat.overflow)
         elif name == "/history":
-            for message in self._chat.history:
+            for i, message in enumerate(self._chat.history):
+                if i == self._chat.dropped_messages > 0:
+                    common.note("(the model no longer sees what is above)")
                 common.write(f"{message.role}: {message.content}\n")
         elif name in ("/save", "/load") and argument:
             path = Path(argument).expanduser()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import typer
 
-from gemlet.errors import FileError, FormatError
+from gemlet.errors import ArgumentError, FileError, FormatError
 from gemlet.options import GenerateOptions
 from gemlet.result import Stats
 
@@ -61,6 +61,13 @@ class Answering:
 
     system: System = None
     template: Template = None
+    template_variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=JSON",
+            help="A variable for the chat template, such as `enable_thinking=false`. Can be given several times.",
+        ),
+    ] = None
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", "-n", help="Tokens to generate at most.")] = None
     temperature: Annotated[float | None, typer.Option(help="Sampling temperature; 0: greedy. Default: 1.")] = None
     top_k: Annotated[
@@ -107,6 +114,21 @@ class Answering:
             return read_text(self.template).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise FormatError(f"{self.template}: not a text in UTF-8: {error}") from error
+
+    def template_variables(self) -> dict[str, Any]:
+        """The variables for the chat template that were given on the command line."""
+        variables = {}
+        for given in self.template_variable or ():
+            name, equals, value = given.partition("=")
+            try:
+                if not equals:
+                    raise ValueError("there is no =")
+                variables[name] = json.loads(value)
+            except (ValueError, RecursionError) as error:
+                raise ArgumentError(
+                    f"--template-variable {given!r:.60}: expected NAME=JSON, such as enable_thinking=false: {error}"
+                ) from error
+        return variables
 
     def generate_options(self) -> GenerateOptions:
         """The generation options that were given on the command line."""

@@ -21,6 +21,9 @@ def run(
     raw: Annotated[
         bool, typer.Option(help="Complete the prompt as it is, without the chat template: for base models.")
     ] = False,
+    prefill: Annotated[
+        str, typer.Option(metavar="TEXT", help="The beginning of the answer, which the model goes on with.")
+    ] = "",
     answering: common.Answering,
     stats: Annotated[bool, typer.Option(help="Print speed and memory on stderr.")] = False,
     as_json: common.Json = False,
@@ -37,12 +40,19 @@ def run(
 
     `gemlet run e4b.gguf "Why is the sky blue?" --slice e2b`
 
+    `gemlet run model.gguf "List three rivers as JSON." --prefill "["`
+
     `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
     """
     if given is not None and prompt is not None:
         raise ArgumentError("give the prompt or --prompt, not both")
     text = _prompt(given if prompt is None else prompt, file)
-    for option, value in (("--system", answering.system), ("--template", answering.template)):
+    for option, value in (
+        ("--system", answering.system),
+        ("--template", answering.template),
+        ("--template-variable", answering.template_variable),
+        ("--prefill", prefill),
+    ):
         if raw and value:
             raise ArgumentError(f"{option} needs the chat format, which --raw leaves out")
     options = answering.generate_options()
@@ -50,13 +60,19 @@ def run(
     if raw:
         stream = loaded.stream(text, **options)
     else:
-        chat = loaded.chat(answering.system, template=answering.template_source(), **options)
-        stream = chat.stream(to_text(text))
+        chat = loaded.chat(
+            answering.system,
+            template=answering.template_source(),
+            template_variables=answering.template_variables(),
+            **options,
+        )
+        stream = chat.stream(to_text(text), prefill=prefill)
     with stream:
         result = stream.finish(None if as_json else common.write)
     if as_json:
         answer = {
             "text": result.text,
+            "prefill": result.prefill,
             "tokens": result.tokens,
             "finish_reason": result.finish_reason,
             "seed": result.seed,

@@ -87,8 +87,8 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
 def test_chat_survives_a_mistake_of_ours(tiny_gguf: Path) -> None:
     code = (
         "import sys; from gemlet.chat.conversation import Chat; from gemlet.cli import main\n"
-        "send = Chat.send\n"
-        "Chat.send = lambda self, text, **o: 1 / 0 if text == 'now' else send(self, text, **o)\n"
+        "stream = Chat.stream\n"
+        "Chat.stream = lambda self, text, **o: 1 / 0 if text == 'now' else stream(self, text, **o)\n"
         "main()\n"
     )
     done = subprocess.run(
@@ -100,7 +100,7 @@ def test_chat_survives_a_mistake_of_ours(tiny_gguf: Path) -> None:
         env=cli_environment(),
     )
     assert done.stderr == "gemlet: ZeroDivisionError: division by zero\n"
-    assert done.returncode == 0 and "user: one" in done.stdout
+    assert done.returncode == 1 and "user: one" in done.stdout
 
 
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
@@ -118,8 +118,8 @@ def test_texts_and_names_outside_of_the_locale(tiny_gguf: Path, tmp_path: Path, 
 )
 def test_a_text_that_the_end_of_the_input_leaves_open_is_sent(tiny_gguf: Path, text: bytes, expected: str) -> None:
     code = (
-        "from gemlet.chat.conversation import Chat; from gemlet.cli import main; send = Chat.send\n"
-        "Chat.send = lambda self, text, **o: (print(repr(text)), send(self, text, **o))[1]\nmain()\n"
+        "from gemlet.chat.conversation import Chat; from gemlet.cli import main; stream = Chat.stream\n"
+        "Chat.stream = lambda self, text, **o: (print(repr(text)), stream(self, text, **o))[1]\nmain()\n"
     )
     command = [sys.executable, "-c", code, "chat", str(tiny_gguf), "-n", "1"]
     done = subprocess.run(command, input=text, capture_output=True, timeout=120, env=cli_environment())
