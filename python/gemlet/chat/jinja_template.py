@@ -105,7 +105,7 @@ class JinjaTemplate:
                 text = self._render(conversation, contents, form)
                 conversation.check_contents(text, contents)
                 for what, description in (("tools", "describe tools"), ("tool_calls", "write tool calls")):
-                    if conversation.has(what) and text == self._render(conversation, contents, form, without=what):
+                    if conversation.has(what) and not self._depends_on(what, text, conversation, contents, form):
                         raise TemplateError(f"the chat template does not {description}: the model would not see them")
                 return text, form
             except LimitError:
@@ -114,6 +114,17 @@ class JinjaTemplate:
                 refused = refused or error
         assert refused is not None
         raise refused
+
+    def _depends_on(
+        self, what: str, text: str, conversation: "_Conversation", contents: Sequence[str], form: _Form
+    ) -> bool:
+        """Whether the template writes something else without the tools or the tool calls, or refuses to."""
+        try:
+            return text != self._render(conversation, contents, form, without=what)
+        except LimitError:
+            raise
+        except TemplateError:
+            return True
 
     def _find_form(self, conversation: "_Conversation") -> _Form:
         """The form in which words arrive that are in no template: a short content might stand in the markup."""
