@@ -60,7 +60,7 @@ class JinjaTemplate:
             text = self._with_sampled(conversation, text, form, contents, sampled, mark)
         prefill = ""
         if mark:
-            text, trimmed = _cut(text, mark)
+            text, trimmed = _cut(text, mark, answer)
             prefill = to_text(to_bytes(request.messages[-1].content))
             as_sampled = tuple(placeholder for placeholder, i in sampled.items() if i == len(contents) - 1)
             if trimmed and not text.endswith(as_sampled):
@@ -218,14 +218,16 @@ class _Conversation:
                 )
 
 
-def _cut(text: str, mark: str) -> tuple[str, bool]:
-    """The text before the mark, which a space follows, and whether the template has trimmed."""
+def _cut(text: str, mark: str, answer: str) -> tuple[str, bool]:
+    """The text up to the end of the answer, which a mark and a space follow, and whether the template has trimmed."""
     if text.count(mark) != 1:
         raise TemplateError(
             f"the chat template writes the beginning of the answer {text.count(mark)} times, expected once, at the end"
         )
     before, _, after = text.partition(mark)
-    return (before, False) if after.startswith(" ") else (before.rstrip(), True)
+    if after.startswith(" "):
+        return before, False
+    return (before.rstrip() if answer.strip() else before), True  # an answer of white space alone is gone already
 
 
 def _protect(guard: Guard, value: Any, what: str) -> Any:
