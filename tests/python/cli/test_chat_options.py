@@ -1,0 +1,95 @@
+"""`gemlet run` and `gemlet chat`: prefills, variables for the template, a full context, and exit codes of pipes."""
+
+import json
+from pathlib import Path
+
+import gemlet
+import pytest
+
+from cli.test_cli import terminal
+from conftest import Cli
+from foreign_templates import THINKING
+
+LONG = "the cat and the hat and the bat and the rat"
+
+
+def test_run_begins_the_answer(cli: Cli, model: gemlet.Model, tiny_gguf: Path) -> None:
+    expected = model.chat(max_tokens=5, seed=1).send("the cat", prefill="Sure:")
+    options = ("-n", 5, "--seed", 1, "--prefill", "Sure:")
+    answer = json.loads(cli("run", tiny_gguf, "the cat", *options, "--json").stdout)
+    assert (answer["text"], answer["prefill"], answer["tokens"]) == (expected.text, "Sure:", expected.tokens)
+    assert cli("run", tiny_gguf, "the cat", *options, encoding="utf-8").stdout.startswith("Sure:")
+    assert json.loads(cli("run", tiny_gguf, "the cat", "-n", 1, "--json").stdout)["prefill"] == ""
+
+
+def test_variables_for_the_template(cli: Cli, model: gemlet.Model, tiny_gguf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text(THINKING)
+    options = ("--template", file, "-n", 3, "--seed", 1)
+    variables = ("--template-variable", "enable_thinking=false", "--template-variable", 'system_note="a = b"')
+    chat = model.chat(template=THINKING, template_variables={"enable_thinking": False, "system_note": "a = b"})
+    expected = chat.send("the cat", max_tokens=3, seed=1)
+    answer = json.loads(cli("run", tiny_gguf, "the cat", *options, *variables, "--json").stdout)
+    assert answer["tokens"] == expected.tokens
+    assert answer["stats"]["prompt_tokens"] == expected.stats.prompt_tokens
+    talked = cli("chat", tiny_gguf, *options, *variables, input="the cat\n", encoding="utf-8")
+    assert (talked.returncode, talked.stdout) == (0, expected.text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("run {model} x --raw --prefill y", 2, "--prefill needs the chat format, which --raw leaves out"),
+        ("run {model} x --raw --template-variable y=1", 2, "--template-variable needs the chat format"),
+        ("run {model} x --template-variable thinking", 2, "--template-variable 'thinking': expected NAME=JSON"),
+        ("run {model} x --template-variable a=no", 2, "--template-variable 'a=no': expected NAME=JSON"),
+        ("run {model} x --template-variable a=1", 1, "does not use 'a'; it has no variables"),
+        ("chat {model} --template-variable messages=[]", 2, "'messages' is no name of one's own"),
+        ("chat {model} --overflow shift", 2, "shift"),
+    ],
+)
+def test_errors(cli: Cli, tiny_gguf: Path, arguments: str, code: int, message: str) -> None:
+    done = cli(*(word.format(model=tiny_gguf) for word in arguments.split()))
+    assert (done.returncode, done.stdout) == (code, "") and message in done.stderr, done.stderr
+
+
+def test_a_pipe_goes_on_after_a_reply_that_failed_and_tells_in_the_end(cli: Cli, tiny_gguf: Path) -> None:
+    lines = f"the cat\n{'a ' * 600}\nthe hat\n/history\n"
+    done = cli("chat", tiny_gguf, "-n", 3, "--seed", 1, input=lines, encoding="utf-8")
+    assert done.returncode == 1 and done.stdout.count("user: ") == 2 and "user: the hat" in done.stdout
+    assert done.stderr.count("\n") == 1 and "the context holds 512; /overflow drop_oldest leaves out" in done.stderr
+    exited = cli("chat", tiny_gguf, "-n", 3, "--seed", 1, input=f"{'a ' * 600}\n/exit\n", encoding="utf-8")
+    assert exited.returncode == 1
+    assert cli("chat", tiny_gguf, "-n", 3, input="the cat\n/nope\n", encoding="utf-8").returncode == 0
+
+
+def test_a_full_context_in_a_pipe(cli: Cli, tiny_gguf: Path) -> None:
+    options = ("chat", tiny_gguf, "-c", 128, "-n", 20, "--seed", 1)
+    full = cli(*options, input=f"{LONG}\n" * 4, encoding="utf-8")
+    assert full.returncode == 1 and "the context holds 128; /overflow drop_oldest leaves out" in full.stderr
+    dropping = cli(*options, "--overflow", "drop_oldest", input=f"{LONG}\n" * 4 + "/history\n", encoding="utf-8")
+    assert dropping.returncode == 0 and dropping.stdout.count("user: ") == 4
+    assert "(the context is full: the oldest 2 messages are left out from here on)" in dropping.stderr
+    assert "(the model no longer sees what is above)" in dropping.stdout + dropping.stderr
+    switched = cli(*options, input="/overflow\n/overflow drop_oldest\n" + f"{LONG}\n" * 4, encoding="utf-8")
+    assert switched.returncode == 0 and switched.stderr.startswith("error\ndrop_oldest\n")
+    wrong = cli(*options, input="/overflow nope\n", encoding="utf-8")
+    assert wrong.stderr.startswith("gemlet: overflow is 'nope', expected one of 'error', 'drop_oldest'")
+
+
+def test_a_reply_that_the_contexts_end_cuts_off(cli: Cli, tiny_gguf: Path) -> None:
+    options = ("chat", tiny_gguf, "-c", 64, "--seed", 1)
+    cut = "(the reply was cut off: the context is full"
+    plain = cli(*options, "-n", 60, input=f"{LONG}\n", encoding="utf-8")
+    assert plain.returncode == 0 and f"{cut}; /overflow drop_oldest leaves out" in plain.stderr
+    dropping = cli(*options, "-n", 60, "--overflow", "drop_oldest", input=f"{LONG}\n", encoding="utf-8")
+    assert dropping.returncode == 0 and f"{cut})" in dropping.stderr
+
+
+def test_failures_on_a_terminal_are_no_exit_code(tiny_gguf: Path) -> None:
+    with terminal(tiny_gguf, "-c", 64, "-n", 2) as chat:
+        chat.expect("> ")
+        chat.send(f"{LONG} {LONG} {LONG}\n")
+        chat.expect(r"the context holds 64(.|\n)*> ")
+        chat.send("/exit\n")
+        assert chat.process.wait(timeout=60) == 0
