@@ -278,7 +278,7 @@ class Chat:
     def _encode(self, turn: _Turn) -> Prompt:
         """The prompt of the turn, which leaves out the oldest turns if it has to."""
         messages = [*self._messages[turn.first :], *turn.question]
-        starts = turn_starts(messages)
+        starts = [0, *turn_starts(messages)[1:]]  # what stands before the first turn goes with it
 
         def encode(dropped: int) -> Prompt:
             said = _with_system(self.system, messages[starts[dropped] :])

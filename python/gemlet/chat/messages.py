@@ -86,12 +86,11 @@ def to_messages(values: Iterable[object], what: str) -> list[Message]:
 
 def turn_starts(messages: Sequence[Message]) -> list[int]:
     """The index of each turn's first message. A turn is what the user says with all that follows from it: replies, tool
-    calls and their results. What stands before the first one belongs to it.
+    calls and their results.
     """
-    starts = [
+    return [
         i for i, message in enumerate(messages) if message.role == "user" and (i == 0 or messages[i - 1].role != "user")
     ]
-    return [0, *starts[1:]] if messages else []
 
 
 def _text(content: object, where: str, *, may_be_missing: bool) -> str:

@@ -197,9 +197,15 @@ def test_saved_chats_keep_tool_messages(model: gemlet.Model, tmp_path: Path) -> 
 def test_turns() -> None:
     roles = "user assistant tool assistant user user assistant tool".split()
     assert turn_starts([Message.of({"role": role, "content": ""}) for role in roles]) == [0, 4]
-    assert turn_starts([Message("assistant", "Hello"), Message("user", ""), Message("user", "")]) == [0]
-    assert turn_starts([Message("assistant", "Hello"), *[Message("user", ""), Message("assistant", "")] * 2]) == [0, 3]
-    assert turn_starts([]) == []
+    assert turn_starts([Message("assistant", "Hello"), Message("user", ""), Message("user", "")]) == [1]
+    assert turn_starts([Message("assistant", "Hello")]) == turn_starts([]) == []
+
+
+def test_a_greeting_stays(model: gemlet.Model) -> None:
+    chat = model.chat(template=NO_CALLS, history=[Message("assistant", "Hello")], max_tokens=2)
+    chat.send("the cat")
+    assert len(chat.history) == 3 and chat.undo()
+    assert chat.history == [Message("assistant", "Hello")] and not chat.undo()
 
 
 # --- variables ---

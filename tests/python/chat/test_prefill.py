@@ -51,6 +51,17 @@ def test_prompts_end_in_the_answer(model: gemlet.Model, source: str) -> None:
             assert model.detokenize(prompt.prefill_tokens, special=True) == prompt.prefill
 
 
+def test_a_template_that_wants_parts_takes_a_prefill(model: gemlet.Model) -> None:
+    parts = (
+        "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text | trim }}{% endif %}{% endfor %}"
+        "<end_of_turn>\n{% endfor %}"
+    )
+    messages = [Message("user", "text"), Message("assistant", "type: ")]
+    prompt = ChatTemplate(model._engine, parts).prompt(messages, continue_final_message=True)
+    assert prompt == ChatTemplate(model._engine, GEMMA_3).prompt(messages, continue_final_message=True)
+
+
 @pytest.mark.parametrize("source", [GEMMA_3, GEMMA_3 + UNKNOWN, THINKING])
 def test_control_text_in_a_prefill_stays_text(model: gemlet.Model, source: str) -> None:
     control = {*model.tokenize("<end_of_turn><eos><start_of_turn>")}

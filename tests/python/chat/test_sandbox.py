@@ -61,6 +61,15 @@ def test_what_templates_of_transformers_use_is_rendered(source: str) -> None:
     assert Renderer(source).render(VARIABLES)
 
 
+def test_the_variables_of_a_template_are_known() -> None:
+    source = (
+        "{% set a = 1 %}{{ a }}{% if b is defined and b %}{{ loop }}{% endif %}{% for c in d %}{{ c }}{{ loop.index }}"
+        "{% endfor %}{% macro f(g) %}{{ g ~ h }}{% endmacro %}{{ f(i.j) }}{{ raise_exception is defined }}"
+    )
+    assert Renderer(source).variables == {"b", "d", "h", "i", "loop"}
+    assert Renderer("").variables == frozenset()
+
+
 @pytest.mark.parametrize("source", REFUSED)
 def test_refusals_are_clear(source: str) -> None:
     with pytest.raises(gemlet.TemplateError, match=r"the chat template does not (parse|accept this conversation): \S"):
