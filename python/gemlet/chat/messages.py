@@ -1,6 +1,7 @@
 """The messages of a conversation, and how they are taken from what a caller gives."""
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
@@ -44,12 +45,12 @@ class Message:
         role, content, tokens, name, call_id, calls = (fields.pop(key, None) for key in _FIELDS)
         unknown = [key for key, item in fields.items() if item not in (None, [], {})]
         if unknown:
-            raise ArgumentError(f"{where} has {unknown[0]!r}, expected no more than {', '.join(_FIELDS)}")
+            raise ArgumentError(f"{where} has {reprlib.repr(unknown[0])}, expected no more than {', '.join(_FIELDS)}")
         if role not in _ROLES:
-            raise ArgumentError(f"{where} has the role {role!r:.40}, expected one of {', '.join(_ROLES)}")
+            raise ArgumentError(f"{where} has the role {reprlib.repr(role)}, expected one of {', '.join(_ROLES)}")
         for key, item in (("name", name), ("tool_call_id", call_id)):
             if not (item is None or isinstance(item, str)):
-                raise ArgumentError(f"{where}: {key} is {item!r:.40}, expected a text")
+                raise ArgumentError(f"{where}: {key} is {reprlib.repr(item)}, expected a text")
         if call_id is not None and role != "tool":
             raise ArgumentError(f"{where} ({role}) has a tool_call_id, which only the result of a tool has")
         if calls and role != "assistant":
@@ -77,9 +78,9 @@ MessageLike = Message | Mapping[str, Any]
 """A message, or a mapping that ``Message.of`` takes."""
 
 
-def to_messages(values: Iterable[object], what: str) -> list[Message]:
+def to_messages(values: object, what: str) -> list[Message]:
     """Checked messages. ``what`` names the list in errors. Raises ArgumentError."""
-    if isinstance(values, (str, bytes, Mapping, Message)):
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise ArgumentError(f"{what} is of the type {type(values).__name__}, expected a list of messages")
     return [Message.of(value, f"{what}[{i}]") for i, value in enumerate(values)]
 
@@ -100,21 +101,21 @@ def _text(content: object, where: str, *, may_be_missing: bool) -> str:
         return ""
     if isinstance(content, (list, tuple)):
         return "\n".join(_text_of_part(part, where) for part in content)
-    raise ArgumentError(f"{where}: the content is {content!r:.40}, expected a text")
+    raise ArgumentError(f"{where}: the content is {reprlib.repr(content)}, expected a text")
 
 
 def _text_of_part(part: object, where: str) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise ArgumentError(f"{where}: the content has a part of the type {kind!r:.40}, expected text parts only")
+    raise ArgumentError(f"{where}: the content has a part of the type {reprlib.repr(kind)}, expected text parts only")
 
 
 def _tokens(tokens: object, where: str) -> tuple[int, ...] | None:
     if tokens is None:
         return None
     if not isinstance(tokens, (list, tuple)) or not all(type(token) is int for token in tokens):
-        raise ArgumentError(f"{where}: tokens is {tokens!r:.40}, expected a list of token ids")
+        raise ArgumentError(f"{where}: tokens is {reprlib.repr(tokens)}, expected a list of token ids")
     return tuple(tokens)
 
 
@@ -122,7 +123,7 @@ def _tool_calls(calls: object, where: str) -> tuple[dict[str, Any], ...] | None:
     if calls is None:
         return None
     if not isinstance(calls, (list, tuple)):
-        raise ArgumentError(f"{where}: tool_calls is {calls!r:.40}, expected a list")
+        raise ArgumentError(f"{where}: tool_calls is {reprlib.repr(calls)}, expected a list")
     return tuple(_tool_call(call, f"{where}: tool_calls[{i}]") for i, call in enumerate(calls)) or None
 
 
@@ -130,7 +131,7 @@ def _tool_call(call: object, where: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(call, Mapping) or not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         expected = '{"type": "function", "function": {"name": ..., "arguments": {...}}}'
-        raise ArgumentError(f"{where} is {call!r:.40}, expected {expected}")
+        raise ArgumentError(f"{where} is {reprlib.repr(call)}, expected {expected}")
     arguments = function.get("arguments", {})
     try:
         if isinstance(arguments, str):
@@ -139,5 +140,5 @@ def _tool_call(call: object, where: str) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{where}: not what JSON holds: {error}") from error
     if not isinstance(copy["function"]["arguments"], dict):
-        raise ArgumentError(f"{where}: the arguments are {arguments!r:.40}, expected an object")
+        raise ArgumentError(f"{where}: the arguments are {reprlib.repr(arguments)}, expected an object")
     return cast(dict[str, Any], {"type": "function"} | copy)

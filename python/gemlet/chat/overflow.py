@@ -1,5 +1,6 @@
 """What happens to a conversation that no longer fits into the context."""
 
+import reprlib
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -16,7 +17,9 @@ def check_overflow(value: object) -> Overflow:
     for known in get_args(Overflow):
         if value == known:
             return known  # type: ignore[no-any-return]
-    raise ArgumentError(f"overflow is {value!r:.40}, expected one of {', '.join(map(repr, get_args(Overflow)))}")
+    raise ArgumentError(
+        f"overflow is {reprlib.repr(value)}, expected one of {', '.join(map(repr, get_args(Overflow)))}"
+    )
 
 
 def reply_reserve(max_tokens: object, context: int) -> int:

@@ -4,6 +4,7 @@ The templates that Google publishes for the family are written by the core (cpp/
 without a template. Other templates are Jinja: gemlet.chat.jinja_template renders them.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ class ChatTemplate:
         for name in variables:
             if not isinstance(name, str) or name in _RESERVED or name.endswith("_token"):
                 raise ArgumentError(
-                    f"template_variables: {name!r:.40} is no name of one's own; messages, tools, "
+                    f"template_variables: {reprlib.repr(name)} is no name of one's own; messages, tools, "
                     "add_generation_prompt, continue_final_message and the special tokens are given by gemlet"
                 )
         if variables:

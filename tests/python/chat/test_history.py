@@ -56,6 +56,8 @@ def test_the_system_message_is_handled_once(model: gemlet.Model) -> None:
     [
         ("hello", "history is of the type str, expected a list of messages"),
         ({"role": "user", "content": "a"}, "history is of the type dict, expected a list of messages"),
+        (3, "history is of the type int, expected a list of messages"),
+        (Message("user", "a"), "history is of the type Message, expected a list of messages"),
         ([3], r"history\[0\] is of the type int, expected a Message or a mapping"),
         ([{"content": "a"}], r"history\[0\] has the role None, expected one of system, user, assistant, tool"),
         ([{"role": "root", "content": "a"}], r"history\[0\] has the role 'root'"),
