@@ -7,7 +7,7 @@ without a template. Other templates are Jinja: gemlet.chat.jinja_template render
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from gemlet import _core
 from gemlet.chat.jinja_template import JinjaTemplate
@@ -27,6 +27,15 @@ class Prompt:
     """The beginning of the answer, as the template wrote it: some trim it."""
     prefill_tokens: tuple[int, ...] | None = None
     """The last of ``tokens``, if they stand for exactly ``prefill``."""
+
+
+class PromptOptions(TypedDict, total=False):
+    """Keyword arguments of ``ChatTemplate.prompt``, which says what they mean."""
+
+    tools: Sequence[object] | None
+    variables: Mapping[str, Any] | None
+    add_generation_prompt: bool
+    continue_final_message: bool
 
 
 class ChatTemplate:
@@ -97,42 +106,13 @@ class ChatTemplate:
         tokens, prefill = self._writer.write(Request(said, tools or None, variables or {}, ends))
         return Prompt(tokens, prefill, self._end_of(tokens, prefill) if prefill else None)
 
-    def encode(
-        self,
-        messages: Sequence[MessageLike],
-        *,
-        tools: Sequence[object] | None = None,
-        variables: Mapping[str, Any] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> list[int]:
+    def encode(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> list[int]:
         """The tokens of ``prompt``."""
-        return self.prompt(
-            messages,
-            tools=tools,
-            variables=variables,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-        ).tokens
+        return self.prompt(messages, **options).tokens
 
-    def render(
-        self,
-        messages: Sequence[MessageLike],
-        *,
-        tools: Sequence[object] | None = None,
-        variables: Mapping[str, Any] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> str:
+    def render(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> str:
         """The prompt as text: for reading, since markup and contents cannot be told apart in it."""
-        tokens = self.encode(
-            messages,
-            tools=tools,
-            variables=variables,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-        )
-        return to_text(self._engine.detokenize(tokens, special=True))
+        return to_text(self._engine.detokenize(self.encode(messages, **options), special=True))
 
     def _end_of(self, tokens: Sequence[int], text: str) -> tuple[int, ...] | None:
         """The last tokens, if some of them stand for exactly this text."""
