@@ -3,6 +3,7 @@ becoming control tokens.
 """
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class JinjaTemplate:
         if unused:
             own = sorted(used - {"messages", "tools", "add_generation_prompt"} - self._special_tokens.keys())
             raise TemplateError(
-                f"template_variables: the chat template does not use {unused[0]!r:.40}; "
+                f"template_variables: the chat template does not use {reprlib.repr(unused[0])}; "
                 + (f"it uses {', '.join(own)}" if own else "it has no variables")
             )
 

@@ -71,8 +71,8 @@ class Sandbox:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a request has been sent whose reply has not come."""
-        return self._process is not None and self._process.is_waiting
+        """Whether a template has been sent to a process that has started, and the reply has not come."""
+        return self._process is not None and self._process.is_ready and self._process.is_waiting
 
     def ask(self, source: str, variables: Mapping[str, Any] | None, budget: Budget) -> str:
         """Render a template; without variables only compile it, and return a JSON list of the variables that it uses.
@@ -152,6 +152,7 @@ class _Process:
             raise TemplateError(f"{_no_python()}: {error.strerror}") from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipes = self._process.stdin, self._process.stdout
+        self.is_ready = False
         self.is_waiting = False
         for pipe in self._pipes:
             os.set_blocking(pipe.fileno(), False)
@@ -166,6 +167,7 @@ class _Process:
             self.ask(_to_json({"source": "", "variables": None, "seconds": SECONDS}), MAX_TEXT, Budget(_START_SECONDS))
         except TemplateError as error:
             raise TemplateError(f"{_no_python()}: {error}") from error
+        self.is_ready = True
 
     def ask(self, request: bytes, most: int, budget: Budget) -> tuple[str, str]:
         """Send a request and wait for the reply, of ``most`` bytes at most. After an error the process is of no use."""

@@ -147,9 +147,8 @@ class _Turns:
         self._takes_system = takes_system
 
     def check_variables(self, variables: Mapping[str, Any]) -> None:
-        raise TemplateError(
-            f"template_variables: the chat template does not use {next(iter(variables))!r:.40}; it has no variables"
-        )
+        name = reprlib.repr(next(iter(variables)))
+        raise TemplateError(f"template_variables: the chat template does not use {name}; it has no variables")
 
     def write(self, request: Request) -> tuple[list[int], str]:
         if request.tools:
