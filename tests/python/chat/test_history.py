@@ -56,8 +56,6 @@ def test_the_system_message_is_handled_once(model: gemlet.Model) -> None:
     [
         ("hello", "history is of the type str, expected a list of messages"),
         ({"role": "user", "content": "a"}, "history is of the type dict, expected a list of messages"),
-        (3, "history is of the type int, expected a list of messages"),
-        (Message("user", "a"), "history is of the type Message, expected a list of messages"),
         ([3], r"history\[0\] is of the type int, expected a Message or a mapping"),
         ([{"content": "a"}], r"history\[0\] has the role None, expected one of system, user, assistant, tool"),
         ([{"role": "root", "content": "a"}], r"history\[0\] has the role 'root'"),
@@ -90,6 +88,13 @@ def test_malformed_messages_are_refused(model: gemlet.Model, history: Any, messa
     assert chat.history == before
     with pytest.raises(gemlet.ArgumentError, match=message):
         model.chat(template=GEMMA_3, history=history)
+
+
+@pytest.mark.parametrize("history", [3, None, Message("user", "a")])
+def test_a_history_is_a_list(model: gemlet.Model, history: Any) -> None:
+    chat = model.chat(template=GEMMA_3)
+    with pytest.raises(gemlet.ArgumentError, match="history is of the type .*, expected a list of messages"):
+        chat.history = history
 
 
 def test_an_order_that_the_template_refuses(model: gemlet.Model) -> None:
