@@ -93,7 +93,7 @@ def test_malformed_messages_are_refused(model: gemlet.Model, history: Any, messa
 @pytest.mark.parametrize("history", [3, None, Message("user", "a")])
 def test_a_history_is_a_list(model: gemlet.Model, history: Any) -> None:
     chat = model.chat(template=GEMMA_3)
-    with pytest.raises(gemlet.ArgumentError, match="history is of the type .*, expected a list of messages"):
+    with pytest.raises(gemlet.ArgumentError, match=r"history is of the type .*, expected a list of messages"):
         chat.history = history
 
 

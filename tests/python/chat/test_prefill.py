@@ -152,7 +152,7 @@ def test_what_cannot_be_continued(model: gemlet.Model) -> None:
     for messages in ([], [Message("user", "x")], [Message("user", "x"), call]):
         with pytest.raises(gemlet.ArgumentError, match="the final message cannot be continued"):
             ChatTemplate(model._engine, TOOLS).encode(messages, continue_final_message=True)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="prefill: expected (a )?text.*, found"):
+    with pytest.raises(TypeError, match=r"prefill: expected (a )?text.*, found"):
         model.chat(template=GEMMA_3).send("x", prefill=3)  # type: ignore[arg-type]
 
 
