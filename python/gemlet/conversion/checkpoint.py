@@ -160,7 +160,8 @@ def read_tensors(directory: Path) -> dict[str, StoredTensor]:
         return {tensor.name: tensor for tensor in _read_header(single)}
     weight_map = _weight_map(index)
     shards = sorted(set(weight_map.values()))
-    absent = [shard for shard in shards if not (directory / shard).is_file()]
+    present = {path.name for path in directory.iterdir() if path.is_file()}
+    absent = [shard for shard in shards if shard not in present]
     if single.is_file() and single.name not in shards:
         if not absent:
             raise ConvertError(
