@@ -82,6 +82,7 @@ def main() -> None:
     """Run the command line and exit."""
     process.fill_standard_streams()
     process.end_by_exception()
+    process.print_warnings()
     try:
         code = _run()
         sys.stdout.flush()

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemlet.errors import FileError
-from gemlet.files import read_file
-
-from .config import MOST_BYTES, TextConfig, read_json
+from .config import TextConfig
 from .errors import ConvertError
+from .reading import MOST_BYTES, read_json, read_whole
 from .sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 
 _log = logging.getLogger(__name__)
@@ -44,6 +42,8 @@ class Vocabulary:
     bos: int | None = None
     eos: int | None = None
     eot: int | None = None
+    ends: tuple[int, ...] = ()
+    """All end tokens: `eos`, `eot`, and what else the checkpoint names."""
     unk: int | None = None
     pad: int | None = None
     chat_template: str | None = None
@@ -57,7 +57,7 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
     settings_path = directory / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.is_file() else {}
     spm_path, json_path = directory / "tokenizer.model", directory / "tokenizer.json"
-    described = read_json(json_path) if json_path.is_file() else None
+    described = read_json(json_path, MOST_BYTES) if json_path.is_file() else None
     if spm_path.is_file():
         vocabulary = _from_sentencepiece(spm_path)
     elif described is not None:
@@ -100,10 +100,9 @@ def _is_markup(piece: Piece) -> bool:
 
 
 def _from_sentencepiece(path: Path) -> Vocabulary:
+    data = read_whole(path)
     try:
-        model = SentencePieceModel.parse(read_file(path, MOST_BYTES))
-    except FileError as error:
-        raise ConvertError(str(error)) from error
+        model = SentencePieceModel.parse(data)
     except ValueError as error:
         raise ConvertError(f"{path}: not a SentencePiece model: {error}") from error
     if not model.pieces:
@@ -208,15 +207,18 @@ def _name_special(vocabulary: Vocabulary, settings: dict[str, Any], config: Text
     vocabulary.eot = named("eot_token", vocabulary.find(_END_OF_TURN), *others)
     if vocabulary.eot == vocabulary.eos:  # tuned checkpoints may name the end of turn as the end token
         vocabulary.eot = next(iter(others), None)
+    ends = dict.fromkeys((vocabulary.eos, vocabulary.eot, *config.eos_token_ids))
+    vocabulary.ends = tuple(i for i in ends if i is not None and i < len(vocabulary.pieces))
     vocabulary.add_bos = settings.get("add_bos_token", True) is not False
 
 
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
+        data = read_whole(jinja)
         try:
-            return read_file(jinja, MOST_BYTES).decode("utf-8")
-        except (OSError, ValueError) as error:
+            return data.decode("utf-8")
+        except ValueError as error:
             raise ConvertError(f"{jinja}: not a text in UTF-8: {error}") from error
     template = settings.get("chat_template")
     alone = directory / "chat_template.json"

@@ -293,7 +293,7 @@ def _check_context(held: int, weights: Source) -> int:
 def _metadata(core: Model, quant: Quant) -> dict[str, str]:
     """Metadata for other programs, stored inside the model file."""
     config = {name: value for name, value in manifest.info_of(core.info).items() if name not in _ELSEWHERE}
-    special = {"bos": core.bos, "ends": [token for token in core.special_tokens() if core.is_end(token)]}
+    special = {"bos": core.bos, "ends": [token for token in range(core.info.vocabulary) if core.is_end(token)]}
     return {
         "gemlet.config": json.dumps(config),
         "gemlet.quant": quant.name,

@@ -16,7 +16,7 @@ from gemlet.errors import ArgumentError, FormatError
 
 from hostile_checkpoints import Files, Mutant, layouts, mutant
 
-CASES = int(os.environ.get("GEMLET_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("GEMLET_FUZZ_CASES", "1000"))
 SEED = int(os.environ.get("GEMLET_FUZZ_SEED", "7"))
 
 
