@@ -32,6 +32,17 @@ constexpr mode_t permissions = 0777;
 
 path directory_of(const path& target) { return target.has_parent_path() ? target.parent_path() : path("."); }
 
+/// Whether a file is mounted there by itself: it can be written, but nothing can take its place.
+bool is_mount_point([[maybe_unused]] const path& target) {
+#ifdef STATX_ATTR_MOUNT_ROOT
+  struct statx status{};
+  return ::statx(AT_FDCWD, target.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) == 0 &&
+         (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+#else
+  return false;
+#endif
+}
+
 const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
   if (S_ISFIFO(mode)) return "a FIFO";
@@ -59,6 +70,9 @@ std::optional<struct stat> find_old(const path& target, std::span<const path> so
     fail(target, "is a symbolic link to " + goal.string() + ", which is not written through; name that file itself");
   }
   if (!S_ISREG(status.st_mode)) fail(target, std::string("is ") + kind_of(status.st_mode) + ", expected a file name");
+  if (is_mount_point(target)) {
+    fail(target, "is a mount point, which cannot be replaced; write into a folder that is mounted, or elsewhere");
+  }
   for (const path& source : sources) {
     struct stat other{};
     if (::stat(source.c_str(), &other) == 0 && other.st_dev == status.st_dev && other.st_ino == status.st_ino) {

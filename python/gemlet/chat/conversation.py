@@ -19,6 +19,7 @@ from gemlet.result import GenerateResult
 from gemlet.scheduler import Scheduler
 from gemlet.session import Session
 from gemlet.stream import Source, Stream
+from gemlet.text import require_room, to_bytes
 
 
 class ChatModel(Protocol):
@@ -179,6 +180,8 @@ class Chat:
             raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
         if self._source is not None:
             self._source.close()  # of a stream that was dropped: it may still have the session
+        for said in (self.system or "", text):
+            require_room(self._model._engine, to_bytes(said), self._session.context)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
         return _Turn(self._with_system([*self._messages, Message("user", text)]), merged)
 

@@ -142,19 +142,64 @@ def test_closed_streams(tiny_gguf: Path, number: int) -> None:
         assert done.returncode == 0 and b"Traceback" not in done.stdout + done.stderr, (arguments, done.stderr)
 
 
-def test_an_output_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["tokenize", "a"], ["tokenize", "a", "--json"], ["inspect"], ["run", "a", "--raw", "-n", "2"]]
+)
+def test_an_output_that_cannot_be_written(
+    tiny_gguf: Path, tmp_path: Path, arguments: list[str], unbuffered: str
+) -> None:
+    """A limit on the size of files stands for a full disk. It is met at the first line, or at the end."""
     with (tmp_path / "out").open("w") as out:
         done = subprocess.run(
-            [sys.executable, "-m", "gemlet", "tokenize", str(tiny_gguf), "a"],
+            [sys.executable, "-m", "gemlet", arguments[0], str(tiny_gguf), *arguments[1:]],
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
             timeout=120,
-            env=cli_environment(),
+            env=cli_environment() | {"PYTHONUNBUFFERED": unbuffered},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
         )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr == "gemlet: the output cannot be written: File too large\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "", "-o", "x"),
+        ("convert", "x", "-o", ""),
+        ("export", "onnx", "", "-o", "x"),
+        ("export", "tflite", "nano", "-o", ""),
+        ("export", "litertlm", "nano", "-o", ""),
+        ("perplexity", "nano", ""),
+        ("run", "nano", "-f", ""),
+        ("run", "nano", "x", "--template", ""),
+        ("bench", "nano", "--plot", ""),
+        ("bench", "nano", "--compare", "llama.cpp", "--other-bin", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_folder_here(cli: Cli, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "'': expected the name of a file" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_has_the_ending_that_its_runtime_asks_for(cli: Cli, tmp_path: Path) -> None:
+    done = cli("export", "litertlm", "nano", "-o", tmp_path / "nano.bin")
+    message = f"gemlet: {tmp_path}/nano.bin: expected a name that ends in .litertlm, by which LiteRT-LM knows its files"
+    assert (done.returncode, done.stderr) == (2, f"{message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_perplexity_of_one_token_has_no_deviation(cli: Cli, tiny_gguf: Path, model: gemlet.Model) -> None:
+    """A text of four tokens: the second half of its window is one."""
+    text = "the an"
+    assert len(model.tokenize(text, bos=True)) == 4
+    assert re.fullmatch(
+        r"perplexity \d+\.\d{4} \(1 token in 1 window\)\n", cli("perplexity", tiny_gguf, "-", input=text).stdout
+    )
+    assert json.loads(cli("perplexity", tiny_gguf, "-", "--json", input=text).stdout)["error"] is None
 
 
 def test_a_plot_is_not_drawn_over_the_model(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:

@@ -352,7 +352,7 @@ def test_a_process_killed_halfway(checkpoint: Path, tmp_path: Path) -> None:
     left = [path.name for path in out.parent.iterdir() if path != out]
     assert len(left) == 1 and left[0].startswith(".gemlet-") and left[0].endswith(".tmp")
     convert(checkpoint, out, "f32")
-    assert out.read_bytes()[:4] == b"GGUF"
+    assert out.read_bytes()[:4] == b"GGUF" and list(out.parent.iterdir()) == [out]
 
 
 def test_an_interrupted_conversion_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
