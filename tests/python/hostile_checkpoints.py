@@ -219,7 +219,9 @@ def _odd(old: Any, rng: random.Random) -> Any:
         if isinstance(old, int | float):
             return rng.choice((old + 1, old - 1, old * 2, -old, old / 2, float(old), str(old), [old], old * 10**6))
         if isinstance(old, str):
-            return rng.choice((old * 2, old[:-1], old.upper(), [old], f" {old}", old.encode().hex()))
+            return rng.choice(
+                (old * 2, old[:-1], old.upper(), [old], f" {old}", old.encode("utf-8", "surrogatepass").hex())
+            )
         if isinstance(old, list) and old:
             return rng.choice((old[:-1], [*old, old[0]], old[::-1], old * 50, [old], [old[0]] * len(old)))
     return copy.deepcopy(rng.choice(rng.choice((_NUMBERS, _NUMBERS, _TEXTS, _OTHERS))))

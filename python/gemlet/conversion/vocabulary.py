@@ -6,6 +6,7 @@ tokenizer.model (SentencePiece BPE by scores, GGUF's kind "llama") wins over tok
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ _TURNS = ("<start_of_turn>", "<end_of_turn>")
 _PICTURES = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 _SOUND = ("<start_of_audio>", "<audio_soft_token>", "<end_of_audio>")
 _GEMMA_CONTROL = frozenset(("<pad>", "<eos>", "<bos>", *_TURNS, *_PICTURES, *_SOUND))
+_SPACE = "\u2581"
 _END_OF_TURN = "<end_of_turn>"
 #: What llama.cpp's converter gives tokens that SentencePiece has no score for.
 _ADDED_SCORE = -1000.0
@@ -49,7 +51,9 @@ class Vocabulary:
     chat_template: str | None = None
 
     def find(self, text: str) -> int | None:
-        return next((i for i, piece in enumerate(self.pieces) if piece.text == text), None)
+        """The first token of this piece, a space and U+2581 being the same."""
+        spaced = text.replace(_SPACE, " ")
+        return next((i for i, piece in enumerate(self.pieces) if piece.text.replace(_SPACE, " ") == spaced), None)
 
 
 def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
@@ -88,7 +92,7 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
         if piece.text in _GEMMA_CONTROL:
             vocabulary.pieces[i] = Piece(piece.text, piece.score, PieceKind.CONTROL)
         elif piece.kind is PieceKind.USER_DEFINED:
-            vocabulary.pieces[i] = Piece(piece.text.replace("\u2581", " "), piece.score, piece.kind)
+            vocabulary.pieces[i] = Piece(piece.text.replace(_SPACE, " "), piece.score, piece.kind)
     _name_special(vocabulary, settings, config)
     vocabulary.chat_template = _chat_template(directory, settings)
     return vocabulary
@@ -196,7 +200,11 @@ def _name_special(vocabulary: Vocabulary, settings: dict[str, Any], config: Text
     def named(name: str, *ids: int | None) -> int | None:
         entry = settings.get(name)
         text = entry.get("content") if isinstance(entry, dict) else entry
-        candidates = [vocabulary.find(text) if isinstance(text, str) else None, *ids]
+        found = vocabulary.find(text) if isinstance(text, str) else None
+        if found is not None and vocabulary.pieces[found].kind is PieceKind.USER_DEFINED:
+            # transformers takes it for special, whatever the list of added tokens says.
+            vocabulary.pieces[found] = dataclasses.replace(vocabulary.pieces[found], kind=PieceKind.CONTROL)
+        candidates = [found, *ids]
         return next((i for i in candidates if i is not None and i < len(vocabulary.pieces)), None)
 
     vocabulary.bos = named("bos_token", config.bos_token_id, vocabulary.bos)

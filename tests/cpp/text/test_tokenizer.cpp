@@ -300,7 +300,8 @@ TEST("a text has no fewer tokens than its size says") {
     for (std::size_t i = 0; i < count; ++i) text += longest;
     CHECK(tokenizer.fewest_tokens(text.size()) == count && tokenizer.encode(text, false, true).size() == count);
   }
-  for (const char* text : {"a", "abc abc", "  ", "     ", "\xFF\xE2\x96", "\u00e9\u2581\U0001F642", "<bos><eos>x", "<b"}) {
+  for (const char* text :
+       {"a", "abc abc", "  ", "     ", "\xFF\xE2\x96", "\u00e9\u2581\U0001F642", "<bos><eos>x", "<b"}) {
     for (const bool special : {false, true}) {
       CHECK(tokenizer.encode(text, false, special).size() >= tokenizer.fewest_tokens(std::string(text).size()));
     }
