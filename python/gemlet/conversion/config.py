@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from gemlet.files import open_file
+from gemlet.text import to_bytes, to_text
 
 from .errors import ConvertError
 from .reading import describe_foreign, read_json
@@ -93,7 +94,7 @@ class ConfigFile:
         given = self.root.get("_name_or_path")
         if isinstance(given, str) and given.strip("/"):
             return given.rstrip("/").rsplit("/", 1)[-1]
-        return self.path.parent.resolve().name
+        return to_text(to_bytes(self.path.parent.resolve().name))  # a folder's name need not be text
 
 
 def _require_checkpoint(directory: Path) -> None:

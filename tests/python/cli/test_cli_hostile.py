@@ -114,6 +114,40 @@ def test_texts_and_names_outside_of_the_locale(tiny_gguf: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("name", "locale", "utf8"), [("ő🙂".encode(), "C", "0"), (b"caf\xe9", "C", "0"), (b"\xed\xa0\x80", "POSIX", "1")]
+)
+def test_files_whose_names_are_outside_of_the_locale(tmp_path: Path, name: bytes, locale: str, utf8: str) -> None:
+    """A checkpoint and a model of such a name are converted, shown and run, and are named in errors."""
+    environment = cli_environment() | {"LC_ALL": locale, "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*arguments: bytes) -> "subprocess.CompletedProcess[bytes]":
+        command = [os.fsencode(sys.executable), b"-m", b"gemlet", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=120, env=environment, cwd=tmp_path, input=b"")
+        assert b"Traceback" not in done.stderr, done.stderr
+        return done
+
+    write_checkpoint(tmp_path / os.fsdecode(name), Tiny())
+    model = name + b".gguf"
+    for arguments in (
+        (b"convert", name, b"-o", model),
+        (b"inspect", model),
+        (b"tokenize", model, b"a " + name),
+        (b"run", model, name, b"--raw", b"-n", b"2"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    for arguments in (
+        (b"convert", name + b"x", b"-o", model),
+        (b"convert", name, b"-o", name),
+        (b"export", b"onnx", model, b"-o", name),
+        (b"run", name, b"x"),
+        (b"run", model, b"x", b"--template", name),
+    ):
+        done = run(*arguments)
+        assert done.returncode in (1, 2) and done.stderr.startswith(b"gemlet: "), (arguments, done.stderr)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"), [(b'"""one\n\ntwo', "one\n\ntwo\n"), (b"one \\", "one "), (b'"""one"""', "one")]
 )
 def test_a_text_that_the_end_of_the_input_leaves_open_is_sent(tiny_gguf: Path, text: bytes, expected: str) -> None:
