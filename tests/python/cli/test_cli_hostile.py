@@ -136,15 +136,15 @@ def test_files_whose_names_are_outside_of_the_locale(tmp_path: Path, name: bytes
     ):
         done = run(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
-    for arguments in (
+    for refused in (
         (b"convert", name + b"x", b"-o", model),
         (b"convert", name, b"-o", name),
         (b"export", b"onnx", model, b"-o", name),
         (b"run", name, b"x"),
         (b"run", model, b"x", b"--template", name),
     ):
-        done = run(*arguments)
-        assert done.returncode in (1, 2) and done.stderr.startswith(b"gemlet: "), (arguments, done.stderr)
+        done = run(*refused)
+        assert done.returncode in (1, 2) and done.stderr.startswith(b"gemlet: "), (refused, done.stderr)
 
 
 @pytest.mark.parametrize(

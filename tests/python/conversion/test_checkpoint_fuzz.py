@@ -74,4 +74,6 @@ def test_every_mutation_is_refused_or_runs(good: dict[str, Files], tmp_path: Pat
             error.add_note(f"GEMLET_FUZZ_SEED={SEED}, case {number}: {case.layout}: {case.changes}")
             raise
     refused = [message for message in messages if message is not None]
-    assert all(refused) and len(refused) > CASES / 4 and messages.count(None) > CASES / 10
+    assert all(refused)
+    if CASES >= 300:  # otherwise chance decides
+        assert CASES / 4 < len(refused) < CASES * 0.9
