@@ -134,6 +134,12 @@ void bind_engine(py::module_& m) {
       .def("find_token",
            [](const PyEngine& self, const py::bytes& piece) { return self->find_token(std::string_view(piece)); })
       .def("is_end", [](const PyEngine& self, Token token) { return self->is_end(token); })
+      .def(
+          "fewest_tokens",
+          [](const PyEngine& self, std::size_t bytes) {
+            return Engine::Impl::of(*self.engine).tokenizer.fewest_tokens(bytes);
+          },
+          py::arg("bytes"))
       .def("files", [](const PyEngine& self) { return Engine::Impl::of(*self.engine).files(); })
       .def_property_readonly("bos", [](const PyEngine& self) { return self->bos(); })
       .def(

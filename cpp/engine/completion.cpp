@@ -87,7 +87,11 @@ void Completion::sample(std::span<const float> logits) {
 void Completion::finish(FinishReason reason) {
   running_ = false;
   result_.finish_reason = reason;
-  if (const std::string rest = stream_.finish(); !rest.empty()) emit(rest, 0);
+  const std::string rest = stream_.finish();
+  if (stream_.stopped() && reason != FinishReason::cancelled) {  // by a character that was left unfinished
+    result_.finish_reason = FinishReason::stop;
+  }
+  if (!rest.empty()) emit(rest, 0);
 }
 
 void Completion::set_drafted(int drafted, int accepted) {

@@ -1,12 +1,14 @@
 #include "format/atomic_file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -31,6 +33,17 @@ constexpr mode_t permissions = 0777;
 }
 
 path directory_of(const path& target) { return target.has_parent_path() ? target.parent_path() : path("."); }
+
+/// Whether a file is mounted there by itself: it can be written, but nothing can take its place.
+bool is_mount_point([[maybe_unused]] const path& target) {
+#ifdef STATX_ATTR_MOUNT_ROOT
+  struct statx status{};
+  return ::statx(AT_FDCWD, target.c_str(), AT_SYMLINK_NOFOLLOW, STATX_TYPE, &status) == 0 &&
+         (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+#else
+  return false;
+#endif
+}
 
 const char* kind_of(mode_t mode) {
   if (S_ISDIR(mode)) return "a directory";
@@ -59,6 +72,9 @@ std::optional<struct stat> find_old(const path& target, std::span<const path> so
     fail(target, "is a symbolic link to " + goal.string() + ", which is not written through; name that file itself");
   }
   if (!S_ISREG(status.st_mode)) fail(target, std::string("is ") + kind_of(status.st_mode) + ", expected a file name");
+  if (is_mount_point(target)) {
+    fail(target, "is a mount point, which cannot be replaced; write into a folder that is mounted, or elsewhere");
+  }
   for (const path& source : sources) {
     struct stat other{};
     if (::stat(source.c_str(), &other) == 0 && other.st_dev == status.st_dev && other.st_ino == status.st_ino) {
@@ -74,6 +90,47 @@ void sync_directory(const path& directory) {
   if (descriptor < 0) return;
   ::fsync(descriptor);
   ::close(descriptor);
+}
+
+/// What temporary names begin with. It names this machine since it has been started, within which all processes see
+/// each other's locks; empty if it has no such name.
+const std::string& machine_prefix() {
+  static const std::string prefix = [] {
+    constexpr std::size_t digits = 8;
+    std::string boot;
+    std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot);
+    return boot.size() < digits ? std::string() : ".gemlet-" + boot.substr(0, digits) + "-";
+  }();
+  return prefix;
+}
+
+bool is_at(int descriptor, const path& file) {
+  struct stat open{};
+  struct stat found{};
+  return ::fstat(descriptor, &open) == 0 && ::lstat(file.c_str(), &found) == 0 && open.st_dev == found.st_dev &&
+         open.st_ino == found.st_ino;
+}
+
+/// Removes a temporary file that nobody has locked.
+void remove_if_abandoned(const path& file) {
+  const int descriptor = ::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (descriptor < 0) return;
+  struct stat status{};
+  if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && ::flock(descriptor, LOCK_EX | LOCK_NB) == 0) {
+    ::unlink(file.c_str());
+  }
+  ::close(descriptor);
+}
+
+/// Removes what processes of this machine that were killed have left.
+void remove_abandoned(const path& directory) {
+  if (machine_prefix().empty()) return;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(machine_prefix()) && name.ends_with(".tmp")) remove_if_abandoned(entry->path());
+  }
 }
 
 /// Puts the open file `from` in the place of `target`.
@@ -110,12 +167,18 @@ void AtomicFile::create() {
   static std::atomic<unsigned> counter{0};
   const auto old = find_old(path_, sources_);
   const mode_t mode = old ? old->st_mode & permissions : 0666;
-  const std::string process = ".gemlet-" + std::to_string(::getpid()) + "-";
-  do {  // processes of two containers may have one number
+  remove_abandoned(directory_of(path_));
+  const std::string machine = machine_prefix().empty() ? ".gemlet-" : machine_prefix();
+  const std::string process = machine + std::to_string(::getpid()) + "-";
+  for (;;) {
     temporary_ = directory_of(path_) / (process + std::to_string(counter++) + ".tmp");
     descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) fail_errno(path_, "cannot be written");
+    if (descriptor_ < 0 && errno == EEXIST) continue;  // processes of two containers may have one number
+    if (descriptor_ < 0) fail_errno(path_, "cannot be written");
+    while (::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) continue;  // file systems without locks refuse it
+    if (is_at(descriptor_, temporary_)) return;
+    ::close(std::exchange(descriptor_, -1));  // remove_abandoned was there between the two
+  }
 }
 
 AtomicFile::~AtomicFile() {

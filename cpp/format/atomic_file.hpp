@@ -20,8 +20,9 @@ void place_file(const std::filesystem::path& file, const std::filesystem::path& 
                 std::span<const std::filesystem::path> sources = {});
 
 /// A file that appears under its name only when it is complete: written beside it under a temporary name that no other
-/// process or thread has, placed by commit(), and removed otherwise. Throws Error(io) naming the path and the system's
-/// reason, also for what check_target refuses.
+/// process or thread has, placed by commit(), and removed otherwise. It is locked until then: the next one in the same
+/// directory removes those that nobody has locked any more, whose processes were killed. Throws Error(io) naming the
+/// path and the system's reason, also for what check_target refuses.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path, std::vector<std::filesystem::path> sources = {});

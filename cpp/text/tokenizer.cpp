@@ -142,6 +142,8 @@ void Tokenizer::append_typed(std::string_view text, std::vector<Token>& tokens) 
   impl_->encode_typed(impl_->normalize(text), tokens);
 }
 
+std::size_t Tokenizer::fewest_tokens(std::size_t bytes) const { return impl_->vocabulary.fewest_tokens(bytes); }
+
 std::string Tokenizer::decode(std::span<const Token> tokens, bool special) const {
   std::string text;
   bool at_start = impl_->vocabulary.space_prefix();

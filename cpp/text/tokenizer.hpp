@@ -26,6 +26,8 @@ class Tokenizer {
   /// Appends the tokens of a text that somebody typed. None is a control token or a marker: what looks like one is cut
   /// after its first character, so that not even a user-defined piece comes of it.
   void append_typed(std::string_view text, std::vector<Token>& tokens) const;
+  /// A text of so many bytes has at least this many tokens.
+  std::size_t fewest_tokens(std::size_t bytes) const;
   std::string decode(std::span<const Token> tokens, bool special) const;
   /// The bytes of one token in running text, the dummy prefix aside; empty for control tokens unless `special`.
   void append_bytes(Token token, bool special, std::string& out) const;

@@ -333,6 +333,12 @@ Vocabulary::Merge Vocabulary::find_merge(Token left, Token right) const {
   return rules_[slot].merge;
 }
 
+std::size_t Vocabulary::fewest_tokens(std::size_t bytes) const {
+  // Without byte tokens one unknown token stands for any number of characters.
+  if (std::ranges::find(byte_tokens_, no_token) != byte_tokens_.end()) return bytes > 0 ? 1 : 0;
+  return (bytes + longest_piece_ - 1) / longest_piece_;
+}
+
 bool Vocabulary::is_end(Token token) const {
   return std::find(ends_of_text_.begin(), ends_of_text_.end(), token) != ends_of_text_.end();
 }

@@ -52,7 +52,8 @@ class Vocabulary {
   std::uint32_t score_rank(Token token) const { return score_ranks_[static_cast<std::size_t>(token)]; }
   /// Otherwise: the rule for a pair, or {_, no_token}.
   Merge find_merge(Token left, Token right) const;
-  std::size_t longest_piece() const { return longest_piece_; }  // bytes
+  /// A text of so many bytes has at least this many tokens.
+  std::size_t fewest_tokens(std::size_t bytes) const;
 
   // To be found in text in which spaces are escaped if by_score(), and are as they are otherwise: each as its library
   // does.

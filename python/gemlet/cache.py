@@ -39,3 +39,11 @@ def home_folder() -> Path | None:
         return Path.home()
     except RuntimeError:
         return None
+
+
+def expand(path: str) -> Path:
+    """A path whose `~` or `~user` stands for a home, as a shell reads it: unchanged where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import secrets
 import shutil
@@ -25,6 +26,7 @@ from gemlet.errors import ArgumentError, FileError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITTEN = (*_FULL, errno.EIO, errno.EROFS)
 _SCRATCH = ".gemlet-{}.tmp"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _ABANDONED_SECONDS = 24 * 3600
 _unfinished: set[Path] = set()
 """The scratch folders of this process."""
@@ -34,11 +36,12 @@ def to_path(name: str | os.PathLike[str]) -> Path:
     """The path of a file's name. Raises ArgumentError for what no file can be called."""
     text = os.fspath(name)
     try:
-        is_name = b"\0" not in os.fsencode(text)
+        is_name = bool(text) and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         is_name = False
     if not is_name:
-        raise ArgumentError(f"{text!r}: expected the name of a file, found characters that none can have here")
+        found = "characters that none can have here" if text else "an empty text"
+        raise ArgumentError(f"{text!r}: expected the name of a file, found {found}")
     return Path(text)
 
 
@@ -82,6 +85,7 @@ def scratch(target: Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}")
     with disk_explained(target), contextlib.ExitStack() as stack:
+        remove_abandoned(target.parent)
         try:
             folder, lock = _new_scratch(target.parent)
         except OSError as error:
@@ -94,7 +98,7 @@ def scratch(target: Path) -> Iterator[Path]:
 def _new_scratch(parent: Path) -> tuple[Path, int]:
     """A folder and the lock on it, by which others see that it is in use."""
     while True:
-        folder = parent / _SCRATCH.format(secrets.token_hex(8))
+        folder = parent / _SCRATCH.format(_kernel() + secrets.token_hex(8))
         _unfinished.add(folder)  # before it is there: a signal may come at any time
         try:
             folder.mkdir(0o700)
@@ -117,6 +121,16 @@ def _new_scratch(parent: Path) -> tuple[Path, int]:
         _unfinished.discard(folder)
 
 
+@functools.cache
+def _kernel() -> str:
+    """A name for this machine since it has been started, within which all processes see each other's locks; "" if it
+    has none."""
+    try:
+        return f"{_BOOT.read_text()[:8]}-"
+    except (OSError, ValueError):
+        return ""
+
+
 def _discard(folder: Path) -> None:
     if folder in _unfinished:  # not so in a child, whose parent is still writing
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,11 +148,14 @@ os.register_at_fork(after_in_child=_unfinished.clear)
 
 
 def remove_abandoned(folder: Path, age: float = _ABANDONED_SECONDS) -> None:
-    """Remove the scratch folders that killed processes left, from an age in seconds on. Those in use are locked, but
-    another machine may not see the lock: only whoever has locked what they are for need not wait."""
+    """Remove the scratch folders that killed processes left: this machine's at once, others from an age in seconds on.
+    Those in use are locked, but another machine may not see the lock: only whoever has locked what they are for need
+    not wait."""
+    here = _SCRATCH.format(f"{_kernel()}*") if _kernel() else None
     for left in folder.glob(_SCRATCH.format("*")):
         with contextlib.suppress(OSError):
-            if time.time() - left.lstat().st_mtime < age:
+            is_ours = here is not None and left.match(here)
+            if not is_ours and time.time() - left.lstat().st_mtime < age:
                 continue
             lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
@@ -217,8 +234,11 @@ def _swap(new: Path, target: Path, old: Path, written: Callable[[Path], Collecti
             (old / name).unlink()
     try:
         old.rmdir()
-    except OSError:  # somebody who had it open has put something there since it was checked
-        old.rename(_kept(target))
+    except OSError:
+        # What NFS calls .nfs is open elsewhere and goes with its last user. Anything else has been put there since it
+        # was checked, by somebody who had the folder open.
+        if any(not entry.name.startswith(".nfs") for entry in old.iterdir()):
+            old.rename(_kept(target))
 
 
 def _kept(target: Path) -> Path:

@@ -17,7 +17,7 @@ from gemlet.session import Session
 from gemlet.slicing import SliceLike
 from gemlet.slicing import to_core as slice_to_core
 from gemlet.stream import Stream
-from gemlet.text import to_bytes, to_text
+from gemlet.text import require_room, to_bytes, to_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,7 +279,9 @@ class Model:
             raise ArgumentError("the prompt is empty; [model.bos] is the prompt for a completion from scratch")
         if not isinstance(prompt, (str, bytes)):
             return prompt
-        tokens = self.tokenize(prompt, bos=True)
+        data = to_bytes(prompt)
+        require_room(self._engine, data, self.context)
+        tokens = self._engine.tokenize(data, bos=True, special=True)
         return tokens[1:] if tokens[1:2] == [self.bos] else tokens
 
     def _check_length(self, length: int) -> None:

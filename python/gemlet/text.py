@@ -1,6 +1,7 @@
 """Between Python's text and the core's bytes."""
 
-from gemlet.errors import ArgumentError
+from gemlet import _core
+from gemlet.errors import ArgumentError, ContextError
 
 
 def to_bytes(text: str | bytes) -> bytes:
@@ -23,3 +24,12 @@ def to_bytes(text: str | bytes) -> bytes:
 def to_text(data: bytes) -> str:
     """Malformed bytes become U+FFFD."""
     return data.decode("utf-8", "replace")
+
+
+def require_room(engine: _core.Engine, data: bytes, context: int) -> None:
+    """Raise ContextError for a text that cannot fit, by its size alone: tokenising it might take gigabytes."""
+    fewest = engine.fewest_tokens(len(data))
+    if fewest > context:
+        raise ContextError(
+            f"the prompt has {len(data):,} bytes, which are at least {fewest:,} tokens; the context holds {context:,}"
+        )

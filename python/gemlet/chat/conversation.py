@@ -21,6 +21,7 @@ from gemlet.result import GenerateResult
 from gemlet.scheduler import Scheduler
 from gemlet.session import Session
 from gemlet.stream import Source, Stream
+from gemlet.text import require_room, to_bytes
 
 
 class ChatModel(Protocol):
@@ -272,6 +273,8 @@ class Chat:
             raise ArgumentError(f"message: expected a user's or the result of a tool, found {found} at the end")
         if not isinstance(prefill, str):
             raise TypeError(f"prefill: expected a text, found {type(prefill).__name__}")
+        for said in (self.system or "", prefill, *(each.content for each in question)):
+            require_room(self._model._engine, to_bytes(said), self._session.context)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
         return _Turn(question, prefill, merged, self._first)
 

@@ -82,13 +82,15 @@ def main() -> None:
     """Run the command line and exit."""
     process.fill_standard_streams()
     process.end_by_exception()
+    process.print_warnings()
+    code = 1
     try:
         code = _run()
         sys.stdout.flush()
     except OSError as error:
-        code = 1
-        if not isinstance(error, BrokenPipeError):  # otherwise the reader of our output has gone
+        if code == 0 and not isinstance(error, BrokenPipeError):  # it was not said yet, and somebody reads our output
             common.note(f"gemlet: the output cannot be written: {error.strerror}")
+        code = code or 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 

@@ -60,12 +60,20 @@ def bench(
     ] = None,
     other_file: Annotated[
         list[Path] | None,
-        typer.Option(help="A file or folder for the other runtime; several times: several. Default: the same."),
+        typer.Option(
+            parser=common.path,
+            help="A file or folder for the other runtime; several times: several. Default: the same.",
+        ),
     ] = None,
-    other_bin: Annotated[Path | None, typer.Option(help="Folder of its programs. Default: those on the PATH.")] = None,
+    other_bin: Annotated[
+        Path | None, typer.Option(parser=common.path, help="Folder of its programs. Default: those on the PATH.")
+    ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="A PNG file: of the medians with --compare; of the roofline with a model and --ceiling."),
+        typer.Option(
+            parser=common.path,
+            help="A PNG file: of the medians with --compare; of the roofline with a model and --ceiling.",
+        ),
     ] = None,
     as_json: common.Json = False,
 ) -> None:

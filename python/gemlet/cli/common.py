@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 import typer
 
 from gemlet.errors import ArgumentError, FileError, FormatError
+from gemlet.files import to_path
 from gemlet.options import GenerateOptions
 from gemlet.result import Stats
 
 if TYPE_CHECKING:
     from gemlet.model import Model
+
+
+def path(text: str) -> Path:
+    """The path that an argument names, which a script may have left empty: Path("") is the folder here."""
+    try:
+        return to_path(text)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
+
 
 CacheType = Literal["f16", "f32", "int8"]
 ModelArgument = Annotated[
@@ -46,7 +56,9 @@ Cache = Annotated[CacheType, typer.Option(help="Type of the KV cache; int8 takes
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Template = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A chat template in Jinja. Default: the model's own, or its turn format."),
+    typer.Option(
+        metavar="FILE", parser=path, help="A chat template in Jinja. Default: the model's own, or its turn format."
+    ),
 ]
 System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt, which holds for all turns.")]
 
@@ -208,11 +220,23 @@ def read_text(file: Path) -> bytes:
         raise FileError(f"{file}: {error.strerror}") from error
 
 
+@contextmanager
+def output() -> Iterator[None]:
+    """Name stdout in the errors of printing to it; a pipe that nobody reads any more is none of them."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"the output cannot be written: {error.strerror}") from error
+
+
 def write(text: str) -> None:
     """Print a piece of a completion at once. On a terminal, control characters are left out: a model's words should not
     move the cursor or set the title."""
-    sys.stdout.write(_TERMINAL_CONTROL.sub("", text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    with output():
+        sys.stdout.write(_TERMINAL_CONTROL.sub("", text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
 
 
 def plain(text: str) -> str:
@@ -223,7 +247,8 @@ def plain(text: str) -> str:
 
 def show(text: str) -> None:
     """Print lines of a result on stdout, as plain text."""
-    print(plain(text))
+    with output():
+        print(plain(text))
 
 
 def show_json(value: object, default: Callable[[Any], Any] | None = None) -> None:

@@ -10,8 +10,10 @@ from gemlet.errors import UnsupportedError
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a Hugging Face checkpoint (safetensors).")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The GGUF file to write.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(parser=common.path, help="Folder of a Hugging Face checkpoint (safetensors).")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", parser=common.path, help="The GGUF file to write.")],
     quant: Annotated[
         str | None,
         typer.Option(

@@ -19,12 +19,15 @@ app = typer.Typer(
     help="Write a model for other runtimes, and check the result by running it.",
 )
 
-_Source = Annotated[Path, typer.Argument(help="A GGUF file, a model's name, or the folder of a checkpoint.")]
+_Source = Annotated[
+    Path, typer.Argument(parser=common.path, help="A GGUF file, a model's name, or the folder of a checkpoint.")
+]
 _Out = Annotated[
     Path,
     typer.Option(
         "--out",
         "-o",
+        parser=common.path,
         help="The folder to write; an earlier export there is replaced, but no files that it did not write.",
     ),
 ]
@@ -93,7 +96,10 @@ def tflite(
 @app.command()
 def litertlm(
     source: _Source,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", parser=common.path, help="The file to write, with a name that ends in .litertlm."),
+    ],
     quant: _Quant = "int4",
     context: _Held = None,
     prefill: _Prefill = "32,256",

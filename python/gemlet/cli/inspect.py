@@ -29,7 +29,8 @@ def inspect(
     if as_json:
         common.show_json(_to_dict(info))
     else:
-        _print(info, tensors)
+        with common.output():
+            _print(info, tensors)
 
 
 def _types(info: "ModelInfo") -> dict[str, dict[str, int]]:

@@ -75,7 +75,7 @@ def remove(
             raise ArgumentError(f"{removal.name}: deleting {common.size(removal.bytes)} needs --yes without a terminal")
         for file in removal.files:
             common.note(str(file))
-        typer.confirm(f"Delete {removal.name}, {common.size(removal.bytes)}?", abort=True, err=True)
+        typer.confirm(common.plain(f"Delete {removal.name}, {common.size(removal.bytes)}?"), abort=True, err=True)
     removal.run()
     if as_json:
         common.show_json({"name": removal.name, "bytes": removal.bytes, "files": [str(f) for f in removal.files]})

@@ -11,7 +11,7 @@ from gemlet.cli import common
 
 def perplexity(
     model: common.ModelArgument,
-    file: Annotated[Path, typer.Argument(help="A text file; `-` reads stdin.")],
+    file: Annotated[Path, typer.Argument(parser=common.path, help="A text file; `-` reads stdin.")],
     window: Annotated[int | None, typer.Option(help="Tokens in a window. Default: 512.")] = None,
     stride: Annotated[int | None, typer.Option(help="Tokens between windows. Default: as the window.")] = None,
     threads: common.Threads = None,
@@ -42,9 +42,14 @@ def perplexity(
             parts.append(score.nll)
             advance(score.window, score.windows)
     nll = np.concatenate(parts)
-    value = math.exp(nll.mean())
-    error = value * float(nll.std(ddof=1)) / math.sqrt(len(nll)) if len(nll) > 1 else math.inf
+    value = float(np.exp(nll.mean()))
+    error = value * float(nll.std(ddof=1)) / math.sqrt(len(nll)) if len(nll) > 1 else None
     if as_json:
         common.show_json({"perplexity": value, "error": error, "tokens": len(nll), "windows": len(parts)})
-    else:
-        common.show(f"perplexity {value:.4f} ± {error:.4f} ({len(nll)} tokens in {len(parts)} windows)")
+        return
+    counted = f"{_count(len(nll), 'token')} in {_count(len(parts), 'window')}"
+    common.show(f"perplexity {value:.4f}{'' if error is None else f' ± {error:.4f}'} ({counted})")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

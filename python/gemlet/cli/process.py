@@ -1,11 +1,14 @@
 """The process of the command line: its standard streams and the signals that end it."""
 
 import io
+import logging
 import os
 import signal
 import sys
 from types import FrameType
 from typing import NoReturn
+
+from gemlet.cli import common
 
 
 def fill_standard_streams() -> None:
@@ -33,6 +36,18 @@ def end_by_exception() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
+
+
+class _Notes(logging.Handler):
+    """Prints what the package warns of as errors are printed: a line on stderr, as plain text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        common.note(f"gemlet: {record.getMessage()}")
+
+
+def print_warnings() -> None:
+    """Show the warnings of the package, which may quote a file."""
+    logging.getLogger("gemlet").addHandler(_Notes(logging.WARNING))
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

@@ -17,7 +17,9 @@ def run(
     model: common.ModelArgument,
     prompt: Annotated[str | None, typer.Argument(help="The prompt. Without it, or with `-`, stdin is read.")] = None,
     given: Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt, as an option.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the prompt from a file.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", parser=common.path, help="Read the prompt from a file.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option(help="Complete the prompt as it is, without the chat template: for base models.")
     ] = False,

@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from gemlet.errors import FileError
 from gemlet.files import open_file
 
-from .config import read_json
 from .errors import ConvertError
+from .reading import describe_foreign, read_json
 
 _log = logging.getLogger(__name__)
 
 #: safetensors' own limit on a header (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
 _MAX_HEADER_BYTES = 100_000_000
 _MAX_RANK = 8
+
+_PICKLED = "weights that PyTorch has pickled; save them as safetensors first"
 
 #: bfloat16 has no numpy type: its bits travel as uint16.
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -96,23 +98,14 @@ def _read_fully(file: Any, view: memoryview, tensor: StoredTensor) -> None:
         view = view[count:]
 
 
-def _mistaken_for_weights(start: bytes) -> str | None:
-    """What a file is that a failed download has left in place of the weights, by its first bytes."""
-    if start.startswith(b"version https://"):
-        return "a Git LFS pointer and not the file itself; fetch it with git lfs pull"
-    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "a web page and not weights; download it again"
-    return None
-
-
 def _read_header(path: Path) -> Iterator[StoredTensor]:
     """The tensors of one safetensors file, every one checked to lie inside it."""
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            start = file.read(16)
+            start = file.read(64)
             length = int.from_bytes(start[:8], "little")
-            if what := _mistaken_for_weights(start):
+            if what := describe_foreign(start):
                 raise ConvertError(f"{path}: is {what}")
             if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ConvertError(f"{path}: truncated or not safetensors: a header of {length} bytes in {size}")
@@ -156,18 +149,19 @@ def read_tensors(directory: Path) -> dict[str, StoredTensor]:
     index, single = directory / "model.safetensors.index.json", directory / "model.safetensors"
     if not index.is_file():
         if not single.is_file():
-            raise ConvertError(f"{directory}: neither {single.name} nor {index.name} is there")
+            raise ConvertError(f"{directory}: neither {single.name} nor {index.name} is there{_instead(directory)}")
         return {tensor.name: tensor for tensor in _read_header(single)}
     weight_map = _weight_map(index)
     shards = sorted(set(weight_map.values()))
-    absent = [shard for shard in shards if not (directory / shard).is_file()]
+    present = {path.name for path in directory.iterdir() if path.is_file()}
+    absent = [shard for shard in shards if shard not in present]
     if single.is_file() and single.name not in shards:
         if not absent:
             raise ConvertError(
                 f"{directory}: holds two sets of weights, {single.name} and the {len(shards)} files of {index.name}; "
                 "remove one of them"
             )
-        _log.info("%s: %d of its files are missing; reading %s", index, len(absent), single.name)
+        _log.warning("%s: %d of its %d files are missing; %s is read", index, len(absent), len(shards), single.name)
         return {tensor.name: tensor for tensor in _read_header(single)}
     if absent:
         raise ConvertError.listing(f"{index}: {len(absent)} of {len(shards)} files are missing", absent)
@@ -181,6 +175,20 @@ def read_tensors(directory: Path) -> dict[str, StoredTensor]:
     if lost:
         raise ConvertError.listing(f"{index}: {len(lost)} tensors are in no file", lost)
     return tensors
+
+
+def _instead(directory: Path) -> str:
+    """What stands in a folder in place of the weights."""
+    kinds = {
+        "adapter*.safetensors": "an adapter, which has to be merged into its base model first",
+        "*.safetensors": "of a checkpoint in several files, whose index is missing",
+        "*.gguf": "a GGUF file, which gemlet runs as it is",
+        **dict.fromkeys(("pytorch_model*.bin", "*.pth", "*.pt", "*.bin"), _PICKLED),
+    }
+    for pattern, what in kinds.items():
+        if found := sorted(path.name for path in directory.glob(pattern)):
+            return f", but {found[0]}: {what}"
+    return ""
 
 
 def _weight_map(index: Path) -> dict[str, str]:

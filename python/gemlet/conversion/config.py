@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from gemlet.errors import FileError
-from gemlet.files import read_file
+from gemlet.files import open_file
+from gemlet.text import to_bytes, to_text
 
 from .errors import ConvertError
+from .reading import describe_foreign, read_json
 
 SLIDING: Final = "sliding_attention"
 FULL: Final = "full_attention"
 
-MOST_BYTES: Final = 1 << 28
-"""Of a file that is read whole: tokenizers of 262144 tokens have some 33 MB."""
-
 _FOREIGN_WEIGHTS: Final = ("quantization_config", "quantization", "compression_config")
 """Keys of config.json under which quantised checkpoints (GPTQ, AWQ, bitsandbytes, FP8, MLX) describe their weights."""
 
-_SURROGATE: Final = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
-"""Half of a character outside the basic plane: without the other half it is no text."""
+_FOREIGN_FILES: Final = ("quantize_config.json", "hf_quant_config.json", "quant_config.json")
+"""Files in which others do (AutoGPTQ, ModelOpt, AutoAWQ)."""
+
+_EXPECTED: Final = "expected a checkpoint in float32, float16 or bfloat16"
 
 #: What float32 holds, in which the model is computed.
 _SMALLEST, _GREATEST = 1e-37, 3e38
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises ConvertError naming the file."""
-    try:
-        text = read_file(path, MOST_BYTES).decode("utf-8")
-        value = json.loads(text)
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except FileError as error:
-        raise ConvertError(str(error)) from error
-    except ValueError as error:
-        raise ConvertError(f"{path}: not valid JSON: {error}") from error
-    except RecursionError as error:
-        raise ConvertError(f"{path}: JSON nested too deeply") from error
-    if not isinstance(value, dict):
-        raise ConvertError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -82,24 +63,13 @@ class ConfigFile:
     @classmethod
     def read(cls, directory: Path) -> ConfigFile:
         """Raises ConvertError naming the file and what is wrong with it."""
-        if not directory.is_dir():
-            raise ConvertError(f"{directory}: {'not a directory' if directory.exists() else 'no such directory'}")
+        _require_checkpoint(directory)
         path = directory / "config.json"
-        if not path.exists() and (directory / "adapter_config.json").exists():
-            raise ConvertError(
-                f"{directory}: holds an adapter (adapter_config.json), not a model; merge it into its base model first"
-            )
         root = read_json(path)
-        for key in _FOREIGN_WEIGHTS:
-            if root.get(key):
-                kind = root[key].get("quant_method") if isinstance(root[key], dict) else None
-                raise ConvertError(
-                    f"{path}: {key}: the weights are quantised{f' by {kind}' if kind else ''}, expected a checkpoint "
-                    "in float32, float16 or bfloat16"
-                )
         text = root.get("text_config", root)
         if not isinstance(text, dict):
             raise ConvertError(f"{path}: text_config: expected a JSON object, found {type(text).__name__}")
+        _require_plain_weights(path, root, text)
         return cls(path, root, text)
 
     def fields(self, **defaults: Any) -> Fields:
@@ -124,7 +94,39 @@ class ConfigFile:
         given = self.root.get("_name_or_path")
         if isinstance(given, str) and given.strip("/"):
             return given.rstrip("/").rsplit("/", 1)[-1]
-        return self.path.parent.resolve().name
+        return to_text(to_bytes(self.path.parent.resolve().name))  # a folder's name need not be text
+
+
+def _require_checkpoint(directory: Path) -> None:
+    """Raises ConvertError saying what is there instead of a checkpoint's folder."""
+    if not directory.is_dir():
+        if not directory.is_file():
+            raise ConvertError(f"{directory}: {'not a directory' if directory.exists() else 'no such directory'}")
+        with open_file(directory) as file:
+            what = describe_foreign(file.read(64))
+        raise ConvertError(f"{directory}: is {what or 'a file'}, not a directory; expected the folder of a checkpoint")
+    if (directory / "config.json").exists():
+        return
+    if (directory / "adapter_config.json").exists():
+        raise ConvertError(
+            f"{directory}: holds an adapter (adapter_config.json), not a model; merge it into its base model first"
+        )
+    models = sorted(path.name for path in directory.glob("*.gguf"))
+    if models:
+        raise ConvertError(f"{directory}: holds no checkpoint, but {models[0]}, which gemlet runs as it is")
+
+
+def _require_plain_weights(path: Path, root: dict[str, Any], text: dict[str, Any]) -> None:
+    """Raises ConvertError for a checkpoint whose weights are quantised."""
+    for part in (root, text):
+        for key in _FOREIGN_WEIGHTS:
+            if part.get(key):
+                method = part[key].get("quant_method") if isinstance(part[key], dict) else None
+                by = f" by {method!s:.40}" if method else ""
+                raise ConvertError(f"{path}: {key}: the weights are quantised{by}, {_EXPECTED}")
+    for name in _FOREIGN_FILES:
+        if path.with_name(name).exists():
+            raise ConvertError(f"{path.with_name(name)}: the weights are quantised, {_EXPECTED}")
 
 
 class Fields:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from gemlet.errors import FormatError
+
+_MOST_LINES: Final = 300
+_MOST_LETTERS: Final = 500
 
 
 class ConvertError(FormatError):
@@ -13,4 +17,7 @@ class ConvertError(FormatError):
     @classmethod
     def listing(cls, head: str, problems: Sequence[str]) -> ConvertError:
         """One error for all of `problems`, so that a user repairs a checkpoint once and not tensor by tensor."""
-        return cls("\n  - ".join([f"{head}:", *problems]))
+        shown = [problem if len(problem) <= _MOST_LETTERS else f"{problem[:_MOST_LETTERS]} ..." for problem in problems]
+        if len(shown) > _MOST_LINES:
+            shown[_MOST_LINES:] = [f"and {len(shown) - _MOST_LINES} more"]
+        return cls("\n  - ".join([f"{head}:", *shown]))

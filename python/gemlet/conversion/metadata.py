@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import gguf
 
 from .recipes import Recipe
 from .vocabulary import Vocabulary
+
+_ENDS: Final = "tokenizer.ggml.eos_token_ids"
 
 
 def add_general(writer: gguf.GGUFWriter, name: str, recipe: Recipe) -> None:
@@ -34,6 +38,10 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     ):
         if token is not None:
             add(token)
+    further = [token for token in vocabulary.ends if token not in (vocabulary.eos, vocabulary.eot)]
+    if further:  # llama.cpp reads one more, under this key; Ollama and gemlet read the array
+        writer.add_eom_token_id(further[0])
+        writer.add_array(_ENDS, vocabulary.ends)
     writer.add_add_bos_token(vocabulary.add_bos)
     writer.add_add_space_prefix(vocabulary.add_space_prefix)
     if vocabulary.chat_template is not None:

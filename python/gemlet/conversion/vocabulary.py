@@ -6,16 +6,15 @@ tokenizer.model (SentencePiece BPE by scores, GGUF's kind "llama") wins over tok
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemlet.errors import FileError
-from gemlet.files import read_file
-
-from .config import MOST_BYTES, TextConfig, read_json
+from .config import TextConfig
 from .errors import ConvertError
+from .reading import MOST_BYTES, read_json, read_whole
 from .sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 
 _log = logging.getLogger(__name__)
@@ -26,6 +25,7 @@ _TURNS = ("<start_of_turn>", "<end_of_turn>")
 _PICTURES = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
 _SOUND = ("<start_of_audio>", "<audio_soft_token>", "<end_of_audio>")
 _GEMMA_CONTROL = frozenset(("<pad>", "<eos>", "<bos>", *_TURNS, *_PICTURES, *_SOUND))
+_SPACE = "\u2581"
 _END_OF_TURN = "<end_of_turn>"
 #: What llama.cpp's converter gives tokens that SentencePiece has no score for.
 _ADDED_SCORE = -1000.0
@@ -44,12 +44,16 @@ class Vocabulary:
     bos: int | None = None
     eos: int | None = None
     eot: int | None = None
+    ends: tuple[int, ...] = ()
+    """All end tokens: `eos`, `eot`, and what else the checkpoint names."""
     unk: int | None = None
     pad: int | None = None
     chat_template: str | None = None
 
     def find(self, text: str) -> int | None:
-        return next((i for i, piece in enumerate(self.pieces) if piece.text == text), None)
+        """The first token of this piece, a space and U+2581 being the same."""
+        spaced = text.replace(_SPACE, " ")
+        return next((i for i, piece in enumerate(self.pieces) if piece.text.replace(_SPACE, " ") == spaced), None)
 
 
 def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
@@ -57,7 +61,7 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
     settings_path = directory / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.is_file() else {}
     spm_path, json_path = directory / "tokenizer.model", directory / "tokenizer.json"
-    described = read_json(json_path) if json_path.is_file() else None
+    described = read_json(json_path, MOST_BYTES) if json_path.is_file() else None
     if spm_path.is_file():
         vocabulary = _from_sentencepiece(spm_path)
     elif described is not None:
@@ -88,7 +92,7 @@ def read_vocabulary(directory: Path, config: TextConfig) -> Vocabulary:
         if piece.text in _GEMMA_CONTROL:
             vocabulary.pieces[i] = Piece(piece.text, piece.score, PieceKind.CONTROL)
         elif piece.kind is PieceKind.USER_DEFINED:
-            vocabulary.pieces[i] = Piece(piece.text.replace("\u2581", " "), piece.score, piece.kind)
+            vocabulary.pieces[i] = Piece(piece.text.replace(_SPACE, " "), piece.score, piece.kind)
     _name_special(vocabulary, settings, config)
     vocabulary.chat_template = _chat_template(directory, settings)
     return vocabulary
@@ -100,10 +104,9 @@ def _is_markup(piece: Piece) -> bool:
 
 
 def _from_sentencepiece(path: Path) -> Vocabulary:
+    data = read_whole(path)
     try:
-        model = SentencePieceModel.parse(read_file(path, MOST_BYTES))
-    except FileError as error:
-        raise ConvertError(str(error)) from error
+        model = SentencePieceModel.parse(data)
     except ValueError as error:
         raise ConvertError(f"{path}: not a SentencePiece model: {error}") from error
     if not model.pieces:
@@ -197,7 +200,11 @@ def _name_special(vocabulary: Vocabulary, settings: dict[str, Any], config: Text
     def named(name: str, *ids: int | None) -> int | None:
         entry = settings.get(name)
         text = entry.get("content") if isinstance(entry, dict) else entry
-        candidates = [vocabulary.find(text) if isinstance(text, str) else None, *ids]
+        found = vocabulary.find(text) if isinstance(text, str) else None
+        if found is not None and vocabulary.pieces[found].kind is PieceKind.USER_DEFINED:
+            # transformers takes it for special, whatever the list of added tokens says.
+            vocabulary.pieces[found] = dataclasses.replace(vocabulary.pieces[found], kind=PieceKind.CONTROL)
+        candidates = [found, *ids]
         return next((i for i in candidates if i is not None and i < len(vocabulary.pieces)), None)
 
     vocabulary.bos = named("bos_token", config.bos_token_id, vocabulary.bos)
@@ -208,15 +215,18 @@ def _name_special(vocabulary: Vocabulary, settings: dict[str, Any], config: Text
     vocabulary.eot = named("eot_token", vocabulary.find(_END_OF_TURN), *others)
     if vocabulary.eot == vocabulary.eos:  # tuned checkpoints may name the end of turn as the end token
         vocabulary.eot = next(iter(others), None)
+    ends = dict.fromkeys((vocabulary.eos, vocabulary.eot, *config.eos_token_ids))
+    vocabulary.ends = tuple(i for i in ends if i is not None and i < len(vocabulary.pieces))
     vocabulary.add_bos = settings.get("add_bos_token", True) is not False
 
 
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     jinja = directory / "chat_template.jinja"
     if jinja.is_file():
+        data = read_whole(jinja)
         try:
-            return read_file(jinja, MOST_BYTES).decode("utf-8")
-        except (OSError, ValueError) as error:
+            return data.decode("utf-8")
+        except ValueError as error:
             raise ConvertError(f"{jinja}: not a text in UTF-8: {error}") from error
     template = settings.get("chat_template")
     alone = directory / "chat_template.json"

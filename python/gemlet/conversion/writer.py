@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
+from gemlet.errors import FormatError, UnsupportedError
 from gemlet.files import check_space, check_target, place, scratch
 
 from .checkpoint import StoredTensor
@@ -103,7 +104,8 @@ def write_gguf(
 ) -> int:
     """Writes the file and returns its size in bytes. `sources` are files that it may not replace.
 
-    Raises ConvertError for weights that cannot be stored, and FileError where the file cannot be written.
+    Raises ConvertError for weights that cannot be stored and for a file that gemlet would not load, and FileError where
+    the file cannot be written.
     """
     header = gguf.GGUFWriter(None, architecture)
     add_metadata(header)
@@ -132,8 +134,19 @@ def write_gguf(
                         progress(done, total)
             _align(file)
             size = file.tell()
+        if architecture in _core.architectures():
+            _check_loads(new, path)
         place(new, path, sources)
     return size
+
+
+def _check_loads(new: Path, path: Path) -> None:
+    """Raises ConvertError unless the core takes the file, whatever else was checked on the way to it."""
+    try:
+        _core.Engine.load(new, threads=1)
+    except (FormatError, UnsupportedError) as error:
+        reason = str(error).removeprefix(f"{new}: ")
+        raise ConvertError(f"{path}: what this checkpoint would become cannot be loaded: {reason}") from error
 
 
 def _align(file: BufferedWriter) -> None:

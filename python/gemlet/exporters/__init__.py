@@ -41,6 +41,8 @@ RUNTIMES: Final = ("litert", "tflite-runtime")
 
 REPORT: Final = "report.json"
 
+_BUNDLE_ENDING: Final = ".litertlm"
+
 _DEFAULT_CONTEXT: Final = {"onnx": 8192, "tflite": 1024}
 _ELSEWHERE: Final = {"tensors", "chat_template", "fingerprint"}
 """Fields of a model's description that its metadata leaves out, or has under another key."""
@@ -204,12 +206,16 @@ def _bundle(task: _Task) -> Export:
     sources = _files_of(task.origin)
     for path in (target, described):
         check_target(path, sources)
+    if target.suffix != _BUNDLE_ENDING:
+        raise ArgumentError(
+            f"{target}: expected a name that ends in {_BUNDLE_ENDING}, by which LiteRT-LM knows its files"
+        )
     with scratch(target) as work:
         folder = work / "model"
         folder.mkdir()
         # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
         done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
-        path = work / "model.litertlm"  # LiteRT-LM opens a file by the ending of its name
+        path = work / f"model{_BUNDLE_ENDING}"
         with _measured(done.seconds, done.peak_memory, "bundle"):
             check_space(work, done.bytes, target)
             litertlm.write(folder, path, target)
@@ -293,7 +299,7 @@ def _check_context(held: int, weights: Source) -> int:
 def _metadata(core: Model, quant: Quant) -> dict[str, str]:
     """Metadata for other programs, stored inside the model file."""
     config = {name: value for name, value in manifest.info_of(core.info).items() if name not in _ELSEWHERE}
-    special = {"bos": core.bos, "ends": [token for token in core.special_tokens() if core.is_end(token)]}
+    special = {"bos": core.bos, "ends": [token for token in range(core.info.vocabulary) if core.is_end(token)]}
     return {
         "gemlet.config": json.dumps(config),
         "gemlet.quant": quant.name,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from gemlet.conversion.config import MOST_BYTES
+from gemlet.conversion.reading import MOST_BYTES
 from gemlet.exported.manifest import TOKENIZER
 from gemlet.files import read_file
 from gemlet.info import ModelInfo

@@ -128,7 +128,7 @@ def _require_parts(template: str, target: Path) -> None:
 def _metadata(model: Model) -> llm_metadata_pb2.LlmMetadata:
     metadata = llm_metadata_pb2.LlmMetadata()
     metadata.start_token.token_ids.ids.append(model.bos)
-    for token in model.special_tokens():
+    for token in range(model.info.vocabulary):
         if model.is_end(token):
             metadata.stop_tokens.add().token_ids.ids.append(token)
     metadata.max_num_tokens = model.context

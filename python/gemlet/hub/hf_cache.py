@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gemlet.cache import home_folder, user_cache
+from gemlet.cache import expand, home_folder, user_cache
 from gemlet.errors import ArgumentError, FileError
 from gemlet.hub.quants import candidates, choose
 from gemlet.hub.reference import Reference
@@ -95,7 +95,7 @@ def _expand(path: str) -> Path | None:
     """`~` and variables, as the Hugging Face client reads them."""
     if path.startswith("~") and home_folder() is None:
         return None
-    return Path(os.path.expandvars(path)).expanduser()
+    return expand(os.path.expandvars(path))
 
 
 def _gguf_files(commit: Path) -> Iterator[tuple[str, Path]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gemlet.cache import home_folder
+from gemlet.cache import expand, home_folder
 from gemlet.errors import ArgumentError, FileError, FormatError, UnsupportedError
 
 PREFIX = "ollama:"
@@ -75,7 +75,7 @@ def list_ollama() -> Iterator[OllamaModel]:
 
 def _stores() -> list[Path]:
     if named := os.environ.get("OLLAMA_MODELS"):
-        return [Path(named).expanduser()]
+        return [expand(named)]
     home = home_folder()
     return [*([home / ".ollama" / "models"] if home else []), _SYSTEM_STORE]
 

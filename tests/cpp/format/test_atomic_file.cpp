@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -107,15 +109,59 @@ TEST("a file that is replaced keeps its permissions") {
   CHECK(std::filesystem::status(target).permissions() == std::filesystem::perms(0600));
 }
 
+/// The name of the file that an AtomicFile writes now.
+std::string temporary_name(const path& directory) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() == ".tmp") return entry.path().filename().string();
+  }
+  return {};
+}
+
 TEST("temporary names are nobody else's") {
   const gguf::TemporaryDirectory directory;
-  const std::string process = ".gemlet-" + std::to_string(::getpid()) + "-";
-  for (int i = 0; i < 100; ++i) directory.write(process + std::to_string(i) + ".tmp", "another's");  // a container's
+  std::string process;
+  int next = 0;
+  {
+    const AtomicFile file(directory.path() / "a");
+    const std::string name = temporary_name(directory.path());
+    const std::size_t end = name.rfind('-') + 1;
+    process = name.substr(0, end);
+    next = std::stoi(name.substr(end)) + 1;
+  }
+  std::vector<int> used;
+  for (int i = next; i < next + 100; ++i) {  // by another container
+    const path other = directory.write(process + std::to_string(i) + ".tmp", "another's");
+    used.push_back(::open(other.c_str(), O_RDONLY));
+    CHECK(::flock(used.back(), LOCK_EX) == 0);
+  }
   write(directory.path() / "a", "mine");
   CHECK(content(directory.path() / "a") == "mine" && entries(directory.path()) == 101);
+  for (const int descriptor : used) ::close(descriptor);
+  write(directory.path() / "a", "yours");  // and none of them is in use any more
+  CHECK(content(directory.path() / "a") == "yours" && entries(directory.path()) == 1);
   const std::string name(255, 'n');  // the longest that there can be
   write(directory.path() / name, "long");
   CHECK(content(directory.path() / name) == "long");
+}
+
+TEST("only what this machine's killed processes left is removed") {
+  const gguf::TemporaryDirectory directory;
+  const path target = directory.path() / "a";
+  {
+    const AtomicFile first(target);
+    const AtomicFile second(target);
+    const std::string name = temporary_name(directory.path());
+    CHECK(entries(directory.path()) == 2);
+    const std::string own = name.substr(0, name.rfind('-', name.rfind('-') - 1) + 1);
+    std::filesystem::create_symlink("precious", directory.path() / (own + "1-1.tmp"));
+    std::filesystem::create_directory(directory.path() / (own + "2-1.tmp"));
+    directory.write(own + "3-1.txt", "mine");
+    directory.write(".gemlet-00000000-1-1.tmp", "another machine's, whose locks are not seen here");
+    directory.write(own + "4-1.tmp", "left");
+    const AtomicFile third(target);
+    CHECK(entries(directory.path()) == 7);
+  }
+  CHECK(entries(directory.path()) == 4);
 }
 
 TEST("threads that write one file leave one of them whole") {

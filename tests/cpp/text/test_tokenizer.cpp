@@ -289,6 +289,27 @@ TEST("a megabyte takes no time, whatever the pieces") {
   }
 }
 
+TEST("a text has no fewer tokens than its size says") {
+  std::vector<Entry> entries = letters();
+  add_bytes(entries, byte);
+  const Tokenizer tokenizer = load(vocabulary(entries));
+  CHECK(tokenizer.fewest_tokens(0) == 0 && tokenizer.fewest_tokens(1) == 1);
+  const std::string longest = "<end_of_turn>";
+  for (const std::size_t count : {1, 2, 100}) {
+    std::string text;
+    for (std::size_t i = 0; i < count; ++i) text += longest;
+    CHECK(tokenizer.fewest_tokens(text.size()) == count && tokenizer.encode(text, false, true).size() == count);
+  }
+  for (const char* text :
+       {"a", "abc abc", "  ", "     ", "\xFF\xE2\x96", "\u00e9\u2581\U0001F642", "<bos><eos>x", "<b"}) {
+    for (const bool special : {false, true}) {
+      CHECK(tokenizer.encode(text, false, special).size() >= tokenizer.fewest_tokens(std::string(text).size()));
+    }
+  }
+  CHECK(load(vocabulary(letters())).fewest_tokens(1000) == 1);  // a run of unknown characters is one token
+  CHECK(load(vocabulary(letters())).encode(std::string(1000, 'z'), false, false).size() == 1);
+}
+
 TEST("UTF-8 is scanned by the table of the standard") {
   using State = gemlet::Utf8Scan::State;
   const auto is = [](std::string_view text, State state, std::size_t size) {

@@ -114,6 +114,40 @@ def test_texts_and_names_outside_of_the_locale(tiny_gguf: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("name", "locale", "utf8"), [("ő🙂".encode(), "C", "0"), (b"caf\xe9", "C", "0"), (b"\xed\xa0\x80", "POSIX", "1")]
+)
+def test_files_whose_names_are_outside_of_the_locale(tmp_path: Path, name: bytes, locale: str, utf8: str) -> None:
+    """A checkpoint and a model of such a name are converted, shown and run, and are named in errors."""
+    environment = cli_environment() | {"LC_ALL": locale, "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}
+
+    def run(*arguments: bytes) -> "subprocess.CompletedProcess[bytes]":
+        command = [os.fsencode(sys.executable), b"-m", b"gemlet", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=120, env=environment, cwd=tmp_path, input=b"")
+        assert b"Traceback" not in done.stderr, done.stderr
+        return done
+
+    write_checkpoint(tmp_path / os.fsdecode(name), Tiny())
+    model = name + b".gguf"
+    for arguments in (
+        (b"convert", name, b"-o", model),
+        (b"inspect", model),
+        (b"tokenize", model, b"a " + name),
+        (b"run", model, name, b"--raw", b"-n", b"2"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+    for refused in (
+        (b"convert", name + b"x", b"-o", model),
+        (b"convert", name, b"-o", name),
+        (b"export", b"onnx", model, b"-o", name),
+        (b"run", name, b"x"),
+        (b"run", model, b"x", b"--template", name),
+    ):
+        done = run(*refused)
+        assert done.returncode in (1, 2) and done.stderr.startswith(b"gemlet: "), (refused, done.stderr)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"), [(b'"""one\n\ntwo', "one\n\ntwo\n"), (b"one \\", "one "), (b'"""one"""', "one")]
 )
 def test_a_text_that_the_end_of_the_input_leaves_open_is_sent(tiny_gguf: Path, text: bytes, expected: str) -> None:
@@ -142,19 +176,64 @@ def test_closed_streams(tiny_gguf: Path, number: int) -> None:
         assert done.returncode == 0 and b"Traceback" not in done.stdout + done.stderr, (arguments, done.stderr)
 
 
-def test_an_output_that_cannot_be_written(tiny_gguf: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "arguments", [["tokenize", "a"], ["tokenize", "a", "--json"], ["inspect"], ["run", "a", "--raw", "-n", "2"]]
+)
+def test_an_output_that_cannot_be_written(
+    tiny_gguf: Path, tmp_path: Path, arguments: list[str], unbuffered: str
+) -> None:
+    """A limit on the size of files stands for a full disk. It is met at the first line, or at the end."""
     with (tmp_path / "out").open("w") as out:
         done = subprocess.run(
-            [sys.executable, "-m", "gemlet", "tokenize", str(tiny_gguf), "a"],
+            [sys.executable, "-m", "gemlet", arguments[0], str(tiny_gguf), *arguments[1:]],
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
             timeout=120,
-            env=cli_environment(),
+            env=cli_environment() | {"PYTHONUNBUFFERED": unbuffered},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
         )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr == "gemlet: the output cannot be written: File too large\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert", "", "-o", "x"),
+        ("convert", "x", "-o", ""),
+        ("export", "onnx", "", "-o", "x"),
+        ("export", "tflite", "nano", "-o", ""),
+        ("export", "litertlm", "nano", "-o", ""),
+        ("perplexity", "nano", ""),
+        ("run", "nano", "-f", ""),
+        ("run", "nano", "x", "--template", ""),
+        ("bench", "nano", "--plot", ""),
+        ("bench", "nano", "--compare", "llama.cpp", "--other-bin", ""),
+    ],
+)
+def test_an_empty_name_is_not_the_folder_here(cli: Cli, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "'': expected the name of a file" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_has_the_ending_that_its_runtime_asks_for(cli: Cli, tmp_path: Path) -> None:
+    done = cli("export", "litertlm", "nano", "-o", tmp_path / "nano.bin")
+    message = f"gemlet: {tmp_path}/nano.bin: expected a name that ends in .litertlm, by which LiteRT-LM knows its files"
+    assert (done.returncode, done.stderr) == (2, f"{message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_perplexity_of_one_token_has_no_deviation(cli: Cli, tiny_gguf: Path, model: gemlet.Model) -> None:
+    """A text of four tokens: the second half of its window is one."""
+    text = "the an"
+    assert len(model.tokenize(text, bos=True)) == 4
+    assert re.fullmatch(
+        r"perplexity \d+\.\d{4} \(1 token in 1 window\)\n", cli("perplexity", tiny_gguf, "-", input=text).stdout
+    )
+    assert json.loads(cli("perplexity", tiny_gguf, "-", "--json", input=text).stdout)["error"] is None
 
 
 def test_a_plot_is_not_drawn_over_the_model(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:

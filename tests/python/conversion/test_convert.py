@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gemlet
 import gguf
 import numpy as np
 import pytest
@@ -324,6 +325,22 @@ def test_special_tokens_come_from_the_settings_first(tmp_path: Path) -> None:
     (checkpoint / "chat_template.jinja").write_text("J")
     convert(checkpoint, tmp_path / "m.gguf", "f32")
     assert read(tmp_path / "m.gguf")[0]["tokenizer.chat_template"] == "J"
+
+
+def test_all_end_tokens_that_a_checkpoint_names_end(tmp_path: Path) -> None:
+    """llama.cpp reads one under each of three keys; the array of all is Ollama's."""
+    checkpoint = write_checkpoint(tmp_path / "c", Tiny())
+    for ids, others in (([1, 270, 5], [270]), ([271, 270, 5, 272], [271, 270, 272]), ([1, 5, 1], []), (1, [])):
+        (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+        path = convert(checkpoint, tmp_path / "m.gguf", "f32").path
+        fields, _, _ = read(path)
+        assert fields.get("tokenizer.ggml.eom_token_id") == next(iter(others), None)
+        assert fields.get("tokenizer.ggml.eos_token_ids", [1, 5]) == [1, 5, *others]
+        model = gemlet.load(path, threads=1)
+        for end in (1, 5, *others):
+            done = model.generate("the", max_tokens=4, logit_bias={end: 1000.0})
+            assert (done.text, done.tokens, done.finish_reason) == ("", [], "stop")
+        assert [token for token in range(299) if model.is_end(token)] == sorted([1, 5, *others])
 
 
 def test_tokenizer_json_alone_gives_merges(tmp_path: Path) -> None:

@@ -174,6 +174,20 @@ def test_a_template_in_another_encoding(checkpoint: Path) -> None:
     assert "chat_template.jinja: not a text in UTF-8" in refused(checkpoint)
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("written", ["<end of\u2581it>", "<end of it>", "<vég>"])
+def test_an_end_token_whose_name_has_spaces_or_other_letters(checkpoint: Path, written: str, special: bool) -> None:
+    """It ends, and no text that somebody types becomes it."""
+    settings = {"added_tokens_decoder": {"270": {"content": written, "special": special}}, "eos_token": written}
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = gemlet.load(convert(checkpoint, checkpoint.parent / "m.gguf", "f32").path, threads=1)
+    assert model.is_end(270)
+    for typed in (written, written.replace(" ", "\u2581"), written.replace("\u2581", " ")):
+        assert model.tokenize(typed, special=True) == [270]
+        prompt = model._engine.prompt([("user", f"the {typed} in".encode(), ())])
+        assert 270 not in prompt
+
+
 @pytest.mark.parametrize("score", [b"\x11" + bytes(8), b"\x15\x00\x00\xc0\x7f", b"\x12\x01x"])
 def test_scores_that_are_no_numbers(checkpoint: Path, score: bytes) -> None:
     piece = b"\x0a\x01a" + score
@@ -186,6 +200,57 @@ def test_a_shape_of_many_numbers_is_refused_at_once(checkpoint: Path) -> None:
     spoil = header(lambda h: h["model.norm.weight"].update(shape=[1 << 62] * 200_000))
     spoil(checkpoint)
     assert "malformed entry" in refused(checkpoint)
+
+
+def calls(function: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, one calls."""
+    counted = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "added_tokens.json", "model.safetensors.index.json"])
+def test_reading_takes_time_in_proportion(checkpoint: Path, file: str) -> None:
+    """Twice as many entries take twice as many steps, and no step looks at all of them."""
+
+    def read(entries: int) -> int:
+        if file == "model.safetensors":
+            extra = {
+                f"model.x{i}.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(entries)
+            }
+            header(lambda h: h.update(extra))(checkpoint)
+        elif file == "added_tokens.json":
+            (checkpoint / file).write_text(json.dumps({f"<{i}>": i % 200 for i in range(entries)}))
+        else:
+            names = {f"x{i}": f"shard{i}.safetensors" for i in range(entries)}
+            (checkpoint / file).write_text(json.dumps({"weight_map": names}))
+            (checkpoint / "model.safetensors").unlink(missing_ok=True)
+
+        def outcome() -> None:
+            with contextlib.suppress(ConvertError):
+                convert(checkpoint, checkpoint.parent / "m.gguf", "f32")
+
+        return calls(outcome)
+
+    few, some, many = (read(entries) for entries in (0, 20_000, 40_000))
+    assert some - few > 20_000 and many - some < 1.2 * (some - few)
+
+
+def test_many_problems_are_counted(checkpoint: Path) -> None:
+    """A message of megabytes tells nobody anything."""
+    header(lambda h: h.update({f"x{i}{'y' * 5000}": h[NORM] for i in range(5000)}))(checkpoint)
+    message = refused(checkpoint)
+    assert message.startswith("5000 tensors do not fit") and message.endswith("\n  - and 4700 more")
+    assert len(message) < 300 * 520
 
 
 def test_missing_fields_are_listed_at_once(checkpoint: Path) -> None:
@@ -352,7 +417,7 @@ def test_a_process_killed_halfway(checkpoint: Path, tmp_path: Path) -> None:
     left = [path.name for path in out.parent.iterdir() if path != out]
     assert len(left) == 1 and left[0].startswith(".gemlet-") and left[0].endswith(".tmp")
     convert(checkpoint, out, "f32")
-    assert out.read_bytes()[:4] == b"GGUF"
+    assert out.read_bytes()[:4] == b"GGUF" and list(out.parent.iterdir()) == [out]
 
 
 def test_an_interrupted_conversion_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_they_take_their_place_when_they_are_whole(cache: Path, model: Path) -> 
     assert not pack(model).exists()  # the name that they were written under
     assert pack(model) == only(cache)
     assert not pack(model, "litert 2").exists() and len(kept(cache)) == 4
+
+
+def test_a_user_without_a_home_has_no_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a user id of its own: no HOME, and no entry in the password database."""
+    for name in ("GEMLET_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    with weight_cache(model, "litert 1") as packed:
+        assert packed == ""
 
 
 def test_where_there_is_no_folder(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import gemlet
 import pytest
 from gemlet import _core
 from gemlet.conversion import convert
-from gemlet.exporters import export
+from gemlet.exporters import export, litertlm
 from gemlet.exporters.source import Source
 from gemlet.exporters.tokenizer_json import VocabularyFile, tokenizer_json
 from gemlet.hub import package
@@ -223,3 +223,26 @@ def test_more_rows_than_tokens(nano_gguf: Path) -> None:
     contents = tokenizer_json(header)
     assert contents is not None and max(contents["model"]["vocab"].values()) == 99
     assert Source(nano_gguf).config.vocab_size > 100
+
+
+def test_every_end_token_ends_an_exported_model(tmp_path: Path) -> None:
+    """FunctionGemma's, which is shown, and one that only generation_config.json names."""
+    import onnx
+
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", Tiny())
+    added = {"added_tokens_decoder": {"290": {"content": "<start_function_response>", "special": False}}}
+    settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings | added))
+    (checkpoint / "generation_config.json").write_text('{"eos_token_id": [1, 270]}')
+    folder = export(checkpoint, tmp_path / "out", "onnx", "fp32").path
+    model = gemlet.load(folder)
+    ends = [1, 5, 270, 290]
+    for end in ends:
+        done = model.generate([model.bos], max_tokens=4, logit_bias={end: 1000.0})
+        assert (done.tokens, done.finish_reason) == ([], "stop")
+    properties = {
+        entry.key: entry.value for entry in onnx.load(folder / "model.onnx", load_external_data=False).metadata_props
+    }
+    assert json.loads(properties["gemlet.tokenizer"])["ends"] == ends
+    metadata = litertlm._metadata(model)
+    assert [stop.token_ids.ids[0] for stop in metadata.stop_tokens] == ends

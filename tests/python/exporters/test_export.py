@@ -269,8 +269,9 @@ def test_a_wrong_file_does_not_land(
         return np.ones_like(values) if "ffn_norm" in name else values
 
     monkeypatch.setattr(Source, "vector", without)
-    with pytest.raises(ExportError, match=f"^{tmp_path}/out: .* does not answer as the source does"):
-        export(checkpoints["blocks"], tmp_path / "out", format, "fp32")
+    out = tmp_path / f"out.{format}"
+    with pytest.raises(ExportError, match=f"^{out}: .* does not answer as the source does"):
+        export(checkpoints["blocks"], out, format, "fp32")
     assert not list(tmp_path.iterdir())
 
 
@@ -285,8 +286,9 @@ def test_a_full_disk(nano_gguf: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     for format in (*FORMATS, "litertlm"):
-        with pytest.raises(gemlet.FileError, match=rf"^{tmp_path}/out: needs .* bytes, the disk has 1,000 free"):
-            export(nano_gguf, tmp_path / "out", format, "int8")
+        out = tmp_path / f"out.{format}"
+        with pytest.raises(gemlet.FileError, match=rf"^{out}: needs .* bytes, the disk has 1,000 free"):
+            export(nano_gguf, out, format, "int8")
 
 
 def test_an_interrupted_export(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert precious.read_text() == "mine" and names(tmp_path) == ["a", "precious"]
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", ""])
 def test_what_no_file_can_be_called(name: str) -> None:
     with pytest.raises(ArgumentError, match="expected the name of a file"):
         files.to_path(name)
@@ -85,6 +86,21 @@ def test_a_disk_that_fails_is_explained(tmp_path: Path) -> None:
     assert names(tmp_path) == []
     with pytest.raises(FileError, match="there is no directory"), files.replacing(tmp_path / "none" / "a"):
         pass
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused_at_once(tmp_path: Path) -> None:
+    """As containers mount single files. Nothing can take its place."""
+    namespace = ["unshare", "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this system lets nobody mount")
+    target = tmp_path / "model.gguf"
+    target.write_text("old")
+    code = "import sys; from pathlib import Path; from gemlet import files; files.check_target(Path(sys.argv[1]))"
+    script = 'mount --bind "$1" "$1" && exec "$2" -c "$3" "$1"'
+    command = [*namespace, "sh", "-c", script, "sh", str(target), sys.executable, code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=cli_environment())
+    assert "model.gguf: is a mount point, which cannot be replaced" in done.stderr
+    files.check_target(target)
 
 
 # --- folders ---
@@ -341,18 +357,43 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     expect(process, "half")
     process.kill()
     process.communicate(timeout=60)
-    left = [name for name in names(tmp_path) if name.endswith(".tmp")]
-    assert len(left) == 1
+    [left] = [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+    others = tmp_path / ".gemlet-0123abcd-0123456789abcdef.tmp"
+    shutil.copytree(left, others)
     (tmp_path / ".gemlet-mine.tmp").symlink_to(tmp_path)
     old = time.time() - 2 * files._ABANDONED_SECONDS
     with files.scratch(tmp_path / "b") as in_use:
-        files.remove_abandoned(tmp_path)
-        assert (tmp_path / left[0]).exists()  # perhaps another machine's, whose locks are not seen here
-        for folder in (in_use, tmp_path / left[0]):
+        assert not left.exists()
+        assert others.exists()  # another machine's, whose locks are not seen here
+        for folder in (in_use, others):
             os.utime(folder, (old, old))
         files.remove_abandoned(tmp_path)
-        assert in_use.is_dir() and not (tmp_path / left[0]).exists()
+        assert in_use.is_dir() and not others.exists()
         assert (tmp_path / ".gemlet-mine.tmp").is_symlink()
+
+
+def test_machines_that_have_no_name_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_kernel", str)
+    left = tmp_path / ".gemlet-0123456789abcdef.tmp"
+    left.mkdir()
+    with files.scratch(tmp_path / "b") as in_use:
+        assert len(in_use.name) == len(left.name) and left.exists()
+
+
+def test_what_nfs_keeps_of_a_file_in_use_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS renames a file that is open elsewhere instead of removing it."""
+    out, unlink = tmp_path / "out", Path.unlink
+
+    def rename_instead(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "model":
+            self.rename(self.with_name(".nfs0000000000000001"))
+        else:
+            unlink(self, missing_ok)
+
+    export(out, "one")
+    monkeypatch.setattr(Path, "unlink", rename_instead)
+    export(out, "two")
+    assert (out / "model").read_text() == "two" and names(tmp_path) == ["out"]
 
 
 # --- reading ---

@@ -25,8 +25,8 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def place(folder: Path, kind: str) -> Path:
-    path = folder / "x"
+def place(folder: Path, kind: str, name: str) -> Path:
+    path = folder / name
     match kind:
         case "a file":
             path.write_text("old")
@@ -42,7 +42,7 @@ def place(folder: Path, kind: str) -> Path:
         case "a directory":
             path.mkdir()
         case "nowhere":
-            return folder / "none" / "x"
+            return folder / "none" / name
     return path
 
 
@@ -68,7 +68,7 @@ NAMES = ("convert", "chat", "session", "bundle", "roofline", "comparison")
 @pytest.mark.parametrize("kind", PLACES)
 @pytest.mark.parametrize("name", NAMES)
 def test_where_files_are_written(name: str, kind: str, writers: dict[str, Write], work: Path) -> None:
-    path = place(work, kind)
+    path = place(work, kind, "x.litertlm" if name == "bundle" else "x")
     before = sorted(entry.name for entry in work.iterdir())
     status = os.lstat(path) if os.path.lexists(path) else None
     if kind == "a file":
@@ -114,7 +114,7 @@ def test_a_model_is_not_replaced_by_what_it_says(tiny_gguf: Path, tmp_path: Path
     assert path.read_bytes() == tiny_gguf.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", ""])
 def test_names_that_no_file_can_have(name: str, model: gemlet.Model, tiny_gguf: Path) -> None:
     session = model.session()
     session.prefill([2])

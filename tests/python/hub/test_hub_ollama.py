@@ -169,3 +169,12 @@ def test_models_of_other_forms(store: Path) -> None:
         write(store, name, {"layers": [layer | {"mediaType": f"application/vnd.ollama.image.{k}"} for k in kinds]})
         with pytest.raises(UnsupportedError, match=message):
             find_model("ollama:gemma3")
+
+
+def test_a_store_in_the_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", "~nosuchuser/models")
+    monkeypatch.setenv("HF_HOME", "~nosuchuser/hub")
+    with pytest.raises(gemlet.FileError, match="~nosuchuser/models"):
+        gemlet.load("ollama:gemma3:1b")
+    with pytest.raises(gemlet.FileError, match="nosuchmodel"):
+        gemlet.load("nosuchmodel")

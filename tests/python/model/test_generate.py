@@ -249,3 +249,47 @@ def test_ctrl_c_leaves_a_session_usable(long_model: gemlet.Model) -> None:
         session.prefill([270] * 32000)
     assert session.tokens == [2, 270, 271]
     np.testing.assert_array_equal(session.prefill([272]), long_model.logits([2, 270, 271, 272])[-1])
+
+
+@pytest.mark.parametrize(("limit", "reason"), [({"max_tokens": 1}, "length"), ({}, "context")])
+def test_a_stop_string_that_an_unfinished_character_completes(
+    tiny_gguf: Path, limit: dict[str, int], reason: str
+) -> None:
+    """The first byte of a character that no more tokens finish becomes U+FFFD."""
+    context = None if limit else 1
+    model = gemlet.load(tiny_gguf, threads=1, context=context)
+    options = {"logit_bias": {8 + 0xE2: 1000.0}, **limit}
+    out = model.generate([model.bos], **options)  # type: ignore[arg-type]
+    assert (out.text, out.finish_reason) == ("\ufffd", reason)
+    out = model.generate([model.bos], stop=["\ufffd"], **options)  # type: ignore[arg-type]
+    assert (out.text, out.finish_reason) == ("", "stop")
+
+
+class Unread:
+    """A model's engine that would not read a text."""
+
+    def __init__(self, engine: object) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> object:
+        assert name not in ("tokenize", "prompt")
+        return getattr(self._engine, name)
+
+
+def test_a_text_that_cannot_fit_is_refused_unread(model: gemlet.Model) -> None:
+    """Tokenising a hundred megabytes takes gigabytes."""
+    unread = gemlet.Model(Unread(model._engine), model.path)  # type: ignore[arg-type]
+    message = r"the prompt has 1,000,000 bytes, which are at least [0-9,]+ tokens; the context holds 512"
+    text = "a" * 1_000_000
+    for prompt in (text, text.encode()):
+        with pytest.raises(gemlet.ContextError, match=message):
+            unread.generate(prompt)
+    with pytest.raises(gemlet.ContextError, match=message):
+        unread.generate_batch([text])
+    with pytest.raises(gemlet.ContextError, match=message):
+        unread.chat(text).send("Hello")
+    with pytest.raises(gemlet.ContextError, match=message):
+        unread.chat().send(text)
+    longest = max(range(model.info.vocabulary), key=lambda token: len(model.piece(token).encode()))
+    fits = model.piece(longest) * 500
+    assert len(model.tokenize(fits)) == 500 and model.generate(fits, max_tokens=1).stats.prompt_tokens == 501

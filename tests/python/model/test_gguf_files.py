@@ -98,6 +98,33 @@ def test_another_architecture_is_reported_before_its_tensors(tmp_path: Path) -> 
         gemlet.load(tmp_path / "other.gguf")
 
 
+def test_every_end_token_of_the_family_ends_whatever_the_keys_say(nano_gguf: Path, tmp_path: Path) -> None:
+    """Files that name <end_of_turn> as the only end token, and files that type the turn markers as ordinary pieces."""
+
+    def name_one_end(writer: gguf.GGUFWriter) -> None:
+        writer.kv_data[0].pop("tokenizer.ggml.eot_token_id", None)
+        writer.kv_data[0]["tokenizer.ggml.eos_token_id"].value = ends["<end_of_turn>"]
+
+    def type_markers(kind: gguf.TokenType) -> Change:
+        def change(writer: gguf.GGUFWriter) -> None:
+            for token in (*ends.values(), start):
+                writer.kv_data[0]["tokenizer.ggml.token_type"].value[token] = int(kind)
+
+        return change
+
+    whole = gemlet.load(nano_gguf, threads=1)
+    ends = {piece: whole.tokenize(piece)[0] for piece in ("<eos>", "<end_of_turn>")}
+    (start,) = whole.tokenize("<start_of_turn>")
+    expected = whole.chat(temperature=0.0).send("What is the capital of Peru?").text
+    changes = [name_one_end, *map(type_markers, (gguf.TokenType.NORMAL, gguf.TokenType.UNUSED))]
+    for number, change in enumerate(changes):
+        model = gemlet.load(rewrite(nano_gguf, tmp_path / f"{number}.gguf", change), threads=1)
+        for token in ends.values():
+            done = model.generate("Hello", max_tokens=12, logit_bias={token: 1000.0})
+            assert (done.tokens, done.finish_reason) == ([], "stop")
+        assert model.chat(temperature=0.0).send("What is the capital of Peru?").text == expected
+
+
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     for content, name in (
         (b"version https://git-lfs.github.com/spec/v1\nsize 253000000\n", "git-LFS pointer to 253000000 bytes"),
