@@ -64,13 +64,13 @@ def test_a_python_fuzzer_that_fails_is_a_finding_with_its_seed(script: ModuleTyp
     file = tmp_path / "test_x_fuzz.py"
     file.write_text(
         "import os\n"
-        "def test_x():\n"
-        "    assert os.environ['GEMLET_FUZZ_CASES'] == '100'\n"
+        "def test_every_mutation():\n"
+        "    assert os.environ['GEMLET_FUZZ_CASES'] == '200'\n"
         "    assert os.environ['GEMLET_FUZZ_SEED'] != '1001', 'broken'\n"
     )
     [result] = script.Run({file.stem: file}, tmp_path).all([file.stem], LONG, 1)
     assert [path.name for path in result.findings] == ["test_x_fuzz-seed-1001.log"]
-    assert result.row() == ("test_x_fuzz", "200", "seeds 1000 to 1001", "1")
+    assert result.row() == ("test_x_fuzz", "400", "seeds 1000 to 1001", "1")
     assert "broken" in (tmp_path / "findings" / "test_x_fuzz-seed-1001.log").read_text()
     assert (tmp_path / "corpus" / "test_x_fuzz.seed").read_text() == "1002"
 
