@@ -1,14 +1,10 @@
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-
+#include "fuzz_input.hpp"
 #include "try_model.hpp"
 
-// Any bytes as a GGUF file: refused with an Error, or loaded and computed. Run with limits, as scripts/test_sanitizers
-// does: fuzz_gguf -malloc_limit_mb=256 -rss_limit_mb=1024 -timeout=20 CORPUS
+// Any bytes as a GGUF file: refused with an Error, or loaded and computed.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const MemoryFile file;
-  if (!file.write({reinterpret_cast<const char*>(data), size})) std::abort();
+  fuzz::expect(file.write({reinterpret_cast<const char*>(data), size}), "the file in memory can be written");
   try_model(file.path());
   return 0;
 }

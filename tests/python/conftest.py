@@ -1,6 +1,7 @@
 """Models that the tests share. The tiny ones answer nonsense, but always the same nonsense."""
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import gemlet
 import pytest
+from gemlet.chat import sandbox
 from gemlet.conversion import convert
 from gemlet.exported.manifest import TOKENIZER, Manifest
 from gemlet.exporters.source import Source
@@ -34,6 +36,21 @@ def write_export(folder: Path, model: gemlet.Model) -> Path:
     (folder / "model.onnx.data").write_bytes(b"no weights")
     Manifest.of_folder(folder, "onnx", "fp32", model.context, model.info).write(folder)
     return folder
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The most memory, in KB, that each process had which rendered templates and was ended."""
+    peaks: list[int] = []
+    end = sandbox._Process.end
+
+    def record(process: sandbox._Process) -> None:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peaks.extend(int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+)", status))
+        end(process)
+
+    monkeypatch.setattr(sandbox._Process, "end", record)
+    return peaks
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,8 @@ import random
 import re
 from collections.abc import Iterator
 
+from mutations import mutated_text
+
 _LOOP = "{% set n = namespace(s=1, t='a', l=[1]) %}{% for i in range(60) %}"
 _FOR_EVER = "{{% for i in range(99999) %}}{{% for j in range(99999) %}}{}{{% endfor %}}{{% endfor %}}"
 _LONG = "{% set a = 'a' * 1000000 %}"
@@ -95,7 +97,7 @@ _VALUES = (
     "{'a': V}",
     "N",
 )
-_NUMBERS = ("1", "7", "300", "5000", "99999", "3000000", "4000000000")
+NUMBERS = ("1", "7", "300", "5000", "99999", "3000000", "4000000000")
 _BODIES = (
     "{{ E }}",
     "{% set x = E %}{{ x }}",
@@ -112,7 +114,7 @@ def hostile_templates(count: int, seed: int) -> Iterator[str]:
     """The same templates for the same seed: composed ones, and seeds with pieces changed, doubled or left out."""
     rng = random.Random(seed)
     for i in range(count):
-        yield _composed(rng) if i % 2 else _mutated(rng)
+        yield _composed(rng) if i % 2 else mutated_text(rng.choice(SEEDS), SEEDS, NUMBERS, rng)
 
 
 def _composed(rng: random.Random) -> str:
@@ -126,22 +128,4 @@ def _composed(rng: random.Random) -> str:
     text = re.sub(r"\bE\b", expression, rng.choice(_BODIES))
     while re.search(r"\bV\b", text):
         text = re.sub(r"\bV\b", lambda _: rng.choice(("'a'", "'a' * N", "x", "1", "messages")), text)
-    return re.sub(r"N(?=\b|d)", lambda _: rng.choice(_NUMBERS), text)
-
-
-def _mutated(rng: random.Random) -> str:
-    text = rng.choice(SEEDS)
-    for _ in range(rng.randrange(1, 4)):
-        pieces = re.split(r"(\W+)", text)
-        i, j = sorted((rng.randrange(len(pieces)), rng.randrange(len(pieces))))
-        change = rng.randrange(4)
-        if change == 0:
-            pieces[i] = rng.choice(re.split(r"(\W+)", rng.choice(SEEDS)))
-        elif change == 1:
-            del pieces[i : i + 1]
-        elif change == 2:
-            pieces[j:j] = pieces[i:j][:40]
-        else:
-            pieces = [rng.choice(_NUMBERS) if p.isdigit() and rng.random() < 0.5 else p for p in pieces]
-        text = "".join(pieces)
-    return text
+    return re.sub(r"N(?=\b|d)", lambda _: rng.choice(NUMBERS), text)

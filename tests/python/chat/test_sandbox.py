@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -29,21 +28,6 @@ def box() -> Iterator[Sandbox]:
     box = Sandbox()
     yield box
     box.close()
-
-
-@pytest.fixture
-def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The most memory, in KB, that each process had which was ended."""
-    peaks: list[int] = []
-    end = sandbox._Process.end
-
-    def record(process: sandbox._Process) -> None:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        peaks.extend(int(kilobytes) for kilobytes in re.findall(r"VmHWM:\s+(\d+)", status))
-        end(process)
-
-    monkeypatch.setattr(sandbox._Process, "end", record)
-    return peaks
 
 
 def in_python(code: str) -> str:

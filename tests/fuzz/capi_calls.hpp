@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+
+namespace fuzz {
+
+/// What a call in an input of fuzz_capi begins with. Its arguments follow; zeros stand for good ones.
+enum Call : std::size_t {
+  no_call,  // has no arguments, so that zeros may follow a call's
+  call_info,
+  call_hyperparameter,
+  call_tokenize,
+  call_detokenize,
+  call_find_token,
+  call_is_end,
+  call_prompt,
+  call_session_new,
+  call_session_free,
+  call_fork,
+  call_tokens,
+  call_prefill,
+  call_advance_to,
+  call_logits,
+  call_rewind,
+  call_save,
+  call_restore,
+  call_cancel,
+  call_sampling_init,
+  call_load,
+  call_generate,
+  calls
+};
+
+/// What the callback of a request does when a piece of text comes.
+enum Callback : std::size_t { no_callback, go_on, stop_at_third, cancel_session, use_session, callbacks };
+
+}  // namespace fuzz
