@@ -1,0 +1,71 @@
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+#include "bindings/busy.hpp"
+#include "bindings/python_job.hpp"
+#include "bindings/python_module.hpp"
+#include "gemlet/media.hpp"
+
+namespace py = pybind11;
+
+namespace gemlet {
+namespace {
+
+struct PySoundStream {
+  explicit PySoundStream(const std::shared_ptr<const Encoders>& encoders)
+      : hidden_size(encoders->hidden_size()), stream(encoders) {}
+
+  int hidden_size;
+  SoundStream stream;
+  Busy busy;
+};
+
+}  // namespace
+
+void bind_media(py::module_& m) {
+  py::class_<Encoders, std::shared_ptr<Encoders>>(m, "Encoders")
+      .def_static(
+          "load",
+          [](const std::filesystem::path& path, int threads, const std::string& kernels) {
+            const py::gil_scoped_release release;
+            EngineOptions options;
+            options.threads = threads;
+            options.kernels = kernels;
+            return std::const_pointer_cast<Encoders>(Encoders::load(path, options));
+          },
+          py::arg("path"), py::arg("threads") = 0, py::arg("kernels") = "")
+      .def_property_readonly("hears", &Encoders::hears)
+      .def_property_readonly("hidden_size", &Encoders::hidden_size)
+      .def("sound", [](const std::shared_ptr<Encoders>& self) { return std::make_unique<PySoundStream>(self); });
+
+  py::class_<PySoundStream>(m, "SoundStream")
+      .def(
+          "feed",
+          [](PySoundStream& self, const py::array_t<float, py::array::c_style>& samples) {
+            const Busy::Use use(self.busy);
+            const std::span<const float> all(samples.data(), static_cast<std::size_t>(samples.size()));
+            run_interruptible([&](const Cancel* cancel) { self.stream.feed(all, cancel); });
+          },
+          py::arg("samples"))
+      .def("finish",
+           [](PySoundStream& self) {
+             const Busy::Use use(self.busy);
+             run_interruptible([&](const Cancel* cancel) { self.stream.finish(cancel); });
+           })
+      .def("rows", [](PySoundStream& self) {
+        const Busy::Use use(self.busy);
+        const std::span<const float> rows = self.stream.rows();
+        const auto hidden = static_cast<py::ssize_t>(self.hidden_size);
+        py::array_t<float> out({static_cast<py::ssize_t>(rows.size()) / hidden, hidden});
+        std::copy(rows.begin(), rows.end(), out.mutable_data());
+        return out;
+      });
+}
+
+}  // namespace gemlet
