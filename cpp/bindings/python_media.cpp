@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "bindings/busy.hpp"
 #include "bindings/python_job.hpp"
@@ -26,6 +28,22 @@ struct PySoundStream {
   Busy busy;
 };
 
+using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
+
+py::array_t<float> encode(const Encoders& self, const Pixels& pixels, int size) {
+  if (pixels.ndim() != 3 || pixels.shape(2) != 3) {
+    throw Error(Error::Kind::argument, "expected uint8[height][width][3]");
+  }
+  const Picture picture{pixels.data(), static_cast<std::size_t>(pixels.shape(1)),
+                        static_cast<std::size_t>(pixels.shape(0)), 3 * static_cast<std::size_t>(pixels.shape(1))};
+  std::vector<float> rows;
+  run_interruptible([&](const Cancel* cancel) { rows = self.encode(picture, size, cancel); });
+  const auto hidden = static_cast<py::ssize_t>(self.hidden_size());
+  py::array_t<float> out({static_cast<py::ssize_t>(rows.size()) / hidden, hidden});
+  std::copy(rows.begin(), rows.end(), out.mutable_data());
+  return out;
+}
+
 }  // namespace
 
 void bind_media(py::module_& m) {
@@ -40,6 +58,8 @@ void bind_media(py::module_& m) {
             return std::const_pointer_cast<Encoders>(Encoders::load(path, options));
           },
           py::arg("path"), py::arg("threads") = 0, py::arg("kernels") = "")
+      .def_property_readonly("sees", &Encoders::sees)
+      .def("encode", &encode, py::arg("pixels"), py::arg("size") = 768)
       .def_property_readonly("hears", &Encoders::hears)
       .def_property_readonly("hidden_size", &Encoders::hidden_size)
       .def("sound", [](const std::shared_ptr<Encoders>& self) { return std::make_unique<PySoundStream>(self); });

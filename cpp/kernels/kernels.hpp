@@ -125,7 +125,8 @@ struct Kernels {
   /// was summed with earlier weights must be multiplied by. Begins with *max = -infinity, *sum = 0. A NaN reaches the
   /// sum.
   float (*softmax_piece)(float* x, std::size_t n, float* max, float* sum);
-  /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+  /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). A null `up`
+  /// means ones.
   void (*gelu_mul)(float* gate, const float* up, std::size_t n);
   /// x[i] = x[i] / (1 + e^-gate[i]). `gate` may be x: that is SiLU.
   void (*sigmoid_mul)(float* x, const float* gate, std::size_t n);

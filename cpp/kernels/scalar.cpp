@@ -163,7 +163,7 @@ void gelu_mul(float* gate, const float* up, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) {
     const auto x = static_cast<double>(gate[i]);
     const double gelu = 0.5 * x * (1 + std::tanh(sqrt_2_over_pi * (x + 0.044715 * x * x * x)));
-    gate[i] = static_cast<float>(gelu) * up[i];
+    gate[i] = static_cast<float>(gelu) * (up == nullptr ? 1.0F : up[i]);
   }
 }
 

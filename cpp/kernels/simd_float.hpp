@@ -161,15 +161,20 @@ float softmax_piece(float* x, std::size_t n, float* max, float* sum) {
 
 // As x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): 1 + tanh(u) without its cancellation for negative u.
 template <typename V>
+typename V::Float gelu(typename V::Float x) {
+  const typename V::Float cubic = V::fma(V::mul(x, x), V::set(0.044715F), V::set(1.0F));
+  const typename V::Float e = exp<V>(V::mul(V::mul(x, cubic), V::set(-2.0F * 0.79788456080286536F)));
+  return V::div(x, V::add(V::set(1.0F), e));
+}
+
+template <typename V>
 void gelu_mul(float* gate, const float* up, std::size_t n) {
   using Float = typename V::Float;
-  map<V>(
-      [](Float x, Float u) {
-        const Float cubic = V::fma(V::mul(x, x), V::set(0.044715F), V::set(1.0F));
-        const Float e = exp<V>(V::mul(V::mul(x, cubic), V::set(-2.0F * 0.79788456080286536F)));
-        return V::mul(V::div(x, V::add(V::set(1.0F), e)), u);
-      },
-      n, gate, up);
+  if (up == nullptr) {
+    map<V>([](Float x) { return gelu<V>(x); }, n, gate);
+  } else {
+    map<V>([](Float x, Float u) { return V::mul(gelu<V>(x), u); }, n, gate, up);
+  }
 }
 
 template <typename V>

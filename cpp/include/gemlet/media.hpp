@@ -1,13 +1,24 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "gemlet/gemlet.hpp"
 
 namespace gemlet {
+
+/// A picture of 8 bits a channel: red, green and blue of each pixel side by side.
+struct Picture {
+  const std::uint8_t* pixels = nullptr;
+  std::size_t width = 0;
+  std::size_t height = 0;
+  std::size_t stride = 0;  ///< bytes from one row to the next
+};
 
 /// The encoders of a model for what is not text: each turns its medium into soft tokens, embeddings of the text model.
 class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
@@ -17,8 +28,15 @@ class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
   static std::shared_ptr<const Encoders> load(const std::filesystem::path& path, const EngineOptions& options = {});
   ~Encoders();
 
+  bool sees() const;
   bool hears() const;
   int hidden_size() const;  ///< of the text model: the floats of a soft token
+
+  /// The soft tokens of a picture, float[256][hidden size]. It is resized to a square of `size` pixels (256, 512 or 768),
+  /// whatever its aspect; smaller is faster. `progress` gets the share that is done. Throws Error(argument) for another
+  /// size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
+  std::vector<float> encode(const Picture& picture, int size = 768, const Cancel* cancel = nullptr,
+                            const std::function<void(float)>& progress = {}) const;
 
   struct GEMLET_HIDDEN Impl;
 
