@@ -12,6 +12,7 @@
 #include "bindings/busy.hpp"
 #include "bindings/python_job.hpp"
 #include "bindings/python_module.hpp"
+#include "encoders/picture.hpp"
 #include "gemlet/media.hpp"
 
 namespace py = pybind11;
@@ -30,12 +31,16 @@ struct PySoundStream {
 
 using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
 
-py::array_t<float> encode(const Encoders& self, const Pixels& pixels, int size) {
+Picture view(const Pixels& pixels) {
   if (pixels.ndim() != 3 || pixels.shape(2) != 3) {
-    throw Error(Error::Kind::argument, "expected uint8[height][width][3]");
+    throw Error(Error::Kind::argument, "the picture's pixels: expected uint8[height][width][3]");
   }
-  const Picture picture{pixels.data(), static_cast<std::size_t>(pixels.shape(1)),
-                        static_cast<std::size_t>(pixels.shape(0)), 3 * static_cast<std::size_t>(pixels.shape(1))};
+  const auto width = static_cast<std::size_t>(pixels.shape(1));
+  return {pixels.data(), width, static_cast<std::size_t>(pixels.shape(0)), 3 * width};
+}
+
+py::array_t<float> encode(const Encoders& self, const Pixels& pixels, int size) {
+  const Picture picture = view(pixels);
   std::vector<float> rows;
   run_interruptible([&](const Cancel* cancel) { rows = self.encode(picture, size, cancel); });
   const auto hidden = static_cast<py::ssize_t>(self.hidden_size());
@@ -47,6 +52,16 @@ py::array_t<float> encode(const Encoders& self, const Pixels& pixels, int size) 
 }  // namespace
 
 void bind_media(py::module_& m) {
+  m.def(
+      "resize",
+      [](const Pixels& pixels, std::size_t width, std::size_t height) {
+        const std::vector<std::uint8_t> resized = resize(view(pixels), width, height);
+        Pixels out({static_cast<py::ssize_t>(height), static_cast<py::ssize_t>(width), py::ssize_t{3}});
+        std::copy(resized.begin(), resized.end(), out.mutable_data());
+        return out;
+      },
+      py::arg("pixels"), py::arg("width"), py::arg("height"));
+
   py::class_<Encoders, std::shared_ptr<Encoders>>(m, "Encoders")
       .def_static(
           "load",

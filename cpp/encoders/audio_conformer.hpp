@@ -11,9 +11,9 @@ namespace gemlet {
 /// A frame attends to itself and so many before.
 inline constexpr std::size_t audio_past_frames = 12;
 
-/// One conformer block over a sound that comes piece by piece (transformers, Gemma3nAudioConformerBlock). A frame depends
-/// on itself and on frames before it: on 12 through attention, on kernel - 1 through the light convolution. What later
-/// pieces need of them is kept.
+/// One conformer block over a sound that comes piece by piece (transformers, AudioConformerBlock of Gemma 3n). A frame
+/// depends on itself and on frames before it: on 12 through attention, on kernel - 1 through the light convolution.
+/// What later pieces need of them is kept.
 class AudioConformer {
  public:
   /// What follows from a block's weights alone, for all sounds.

@@ -9,8 +9,8 @@
 namespace gemlet {
 
 /// Two 3x3 convolutions with stride 2 over time and mel bins, each followed by a cumulative group norm and ReLU, and a
-/// projection: four mel frames become one frame of the conformer (transformers, Gemma3nAudioSubSampleConvProjection).
-/// An output frame sees the mel frames 4 t to 4 t + 6 and, through the norm, all before.
+/// projection: four mel frames become one frame of the conformer (transformers, AudioSubSampleConvProjection of Gemma
+/// 3n). An output frame sees the mel frames 4 t to 4 t + 6 and, through the norm, all before.
 class AudioSubsample {
  public:
   AudioSubsample(const AudioWeights& weights, Compute& compute);

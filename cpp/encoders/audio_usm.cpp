@@ -13,13 +13,13 @@ constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros 
 constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
 constexpr std::size_t mel_frames_at_once = 256;
 
-void check(const std::atomic<bool>* cancel) {
+void check(const Cancel* cancel) {
   if (cancel != nullptr && cancel->load()) throw Error(Error::Kind::cancelled, "encoding the sound was cancelled");
 }
 
 }  // namespace
 
-bool AudioUsm::is_in(const GgufFile& file) { return file.find_tensor("a.pre_encode.out.weight") != nullptr; }
+bool AudioUsm::is_in(const GgufFile& file) { return has_tensors(file, {"a.conv1d.", "a.pre_encode."}); }
 
 AudioUsm::AudioUsm(const GgufFile& file, Compute& compute)
     : weights_(read_audio_weights(Reader(file, "clip.audio"))),
@@ -37,7 +37,7 @@ AudioUsm::Sound::Sound(const AudioUsm& encoder, Compute& compute)
   }
 }
 
-void AudioUsm::Sound::feed(std::span<const float> samples, const std::atomic<bool>* cancel) {
+void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel) {
   if (ended_) throw Error(Error::Kind::argument, "the sound is finished: it takes no more samples");
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (!std::isfinite(samples[i])) {
@@ -49,7 +49,7 @@ void AudioUsm::Sound::feed(std::span<const float> samples, const std::atomic<boo
   encode(false, cancel);
 }
 
-void AudioUsm::Sound::finish(const std::atomic<bool>* cancel) {
+void AudioUsm::Sound::finish(const Cancel* cancel) {
   if (received_ == 0) throw Error(Error::Kind::argument, "the sound has no samples: expected at least one");
   if (!ended_) {
     // The reference fails for less than one frame; a moment of silence behind it makes one.
@@ -62,7 +62,7 @@ void AudioUsm::Sound::finish(const std::atomic<bool>* cancel) {
   finished_ = true;
 }
 
-void AudioUsm::Sound::encode(bool last, const std::atomic<bool>* cancel) {
+void AudioUsm::Sound::encode(bool last, const Cancel* cancel) {
   const std::size_t bins = encoder_.log_mel_.bins();
   std::vector<float> mel;
   for (bool more = true; more;) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -12,12 +11,13 @@
 #include "encoders/log_mel.hpp"
 #include "encoders/soft_tokens.hpp"
 #include "format/gguf.hpp"
+#include "gemlet/gemlet.hpp"
 #include "tensor/compute.hpp"
 
 namespace gemlet {
 
-/// Gemma 3n's audio encoder, a conformer (Universal Speech Model, arXiv 2303.01037; transformers, Gemma3nAudioEncoder):
-/// one soft token for 160 ms of sound. It looks back only, so that sound is encoded while it is recorded.
+/// Gemma 3n's audio encoder, a conformer (Universal Speech Model, arXiv 2303.01037; transformers, AudioEncoder of Gemma
+/// 3n): one soft token for 160 ms of sound. It looks back only, so that sound is encoded while it is recorded.
 ///
 /// Immutable; any number of sounds may be encoded at once, each with a Compute of its own.
 class AudioUsm {
@@ -40,16 +40,16 @@ class AudioUsm {
 
     /// More samples: mono, 16 kHz, in [-1, 1]. Throws Error(argument) for one that is not finite or after finish(), and
     /// Error(cancelled); the sound is as it was before then, except that work already done is not done again.
-    void feed(std::span<const float> samples, const std::atomic<bool>* cancel = nullptr);
+    void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
     /// No more samples come. Throws Error(argument) if there were none, and Error(cancelled): call it again then.
-    void finish(const std::atomic<bool>* cancel = nullptr);
+    void finish(const Cancel* cancel = nullptr);
 
     /// The soft tokens so far: float[tokens][hidden_size()].
     std::span<const float> rows() const { return rows_; }
 
    private:
     /// Encodes what is there, in pieces that bound the memory.
-    void encode(bool last, const std::atomic<bool>* cancel);
+    void encode(bool last, const Cancel* cancel);
     void encode_frames(const float* mel, std::size_t frames, bool last);
 
     const AudioUsm& encoder_;

@@ -19,7 +19,9 @@ struct AudioShape {
   std::size_t kernel = 0;             // 5, of the light convolution
 
   /// Places along the mel axis after `convs` convolutions with stride 2.
-  std::size_t conv_width(std::size_t convs) const { return convs == 0 ? mel_bins : (conv_width(convs - 1) - 1) / 2 + 1; }
+  std::size_t conv_width(std::size_t convs) const {
+    return convs == 0 ? mel_bins : (conv_width(convs - 1) - 1) / 2 + 1;
+  }
 };
 
 /// A 3x3 convolution with stride 2 as a matrix: [out channels, in channels * 3 (time) * 3 (mel)].

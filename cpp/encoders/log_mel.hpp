@@ -7,9 +7,9 @@
 
 namespace gemlet {
 
-/// The log-mel spectrogram that Gemma 3n's audio encoder was trained on (transformers, feature_extraction_gemma3n.py):
-/// frames of 32 ms every 10 ms, HTK pre-emphasis, a periodic Hann window, magnitudes of a 1024-point transform, mel
-/// triangles of 125 to 7600 Hz, natural logarithm with a floor.
+/// The log-mel spectrogram that Gemma 3n's audio encoder was trained on (transformers, AudioFeatureExtractor of Gemma
+/// 3n): frames of 32 ms every 10 ms, HTK pre-emphasis, a periodic Hann window, magnitudes of a 1024-point transform,
+/// mel triangles of 125 to 7600 Hz, natural logarithm with a floor.
 class LogMel {
  public:
   static constexpr std::size_t sample_rate = 16000;

@@ -42,7 +42,7 @@ std::uint8_t round_to_byte(std::int32_t sum) {
   return static_cast<std::uint8_t>(std::clamp(sum >> precision_bits, 0, 255));
 }
 
-std::vector<std::uint8_t> resize_rows(const Rgb8& in, std::size_t width) {
+std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width) {
   const std::vector<Taps> taps = make_taps(in.width, width);
   std::vector<std::uint8_t> out(in.height * width * channels);
   for (std::size_t y = 0; y < in.height; ++y) {
@@ -59,7 +59,7 @@ std::vector<std::uint8_t> resize_rows(const Rgb8& in, std::size_t width) {
   return out;
 }
 
-std::vector<std::uint8_t> resize_columns(const Rgb8& in, std::size_t height) {
+std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height) {
   const std::vector<Taps> taps = make_taps(in.height, height);
   const std::size_t row = in.width * channels;
   std::vector<std::uint8_t> out(height * row);
@@ -78,22 +78,22 @@ std::vector<std::uint8_t> resize_columns(const Rgb8& in, std::size_t height) {
 
 }  // namespace
 
-std::vector<std::uint8_t> resize(const Rgb8& picture, std::size_t width, std::size_t height) {
+std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height) {
   const auto view = [](const std::vector<std::uint8_t>& bytes, std::size_t w, std::size_t h) {
-    return Rgb8{bytes.data(), w, h, w * channels};
+    return Picture{bytes.data(), w, h, w * channels};
   };
   // As Pillow has done since version 13: the pass that leaves less for the other, roughly.
   const bool columns_first =
-      picture.height > height &&
-      (picture.width <= width || picture.height - height > 2 * (picture.width - width));
+      picture.height > height && (picture.width <= width || picture.height - height > 2 * (picture.width - width));
   if (columns_first) return resize_rows(view(resize_columns(picture, height), picture.width, height), width);
   return resize_columns(view(resize_rows(picture, width), width, picture.height), height);
 }
 
-FeatureMap prepare_picture(const Rgb8& picture, std::size_t size) {
+FeatureMap prepare_picture(const Picture& picture, std::size_t size) {
   const std::vector<std::uint8_t> bytes = resize(picture, size, size);
   FeatureMap out(size, size, channels);
-  std::transform(bytes.begin(), bytes.end(), out.values.begin(), [](std::uint8_t v) { return static_cast<float>(v) / 255.0F; });
+  std::transform(bytes.begin(), bytes.end(), out.values.begin(),
+                 [](std::uint8_t v) { return static_cast<float>(v) / 255.0F; });
   return out;
 }
 

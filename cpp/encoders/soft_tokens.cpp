@@ -1,8 +1,17 @@
 #include "encoders/soft_tokens.hpp"
 
+#include <algorithm>
+
 #include "encoders/norm.hpp"
 
 namespace gemlet {
+
+bool has_tensors(const GgufFile& file, std::initializer_list<std::string_view> beginnings) {
+  return std::any_of(file.tensors().begin(), file.tensors().end(), [&](const Tensor& tensor) {
+    return std::any_of(beginnings.begin(), beginnings.end(),
+                       [&](std::string_view beginning) { return tensor.name.starts_with(beginning); });
+  });
+}
 
 SoftTokens::SoftTokens(const Reader& read, const std::string& prefix, std::size_t width)
     : soft_norm_(read.floats(prefix + "soft_emb_norm.weight", {width})),
@@ -22,7 +31,7 @@ void SoftTokens::project(float* x, std::size_t tokens, float* out, Compute& comp
 std::vector<float> SoftTokens::hard(std::size_t index, Compute& compute) const {
   std::vector<float> x(width());
   compute.kernels().weights[static_cast<std::size_t>(hard_embedding_.type)].dequantize(hard_embedding_.row(index),
-                                                                                        x.data(), x.size());
+                                                                                       x.data(), x.size());
   norm_rows(x.data(), hard_norm_.data(), width(), 1, compute);
   std::vector<float> out(hidden_size());
   project_normed(x.data(), 1, out.data(), compute);

@@ -55,9 +55,8 @@ FeatureMap VisionBlocks::stem(const ConvWeights& weights, const std::vector<floa
     gather_windows(in, weights.kernel, 2, begin, end, windows, compute_);
     float* const y = out.row(begin);
     compute_.linear({{weights.conv, y}}, windows, pixels);
-    compute_.each_token(pixels, [&](std::size_t p) {
-      compute_.kernels().add(bias.data(), y + p * out.channels, out.channels);
-    });
+    compute_.each_token(
+        pixels, [&](std::size_t p) { compute_.kernels().add(bias.data(), y + p * out.channels, out.channels); });
     norm_gelu(y, weights.norm, pixels);
   });
   return out;
@@ -123,9 +122,8 @@ FeatureMap VisionBlocks::inverted_residual(const InvertedResidualWeights& w, Fea
       float* const middle = sized(second_, pixels * wide);
       depthwise_rows(w.dw_mid, {expanded.data(), first, in.height, in.width, wide}, stride, begin, end, middle,
                      compute_);
-      compute_.each_token(pixels, [&](std::size_t p) {
-        compute_.kernels().gelu_mul(middle + p * wide, nullptr, wide);
-      });
+      compute_.each_token(pixels,
+                          [&](std::size_t p) { compute_.kernels().gelu_mul(middle + p * wide, nullptr, wide); });
       y = middle;
     }
     compute_.linear({{w.pw_proj.conv, out.row(begin)}}, y, pixels);

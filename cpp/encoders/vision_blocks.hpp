@@ -19,8 +19,8 @@ class VisionBlocks {
   FeatureMap stem(const ConvWeights& weights, const std::vector<float>& bias, const FeatureMap& in);
   /// The first block of a stage halves the map.
   FeatureMap run(const VisionBlockWeights& weights, FeatureMap in, bool halves);
-  /// The fusion adapter: joins the outputs of the last two stages, of which the second has half the size, and pools them
-  /// to `size` x `size` (timm, MobileNetV5MultiScaleFusionAdapter).
+  /// The fusion adapter: joins the outputs of the last two stages, of which the second has half the size, and pools
+  /// them to `size` x `size` (timm, MobileNetV5MultiScaleFusionAdapter).
   FeatureMap fuse(const VisionWeights& weights, const FeatureMap& fine, const FeatureMap& coarse, std::size_t size);
 
  private:

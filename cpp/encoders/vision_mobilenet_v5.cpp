@@ -9,7 +9,7 @@
 
 namespace gemlet {
 
-bool VisionMobileNetV5::is_in(const GgufFile& file) { return file.find_tensor("v.conv_stem.conv.weight") != nullptr; }
+bool VisionMobileNetV5::is_in(const GgufFile& file) { return has_tensors(file, {"v.conv_stem.", "v.msfa."}); }
 
 VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
     : weights_(read_vision_weights(Reader(file, "clip.vision"))),
@@ -22,13 +22,13 @@ VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
   }
 }
 
-std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute& compute,
-                                             const std::atomic<bool>* cancel,
+std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute& compute, const Cancel* cancel,
                                              const std::function<void(float)>& progress) const {
   if (picture.height != picture.width || picture.channels != 3 || picture.height % size_step != 0 ||
       picture.height == 0 || picture.height > max_size) {
     throw Error(Error::Kind::argument, "the picture has " + std::to_string(picture.width) + " x " +
-                                           std::to_string(picture.height) + " pixels, expected 256, 512 or 768 each way");
+                                           std::to_string(picture.height) +
+                                           " pixels, expected 256, 512 or 768 each way");
   }
   std::size_t blocks = 2;
   for (const auto& stage : weights_.stages) blocks += stage.size();

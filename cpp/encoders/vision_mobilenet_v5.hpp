@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "encoders/soft_tokens.hpp"
 #include "encoders/vision_weights.hpp"
 #include "format/gguf.hpp"
+#include "gemlet/gemlet.hpp"
 #include "tensor/compute.hpp"
 
 namespace gemlet {
@@ -21,7 +21,8 @@ class VisionMobileNetV5 {
  public:
   static constexpr std::size_t map_size = 16;
   static constexpr std::size_t tokens = map_size * map_size;
-  static constexpr std::size_t size_step = 256;  ///< of the picture: a map of 16 x 16 must remain, or two or three as wide
+  static constexpr std::size_t size_step =
+      256;  ///< of the picture: a map of 16 x 16 must remain, or two or three as wide
   static constexpr std::size_t max_size = 768;
 
   /// Refers to the file, a model with its encoders or a separate one (an "mmproj"), which must outlive this. Throws
@@ -35,7 +36,7 @@ class VisionMobileNetV5 {
 
   /// `picture` is square, of 3 channels (red, green, blue) in [0, 1]; returns float[tokens][hidden size]. `progress` is
   /// called with the share of blocks that are done. Throws Error(cancelled).
-  std::vector<float> encode(const FeatureMap& picture, Compute& compute, const std::atomic<bool>* cancel = nullptr,
+  std::vector<float> encode(const FeatureMap& picture, Compute& compute, const Cancel* cancel = nullptr,
                             const std::function<void(float)>& progress = {}) const;
 
  private:

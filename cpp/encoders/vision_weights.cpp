@@ -1,10 +1,13 @@
 #include "encoders/vision_weights.hpp"
 
-#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
 
 namespace gemlet {
 namespace {
 
+const std::string block_prefix = "v.blk.";
 constexpr std::size_t max_channels = std::size_t{1} << 16;
 
 class BlockReader {
@@ -46,7 +49,8 @@ class BlockReader {
     DepthwiseWeights w;
     if (!read_.has(whole)) return w;
     w.kernel = read_.dimension(whole, 4, 3, 1, max_vision_kernel);
-    if (w.kernel % 2 == 0) read_.fail("tensor " + whole + " has a kernel of even size");
+    if (w.kernel % 2 == 0)
+      read_.fail("tensor " + whole + " has a kernel of " + std::to_string(w.kernel) + ", expected an odd size");
     const std::size_t taps = w.kernel * w.kernel;
     const std::vector<float> stored = read_.floats(whole, {channels, 1, w.kernel, w.kernel});
     w.conv.resize(stored.size());
@@ -103,6 +107,20 @@ MobileAttentionWeights read_attention(const Reader& file, const BlockReader& rea
   return w;
 }
 
+/// Fails for a tensor of a block that is not among those found, such as one whose first convolution is missing.
+void require_blocks(const Reader& read, const std::set<std::string>& found) {
+  for (const Tensor& tensor : read.file().tensors()) {
+    if (!tensor.name.starts_with(block_prefix)) continue;
+    const std::size_t stage_end = tensor.name.find('.', block_prefix.size());
+    const std::size_t block_end = stage_end == std::string::npos ? stage_end : tensor.name.find('.', stage_end + 1);
+    if (block_end == std::string::npos || !found.contains(tensor.name.substr(0, block_end + 1))) {
+      read.fail("tensor " + tensor.name +
+                " belongs to a block that is not whole, or does not follow the others: expected conv_exp, pw_exp.conv "
+                "or attn.query.proj beside it");
+    }
+  }
+}
+
 }  // namespace
 
 VisionWeights read_vision_weights(const Reader& read) {
@@ -110,13 +128,15 @@ VisionWeights read_vision_weights(const Reader& read) {
   VisionWeights w;
   w.stem = top.conv("conv_stem.conv.weight", "conv_stem.bn.weight", 3, 3);
   std::size_t channels = w.stem.conv.rows;
-  w.stem_bias = top.has("conv_stem.conv.bias") ? top.vector("conv_stem.conv.bias", channels)
-                                               : std::vector<float>(channels);
+  w.stem_bias =
+      top.has("conv_stem.conv.bias") ? top.vector("conv_stem.conv.bias", channels) : std::vector<float>(channels);
   std::vector<std::size_t> outputs;
+  std::set<std::string> found;
   for (std::size_t stage = 0;; ++stage) {
     std::vector<VisionBlockWeights> blocks;
     for (;;) {
-      const BlockReader block(read, "v.blk." + std::to_string(stage) + "." + std::to_string(blocks.size()) + ".");
+      const std::string prefix = block_prefix + std::to_string(stage) + "." + std::to_string(blocks.size()) + ".";
+      const BlockReader block(read, prefix);
       if (block.has("conv_exp.weight")) {
         blocks.emplace_back(read_edge_residual(block, channels));
       } else if (block.has("pw_exp.conv.weight")) {
@@ -126,12 +146,16 @@ VisionWeights read_vision_weights(const Reader& read) {
       } else {
         break;
       }
+      found.insert(prefix);
     }
     if (blocks.empty()) break;
     w.stages.push_back(std::move(blocks));
     outputs.push_back(channels);
   }
-  if (outputs.size() < 2) read.fail("the vision encoder has " + std::to_string(outputs.size()) + " stages, expected 2 or more");
+  if (outputs.size() < 2) {
+    read.fail("the vision encoder has " + std::to_string(outputs.size()) + " stages, expected 2 or more");
+  }
+  require_blocks(read, found);
   const std::size_t fused = outputs[outputs.size() - 2] + outputs.back();
   w.fusion_exp = top.conv_and_norm("msfa.ffn.pw_exp", fused, 1);
   w.fusion_proj = top.conv_and_norm("msfa.ffn.pw_proj", w.fusion_exp.conv.rows, 1);

@@ -23,8 +23,9 @@ struct Encoders::Impl {
     }
     if (!vision && !audio) {
       throw Error(Error::Kind::unsupported,
-                  path.string() + ": holds no encoder; expected tensors of Gemma 3n's for pictures (\"v.*\") or sound "
-                                  "(\"a.*\"), in the model's file or in a separate one (\"mmproj\")");
+                  path.string() +
+                      ": holds no encoder; expected tensors of Gemma 3n's for pictures (\"v.*\") or sound "
+                      "(\"a.*\"), in the model's file or in a separate one (\"mmproj\")");
     }
     if (vision && audio && vision->soft_tokens().hidden_size() != audio->hidden_size()) {
       throw Error(Error::Kind::format, path.string() + ": its encoders are for different models: hidden sizes of " +
@@ -83,8 +84,7 @@ std::vector<float> Encoders::encode(const Picture& picture, int size, const Canc
                                            std::to_string(most) + " each way, of 3 bytes each");
   }
   Compute compute(impl_->kernels, impl_->pool);
-  const Rgb8 view{picture.pixels, picture.width, picture.height, picture.stride};
-  return eyes.encode(prepare_picture(view, static_cast<std::size_t>(size)), compute, cancel, progress);
+  return eyes.encode(prepare_picture(picture, static_cast<std::size_t>(size)), compute, cancel, progress);
 }
 
 struct SoundStream::Impl {

@@ -180,8 +180,7 @@ void gelu_mul(float* gate, const float* up, std::size_t n) {
 template <typename V>
 void sigmoid_mul(float* x, const float* gate, std::size_t n) {
   using Float = typename V::Float;
-  map<V>([](Float v, Float g) { return V::div(v, V::add(V::set(1.0F), exp<V>(V::sub(V::set(0.0F), g)))); }, n, x,
-         gate);
+  map<V>([](Float v, Float g) { return V::div(v, V::add(V::set(1.0F), exp<V>(V::sub(V::set(0.0F), g)))); }, n, x, gate);
 }
 
 template <typename V>

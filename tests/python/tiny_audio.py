@@ -6,6 +6,7 @@ One-dimensional weights are drawn from 0.5 to 1.5, so that none hides a branch.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,7 @@ class TinyAudio:
         width, half = self.width, ((self.mel - 1) // 2 + 1 - 1) // 2 + 1
 
         def normal(*shape: int) -> Array:
-            inputs = int(np.prod(shape[1:]))
-            return (random.normal(size=shape) / np.sqrt(inputs)).astype(np.float32)
+            return random.normal(0, math.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
 
         def norm(size: int) -> Array:
             return random.uniform(0.5, 1.5, size).astype(np.float32)

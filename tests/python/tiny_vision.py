@@ -37,8 +37,8 @@ class TinyVision:
         random = np.random.default_rng(self.seed)
 
         def conv(outputs: int, inputs: int, kernel: int) -> Array:
-            scale = 1 / np.sqrt(inputs * kernel * kernel)
-            return (random.normal(size=(outputs, inputs, kernel, kernel)) * scale).astype(np.float32)
+            deviation = (inputs * kernel * kernel) ** -0.5
+            return random.normal(0, deviation, (outputs, inputs, kernel, kernel)).astype(np.float32)
 
         def norm(size: int) -> Array:
             return random.uniform(0.5, 1.5, size).astype(np.float32)

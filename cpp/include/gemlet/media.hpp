@@ -32,9 +32,9 @@ class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
   bool hears() const;
   int hidden_size() const;  ///< of the text model: the floats of a soft token
 
-  /// The soft tokens of a picture, float[256][hidden size]. It is resized to a square of `size` pixels (256, 512 or 768),
-  /// whatever its aspect; smaller is faster. `progress` gets the share that is done. Throws Error(argument) for another
-  /// size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
+  /// The soft tokens of a picture, float[256][hidden size]. It is resized to a square of `size` pixels (256, 512 or
+  /// 768), whatever its aspect; smaller is faster. `progress` gets the share that is done. Throws Error(argument) for
+  /// another size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
   std::vector<float> encode(const Picture& picture, int size = 768, const Cancel* cancel = nullptr,
                             const std::function<void(float)>& progress = {}) const;
 
@@ -58,8 +58,9 @@ class GEMLET_API SoundStream {
   SoundStream(SoundStream&&) noexcept;
   SoundStream& operator=(SoundStream&&) noexcept;
 
-  /// More samples: mono, at sample_rate, in [-1, 1]. Throws Error(argument) for one that is not finite, of which nothing
-  /// is taken then, and after finish(). After Error(cancelled) the samples are taken; call finish() or feed() again.
+  /// More samples: mono, at sample_rate, in [-1, 1]. Throws Error(argument) for one that is not finite, of which
+  /// nothing is taken then, and after finish(). After Error(cancelled) the samples are taken; call finish() or feed()
+  /// again.
   void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
   /// No more samples come. Throws Error(argument) if there were none; after Error(cancelled) it may be called again.
   void finish(const Cancel* cancel = nullptr);

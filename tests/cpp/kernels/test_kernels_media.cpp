@@ -16,11 +16,8 @@ constexpr float ulp = 0x1p-23F;
 std::vector<float> depthwise(const Kernels& k, const std::vector<float>& weights, const std::vector<const float*>& taps,
                              std::size_t channels) {
   std::vector<float> out(channels + 1, 7.0F);
-  k.depthwise({.weights = weights.data(),
-               .taps = taps.data(),
-               .out = out.data(),
-               .count = taps.size(),
-               .channels = channels});
+  k.depthwise(
+      {.weights = weights.data(), .taps = taps.data(), .out = out.data(), .count = taps.size(), .channels = channels});
   CHECK(out.back() == 7.0F);
   out.pop_back();
   return out;
