@@ -79,5 +79,6 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_quantize(m);
   gemlet::bind_files(m);
   gemlet::bind_bench(m);
+  gemlet::bind_media(m);
   gemlet::bind_gguf(m);
 }

@@ -19,6 +19,7 @@ void bind_sampler(pybind11::module_& m);
 void bind_quantize(pybind11::module_& m);
 void bind_files(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
+void bind_media(pybind11::module_& m);
 void bind_gguf(pybind11::module_& m);
 void bind_slice(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);

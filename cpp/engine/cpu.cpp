@@ -82,6 +82,15 @@ int usable_cores(const std::filesystem::path& root) {
   return quota < cores ? std::max(1, static_cast<int>(quota)) : cores;
 }
 
+int choose_threads(int requested) {
+  constexpr int most = 256;
+  if (requested < 0 || requested > most) {
+    throw Error(Error::Kind::argument, "threads is " + std::to_string(requested) + ", expected 1 to " +
+                                           std::to_string(most) + ", or 0 for one each core");
+  }
+  return requested == 0 ? std::min(usable_cores(), most) : requested;
+}
+
 const kernels::Kernels& choose_kernels(const std::string& name) {
   if (name.empty()) return kernels::best();
   const kernels::Kernels* const* tables = nullptr;

@@ -16,6 +16,10 @@ int usable_cores(const std::filesystem::path& root = "/");
 /// cores; infinity where there is none. A container's limit is such a quota.
 double processor_quota(const std::filesystem::path& root = "/");
 
+/// How many threads compute: as many as asked for, or usable_cores() for 0. Throws Error(argument) for a number out of
+/// range.
+int choose_threads(int requested);
+
 /// The kernel table of that name, or the best for an empty one. Throws Error(argument) naming those that run here.
 const kernels::Kernels& choose_kernels(const std::string& name);
 

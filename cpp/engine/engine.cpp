@@ -13,7 +13,6 @@ namespace gemlet {
 namespace {
 
 constexpr int default_context = 8192;
-constexpr int max_threads = 256;
 constexpr int max_chunk = 4096;
 
 int in_range(const char* name, int value, int low, int high) {
@@ -37,8 +36,7 @@ std::uint64_t fingerprint(const GgufFile& file, const ModelShape& shape, bool is
 }
 
 EngineOptions with_defaults(EngineOptions options) {
-  if (options.threads == 0) options.threads = std::min(usable_cores(), max_threads);
-  in_range("threads", options.threads, 1, max_threads);
+  options.threads = choose_threads(options.threads);
   in_range("chunk", options.chunk, 1, max_chunk);
   return options;
 }

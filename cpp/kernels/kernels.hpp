@@ -71,6 +71,16 @@ struct AccumulateArgs {
   float* acc;
 };
 
+/// One place of a depthwise convolution: out[c] = sum_i weights[i * channels + c] * taps[i][c] for c < channels, i in
+/// increasing order. A null tap lies in the padding and counts for nothing.
+struct DepthwiseArgs {
+  const float* weights;
+  const float* const* taps;
+  float* out;
+  std::size_t count;  ///< of taps
+  std::size_t channels;
+};
+
 struct CacheKernels {
   /// Query rows (float[cols], as activations) times consecutive key rows (of the cache's type, as weights), without
   /// their scales.
@@ -115,8 +125,12 @@ struct Kernels {
   /// was summed with earlier weights must be multiplied by. Begins with *max = -infinity, *sum = 0. A NaN reaches the
   /// sum.
   float (*softmax_piece)(float* x, std::size_t n, float* max, float* sum);
-  /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+  /// gate[i] = gelu_tanh(gate[i]) * up[i]; gelu_tanh(x) = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). A null `up`
+  /// means ones.
   void (*gelu_mul)(float* gate, const float* up, std::size_t n);
+  /// x[i] = x[i] / (1 + e^-gate[i]). `gate` may be x: that is SiLU.
+  void (*sigmoid_mul)(float* x, const float* gate, std::size_t n);
+  void (*depthwise)(const DepthwiseArgs& args);
   /// gate = max(gate - (mean + multiplier * population standard deviation), 0).
   void (*gaussian_topk)(float* gate, float multiplier, std::size_t n);
   void (*axpy)(float a, const float* x, float* y, std::size_t n);  ///< y += a * x

@@ -141,12 +141,29 @@ float softmax_piece(float* x, std::size_t n, float* max, float* sum) {
   return factor;
 }
 
+void sigmoid_mul(float* x, const float* gate, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    x[i] = static_cast<float>(static_cast<double>(x[i]) / (1.0 + std::exp(-static_cast<double>(gate[i]))));
+  }
+}
+
+void depthwise(const DepthwiseArgs& args) {
+  for (std::size_t c = 0; c < args.channels; ++c) {
+    double sum = 0;
+    for (std::size_t i = 0; i < args.count; ++i) {
+      if (args.taps[i] == nullptr) continue;
+      sum += static_cast<double>(args.weights[i * args.channels + c]) * static_cast<double>(args.taps[i][c]);
+    }
+    args.out[c] = static_cast<float>(sum);
+  }
+}
+
 void gelu_mul(float* gate, const float* up, std::size_t n) {
   constexpr double sqrt_2_over_pi = 0.79788456080286536;
   for (std::size_t i = 0; i < n; ++i) {
     const auto x = static_cast<double>(gate[i]);
     const double gelu = 0.5 * x * (1 + std::tanh(sqrt_2_over_pi * (x + 0.044715 * x * x * x)));
-    gate[i] = static_cast<float>(gelu) * up[i];
+    gate[i] = static_cast<float>(gelu) * (up == nullptr ? 1.0F : up[i]);
   }
 }
 
@@ -217,6 +234,8 @@ constexpr Kernels make_table() {
   k.rope = rope;
   k.softmax_piece = softmax_piece;
   k.gelu_mul = gelu_mul;
+  k.sigmoid_mul = sigmoid_mul;
+  k.depthwise = depthwise;
   k.gaussian_topk = gaussian_topk;
   k.axpy = axpy;
   k.add = add;

@@ -161,15 +161,52 @@ float softmax_piece(float* x, std::size_t n, float* max, float* sum) {
 
 // As x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3): 1 + tanh(u) without its cancellation for negative u.
 template <typename V>
+typename V::Float gelu(typename V::Float x) {
+  const typename V::Float cubic = V::fma(V::mul(x, x), V::set(0.044715F), V::set(1.0F));
+  const typename V::Float e = exp<V>(V::mul(V::mul(x, cubic), V::set(-2.0F * 0.79788456080286536F)));
+  return V::div(x, V::add(V::set(1.0F), e));
+}
+
+template <typename V>
 void gelu_mul(float* gate, const float* up, std::size_t n) {
   using Float = typename V::Float;
-  map<V>(
-      [](Float x, Float u) {
-        const Float cubic = V::fma(V::mul(x, x), V::set(0.044715F), V::set(1.0F));
-        const Float e = exp<V>(V::mul(V::mul(x, cubic), V::set(-2.0F * 0.79788456080286536F)));
-        return V::mul(V::div(x, V::add(V::set(1.0F), e)), u);
-      },
-      n, gate, up);
+  if (up == nullptr) {
+    map<V>([](Float x) { return gelu<V>(x); }, n, gate);
+  } else {
+    map<V>([](Float x, Float u) { return V::mul(gelu<V>(x), u); }, n, gate, up);
+  }
+}
+
+template <typename V>
+void sigmoid_mul(float* x, const float* gate, std::size_t n) {
+  using Float = typename V::Float;
+  map<V>([](Float v, Float g) { return V::div(v, V::add(V::set(1.0F), exp<V>(V::sub(V::set(0.0F), g)))); }, n, x, gate);
+}
+
+template <typename V>
+void depthwise(const DepthwiseArgs& args) {
+  constexpr std::size_t sums = 4;  // vectors at a time: as many hide the latency of one
+  std::size_t c = 0;
+  for (; c + sums * V::width <= args.channels; c += sums * V::width) {
+    typename V::Float sum[sums] = {V::set(0.0F), V::set(0.0F), V::set(0.0F), V::set(0.0F)};
+    for (std::size_t i = 0; i < args.count; ++i) {
+      if (args.taps[i] == nullptr) continue;
+      const float* weights = args.weights + i * args.channels + c;
+      for (std::size_t j = 0; j < sums; ++j) {
+        sum[j] = V::fma(V::load(weights + j * V::width), V::load(args.taps[i] + c + j * V::width), sum[j]);
+      }
+    }
+    for (std::size_t j = 0; j < sums; ++j) V::store(args.out + c + j * V::width, sum[j]);
+  }
+  for (; c < args.channels; c += V::width) {
+    const std::size_t n = args.channels - c < V::width ? args.channels - c : V::width;
+    typename V::Float sum = V::set(0.0F);
+    for (std::size_t i = 0; i < args.count; ++i) {
+      if (args.taps[i] == nullptr) continue;
+      sum = V::fma(load_part<V>(args.weights + i * args.channels + c, n), load_part<V>(args.taps[i] + c, n), sum);
+    }
+    store_part<V>(args.out + c, sum, n);
+  }
 }
 
 template <typename V>

@@ -57,6 +57,8 @@ Kernels make_table(const char* name) {
   k.rope = rope<V>;
   k.softmax_piece = softmax_piece<V>;
   k.gelu_mul = gelu_mul<V>;
+  k.sigmoid_mul = sigmoid_mul<V>;
+  k.depthwise = depthwise<V>;
   k.gaussian_topk = gaussian_topk<V>;
   k.axpy = axpy<V>;
   k.add = add<V>;

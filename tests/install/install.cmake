@@ -6,7 +6,7 @@ run(out ${CMAKE_COMMAND} --install ${BUILD} --prefix ${PREFIX}-before --config $
 file(RENAME ${PREFIX}-before ${PREFIX})
 
 file(GLOB_RECURSE files RELATIVE ${PREFIX} ${PREFIX}/*)
-foreach(name IN ITEMS gemlet.h gemlet.hpp error.hpp export.h work.hpp)
+foreach(name IN ITEMS gemlet.h gemlet.hpp media.hpp error.hpp export.h work.hpp)
   if(NOT "include/gemlet/${name}" IN_LIST files)
     message(FATAL_ERROR "expected include/gemlet/${name} among\n${files}")
   endif()

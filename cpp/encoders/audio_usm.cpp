@@ -1,0 +1,104 @@
+#include "encoders/audio_usm.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "gemlet/error.hpp"
+
+namespace gemlet {
+namespace {
+
+constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros to a multiple
+constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
+constexpr std::size_t mel_frames_at_once = 256;
+
+void check(const Cancel* cancel) {
+  if (cancel != nullptr && cancel->load()) throw Error(Error::Kind::cancelled, "encoding the sound was cancelled");
+}
+
+}  // namespace
+
+bool AudioUsm::is_in(const GgufFile& file) { return has_tensors(file, {"a.conv1d.", "a.pre_encode."}); }
+
+AudioUsm::AudioUsm(const GgufFile& file, Compute& compute)
+    : weights_(read_audio_weights(Reader(file, "clip.audio"))),
+      soft_tokens_(Reader(file, "clip.audio"), "mm.a.", weights_.shape.width),
+      log_mel_(weights_.shape.mel_bins) {
+  for (const AudioBlockWeights& block : weights_.blocks) {
+    constants_.push_back(AudioConformer::constants(weights_.shape, block, compute));
+  }
+}
+
+AudioUsm::Sound::Sound(const AudioUsm& encoder, Compute& compute)
+    : encoder_(encoder), compute_(compute), subsample_(encoder.weights_, compute) {
+  for (std::size_t i = 0; i < encoder.constants_.size(); ++i) {
+    blocks_.emplace_back(encoder.weights_.shape, encoder.weights_.blocks[i], encoder.constants_[i]);
+  }
+}
+
+void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel) {
+  if (ended_) throw Error(Error::Kind::argument, "the sound is finished: it takes no more samples");
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    if (!std::isfinite(samples[i])) {
+      throw Error(Error::Kind::argument, "sample " + std::to_string(received_ + i) + " is not a finite number");
+    }
+  }
+  samples_.insert(samples_.end(), samples.begin(), samples.end());
+  received_ += samples.size();
+  encode(false, cancel);
+}
+
+void AudioUsm::Sound::finish(const Cancel* cancel) {
+  if (received_ == 0) throw Error(Error::Kind::argument, "the sound has no samples: expected at least one");
+  if (!ended_) {
+    // The reference fails for less than one frame; a moment of silence behind it makes one.
+    const std::size_t least = std::max(received_, LogMel::unfolded_samples);
+    const std::size_t padded = (least + sample_padding - 1) / sample_padding * sample_padding;
+    samples_.resize(samples_.size() + padded - received_);
+    ended_ = true;
+  }
+  if (!finished_) encode(true, cancel);
+  finished_ = true;
+}
+
+void AudioUsm::Sound::encode(bool last, const Cancel* cancel) {
+  const std::size_t bins = encoder_.log_mel_.bins();
+  std::vector<float> mel;
+  for (bool more = true; more;) {
+    check(cancel);
+    const std::size_t available = samples_.size() < LogMel::unfolded_samples
+                                      ? 0
+                                      : (samples_.size() - LogMel::unfolded_samples) / LogMel::hop_samples + 1;
+    const std::size_t frames = std::min(available, mel_frames_at_once);
+    more = frames < available;
+    if (frames == 0 && !last) return;
+    mel.resize(frames * bins);
+    compute_.each_token(frames, [&](std::size_t i) {
+      encoder_.log_mel_.frame(samples_.data() + i * LogMel::hop_samples, mel.data() + i * bins);
+    });
+    encode_frames(mel.data(), frames, last && !more);
+    const auto used = static_cast<std::ptrdiff_t>(frames * LogMel::hop_samples);
+    samples_.erase(samples_.begin(), samples_.begin() + used);
+  }
+}
+
+void AudioUsm::Sound::encode_frames(const float* mel, std::size_t mel_frames, bool last) {
+  std::vector<float> x;
+  subsample_.feed(mel, mel_frames, last, x);
+  const std::size_t frames = x.size() / encoder_.weights_.shape.width;
+  if (frames == 0) return;
+  const std::size_t first = (reduction - frames_ % reduction) % reduction;  // in this piece, of those that are tokens
+  std::size_t tokens = 0;
+  for (AudioConformer& block : blocks_) {
+    const bool is_last = &block == &blocks_.back();
+    tokens = block.run(x.data(), frames, is_last ? first : 0, is_last ? reduction : 1, scratch_, compute_);
+  }
+  frames_ += frames;
+  if (tokens == 0) return;
+  const std::size_t before = rows_.size();
+  rows_.resize(before + tokens * encoder_.hidden_size());
+  encoder_.soft_tokens_.project(x.data(), tokens, rows_.data() + before, compute_);
+}
+
+}  // namespace gemlet

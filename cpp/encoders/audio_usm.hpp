@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "encoders/audio_conformer.hpp"
+#include "encoders/audio_subsample.hpp"
+#include "encoders/audio_weights.hpp"
+#include "encoders/log_mel.hpp"
+#include "encoders/soft_tokens.hpp"
+#include "format/gguf.hpp"
+#include "gemlet/gemlet.hpp"
+#include "tensor/compute.hpp"
+
+namespace gemlet {
+
+/// Gemma 3n's audio encoder, a conformer (Universal Speech Model, arXiv 2303.01037; transformers, AudioEncoder of Gemma
+/// 3n): one soft token for 160 ms of sound. It looks back only, so that sound is encoded while it is recorded.
+///
+/// Immutable; any number of sounds may be encoded at once, each with a Compute of its own.
+class AudioUsm {
+ public:
+  /// Refers to the file, a model with its encoders or a separate one (an "mmproj"), which must outlive this. Throws
+  /// Error naming the key or tensor.
+  AudioUsm(const GgufFile& file, Compute& compute);
+
+  /// Whether the file holds an audio encoder.
+  static bool is_in(const GgufFile& file);
+
+  std::size_t hidden_size() const { return soft_tokens_.hidden_size(); }
+  const SoftTokens& soft_tokens() const { return soft_tokens_; }
+  const LogMel& log_mel() const { return log_mel_; }
+
+  /// A sound that is encoded as it comes. How it is cut into pieces changes nothing, to the bit.
+  class Sound {
+   public:
+    Sound(const AudioUsm& encoder, Compute& compute);
+
+    /// More samples: mono, 16 kHz, in [-1, 1]. Throws Error(argument) for one that is not finite or after finish(), and
+    /// Error(cancelled); the sound is as it was before then, except that work already done is not done again.
+    void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
+    /// No more samples come. Throws Error(argument) if there were none, and Error(cancelled): call it again then.
+    void finish(const Cancel* cancel = nullptr);
+
+    /// The soft tokens so far: float[tokens][hidden_size()].
+    std::span<const float> rows() const { return rows_; }
+
+   private:
+    /// Encodes what is there, in pieces that bound the memory.
+    void encode(bool last, const Cancel* cancel);
+    void encode_frames(const float* mel, std::size_t frames, bool last);
+
+    const AudioUsm& encoder_;
+    Compute& compute_;
+    AudioSubsample subsample_;
+    std::vector<AudioConformer> blocks_;
+    AudioConformer::Scratch scratch_;
+    std::vector<float> samples_;  // from the next frame's first on
+    std::size_t received_ = 0;
+    std::size_t frames_ = 0;  // of the conformer, so far
+    bool ended_ = false;      // the padding behind the last sample is in samples_
+    bool finished_ = false;
+    std::vector<float> rows_;
+  };
+
+ private:
+  AudioWeights weights_;
+  SoftTokens soft_tokens_;
+  LogMel log_mel_;
+  std::vector<AudioConformer::Constants> constants_;
+};
+
+}  // namespace gemlet

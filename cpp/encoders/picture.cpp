@@ -1,0 +1,100 @@
+#include "encoders/picture.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace gemlet {
+namespace {
+
+constexpr std::size_t channels = 3;
+constexpr int precision_bits = 32 - 8 - 2;
+
+/// The weights of one axis: output i is the sum of taps[i].weights times the inputs from taps[i].first on.
+struct Taps {
+  std::size_t first = 0;
+  std::vector<std::int32_t> weights;
+};
+
+std::vector<Taps> make_taps(std::size_t in, std::size_t out) {
+  const double scale = static_cast<double>(in) / static_cast<double>(out);
+  const double filter_scale = std::max(scale, 1.0);  // anti-aliasing: the triangle is as wide as a step
+  std::vector<Taps> all(out);
+  for (std::size_t i = 0; i < out; ++i) {
+    const double centre = (static_cast<double>(i) + 0.5) * scale;
+    const auto first = static_cast<std::size_t>(std::max(centre - filter_scale + 0.5, 0.0));
+    const std::size_t end = std::min(static_cast<std::size_t>(centre + filter_scale + 0.5), in);
+    std::vector<double> weights;
+    double sum = 0;
+    for (std::size_t x = first; x < end; ++x) {
+      const double distance = std::fabs((static_cast<double>(x) - centre + 0.5) * (1.0 / filter_scale));
+      weights.push_back(std::max(1.0 - distance, 0.0));
+      sum += weights.back();
+    }
+    all[i].first = first;
+    for (const double weight : weights) {
+      all[i].weights.push_back(static_cast<std::int32_t>(0.5 + weight / sum * (1 << precision_bits)));
+    }
+  }
+  return all;
+}
+
+std::uint8_t round_to_byte(std::int32_t sum) {
+  return static_cast<std::uint8_t>(std::clamp(sum >> precision_bits, 0, 255));
+}
+
+std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width) {
+  const std::vector<Taps> taps = make_taps(in.width, width);
+  std::vector<std::uint8_t> out(in.height * width * channels);
+  for (std::size_t y = 0; y < in.height; ++y) {
+    for (std::size_t x = 0; x < width; ++x) {
+      const Taps& tap = taps[x];
+      const std::uint8_t* from = in.pixels + y * in.stride + tap.first * channels;
+      std::int32_t sums[channels] = {1 << (precision_bits - 1), 1 << (precision_bits - 1), 1 << (precision_bits - 1)};
+      for (const std::int32_t weight : tap.weights) {
+        for (std::size_t c = 0; c < channels; ++c) sums[c] += *from++ * weight;
+      }
+      for (std::size_t c = 0; c < channels; ++c) out[(y * width + x) * channels + c] = round_to_byte(sums[c]);
+    }
+  }
+  return out;
+}
+
+std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height) {
+  const std::vector<Taps> taps = make_taps(in.height, height);
+  const std::size_t row = in.width * channels;
+  std::vector<std::uint8_t> out(height * row);
+  std::vector<std::int32_t> sums(row);
+  for (std::size_t y = 0; y < height; ++y) {
+    std::fill(sums.begin(), sums.end(), 1 << (precision_bits - 1));
+    for (std::size_t i = 0; i < taps[y].weights.size(); ++i) {
+      const std::uint8_t* from = in.pixels + (taps[y].first + i) * in.stride;
+      const std::int32_t weight = taps[y].weights[i];
+      for (std::size_t x = 0; x < row; ++x) sums[x] += from[x] * weight;
+    }
+    for (std::size_t x = 0; x < row; ++x) out[y * row + x] = round_to_byte(sums[x]);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height) {
+  const auto view = [](const std::vector<std::uint8_t>& bytes, std::size_t w, std::size_t h) {
+    return Picture{bytes.data(), w, h, w * channels};
+  };
+  // As Pillow has done since version 13: the pass that leaves less for the other, roughly.
+  const bool columns_first =
+      picture.height > height && (picture.width <= width || picture.height - height > 2 * (picture.width - width));
+  if (columns_first) return resize_rows(view(resize_columns(picture, height), picture.width, height), width);
+  return resize_columns(view(resize_rows(picture, width), width, picture.height), height);
+}
+
+FeatureMap prepare_picture(const Picture& picture, std::size_t size) {
+  const std::vector<std::uint8_t> bytes = resize(picture, size, size);
+  FeatureMap out(size, size, channels);
+  std::transform(bytes.begin(), bytes.end(), out.values.begin(),
+                 [](std::uint8_t v) { return static_cast<float>(v) / 255.0F; });
+  return out;
+}
+
+}  // namespace gemlet

@@ -1,0 +1,65 @@
+#include "encoders/vision_mobilenet_v5.hpp"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "encoders/vision_blocks.hpp"
+#include "gemlet/error.hpp"
+
+namespace gemlet {
+
+bool VisionMobileNetV5::is_in(const GgufFile& file) { return has_tensors(file, {"v.conv_stem.", "v.msfa."}); }
+
+VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
+    : weights_(read_vision_weights(Reader(file, "clip.vision"))),
+      soft_tokens_(Reader(file, "clip.vision"), "mm.", weights_.width()) {
+  // The stem halves a picture, and so does each stage: the last but one must leave the adapter a whole map.
+  const std::size_t stages = weights_.stages.size();
+  if (size_step >> stages != map_size) {
+    throw Error(Error::Kind::unsupported, file.parts().front().file.path().string() + ": the vision encoder has " +
+                                              std::to_string(stages) + " stages, expected 4");
+  }
+}
+
+std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute& compute, const Cancel* cancel,
+                                             const std::function<void(float)>& progress) const {
+  if (picture.height != picture.width || picture.channels != 3 || picture.height % size_step != 0 ||
+      picture.height == 0 || picture.height > max_size) {
+    throw Error(Error::Kind::argument, "the picture has " + std::to_string(picture.width) + " x " +
+                                           std::to_string(picture.height) +
+                                           " pixels, expected 256, 512 or 768 each way");
+  }
+  std::size_t blocks = 2;
+  for (const auto& stage : weights_.stages) blocks += stage.size();
+  std::size_t done = 0;
+  const auto step = [&] {
+    if (cancel != nullptr && cancel->load()) throw Error(Error::Kind::cancelled, "encoding the picture was cancelled");
+    if (progress) progress(static_cast<float>(done) / static_cast<float>(blocks));
+    ++done;
+  };
+
+  VisionBlocks run(compute);
+  step();
+  FeatureMap map = run.stem(weights_.stem, weights_.stem_bias, picture);
+  FeatureMap fine(0, 0, 0);
+  for (std::size_t stage = 0; stage < weights_.stages.size(); ++stage) {
+    for (std::size_t i = 0; i < weights_.stages[stage].size(); ++i) {
+      step();
+      map = run.run(weights_.stages[stage][i], std::move(map), i == 0);
+    }
+    if (stage + 2 == weights_.stages.size()) fine = map;
+  }
+  step();
+  FeatureMap fused = run.fuse(weights_, fine, map, map_size);
+  const float scale = std::sqrt(static_cast<float>(weights_.width()));
+  compute.each_token(tokens, [&](std::size_t t) {
+    compute.kernels().scale(scale, fused.values.data() + t * weights_.width(), weights_.width());
+  });
+  std::vector<float> out(tokens * soft_tokens_.hidden_size());
+  soft_tokens_.project(fused.values.data(), tokens, out.data(), compute);
+  if (progress) progress(1);
+  return out;
+}
+
+}  // namespace gemlet

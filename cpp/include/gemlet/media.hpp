@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "gemlet/gemlet.hpp"
+
+namespace gemlet {
+
+/// A picture of 8 bits a channel: red, green and blue of each pixel side by side.
+struct Picture {
+  const std::uint8_t* pixels = nullptr;
+  std::size_t width = 0;
+  std::size_t height = 0;
+  std::size_t stride = 0;  ///< bytes from one row to the next
+};
+
+/// The encoders of a model for what is not text: each turns its medium into soft tokens, embeddings of the text model.
+class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
+ public:
+  /// `path`: a model file that holds its encoders, or a separate one (llama.cpp calls it "mmproj"). Of the options,
+  /// `threads` and `kernels` count. Throws Error(unsupported) for a file without encoders.
+  static std::shared_ptr<const Encoders> load(const std::filesystem::path& path, const EngineOptions& options = {});
+  ~Encoders();
+
+  bool sees() const;
+  bool hears() const;
+  int hidden_size() const;  ///< of the text model: the floats of a soft token
+
+  /// The soft tokens of a picture, float[256][hidden size]. It is resized to a square of `size` pixels (256, 512 or
+  /// 768), whatever its aspect; smaller is faster. `progress` gets the share that is done. Throws Error(argument) for
+  /// another size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
+  std::vector<float> encode(const Picture& picture, int size = 768, const Cancel* cancel = nullptr,
+                            const std::function<void(float)>& progress = {}) const;
+
+  struct GEMLET_HIDDEN Impl;
+
+ private:
+  friend class SoundStream;
+  Encoders();
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A sound that is encoded as it comes, 160 ms a soft token. How it is cut into pieces changes nothing, to the bit, and
+/// neither does the number of threads. One call at a time.
+class GEMLET_API SoundStream {
+ public:
+  static constexpr int sample_rate = 16000;
+
+  /// Throws Error(unsupported) if the encoders do not hear.
+  explicit SoundStream(std::shared_ptr<const Encoders> encoders);
+  ~SoundStream();
+  SoundStream(SoundStream&&) noexcept;
+  SoundStream& operator=(SoundStream&&) noexcept;
+
+  /// More samples: mono, at sample_rate, in [-1, 1]. Throws Error(argument) for one that is not finite, of which
+  /// nothing is taken then, and after finish(). After Error(cancelled) the samples are taken; call finish() or feed()
+  /// again.
+  void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
+  /// No more samples come. Throws Error(argument) if there were none; after Error(cancelled) it may be called again.
+  void finish(const Cancel* cancel = nullptr);
+  /// The soft tokens so far: float[tokens][hidden size]. Valid until the next call.
+  std::span<const float> rows() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gemlet

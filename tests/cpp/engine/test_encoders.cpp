@@ -1,0 +1,167 @@
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "gemlet/media.hpp"
+#include "tiny_encoders.hpp"
+
+// The encoders through the public interface, on tiny random weights. That the numbers are right is seen in
+// tests/python/encoders.
+namespace {
+
+using namespace gemlet;
+
+std::shared_ptr<const Encoders> load(const gguf::Builder& file, int threads = 1) {
+  const gguf::TemporaryDirectory directory;
+  EngineOptions options;
+  options.threads = threads;
+  return Encoders::load(directory.write("mmproj.gguf", file.build().bytes), options);
+}
+
+std::vector<float> wave(std::size_t samples) {
+  std::vector<float> out(samples);
+  for (std::size_t i = 0; i < samples; ++i) {
+    const auto t = static_cast<float>(i);
+    out[i] = 0.4F * std::sin(t * 0.07F) * std::sin(t * 0.0003F) + 0.1F * std::sin(t * 1.3F);
+  }
+  return out;
+}
+
+std::vector<float> encode(const std::shared_ptr<const Encoders>& encoders, std::span<const float> samples,
+                          std::size_t block) {
+  SoundStream stream(encoders);
+  while (samples.size() > block) {
+    stream.feed(samples.first(block));
+    samples = samples.subspan(block);
+  }
+  stream.feed(samples);
+  stream.finish();
+  return {stream.rows().begin(), stream.rows().end()};
+}
+
+struct Image {
+  Image(std::size_t width, std::size_t height, std::size_t gap = 0)
+      : pixels((3 * width + gap) * height), picture{pixels.data(), width, height, 3 * width + gap} {
+    for (std::size_t y = 0; y < height; ++y) {
+      for (std::size_t x = 0; x < 3 * width; ++x) {
+        pixels[y * picture.stride + x] = static_cast<std::uint8_t>(x * x + 31 * y + x * y / 7);
+      }
+    }
+  }
+  std::vector<std::uint8_t> pixels;
+  Picture picture;
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+}  // namespace
+
+TEST("a sound in pieces, on any number of threads, is the whole to the bit") {
+  const auto one = load(tiny::encoders());
+  const auto three = load(tiny::encoders(), 3);
+  const std::vector<float> samples = wave(30001);
+  const std::vector<float> whole = encode(one, samples, samples.size());
+  CHECK(whole.size() == 12 * 64);
+  for (const std::size_t block : {97U, 160U, 513U, 4096U}) {
+    CHECK(same_bits(encode(one, samples, block), whole));
+    CHECK(same_bits(encode(three, samples, block), whole));
+  }
+}
+
+TEST("a cancelled sound goes on where it was") {
+  const auto encoders = load(tiny::encoders());
+  const std::vector<float> samples = wave(20000);
+  SoundStream stream(encoders);
+  const Cancel cancel(true);
+  CHECK_THROWS(stream.feed(samples, &cancel), Error::Kind::cancelled, "sound");
+  CHECK_THROWS(stream.finish(&cancel), Error::Kind::cancelled, "sound");
+  stream.finish();
+  stream.finish();  // once more changes nothing
+  CHECK(same_bits({stream.rows().begin(), stream.rows().end()}, encode(encoders, samples, samples.size())));
+}
+
+TEST("a picture gives 256 tokens, the same on any number of threads and for any stride") {
+  const auto one = load(tiny::encoders());
+  const auto three = load(tiny::encoders(), 3);
+  const Image tight(70, 90), loose(70, 90, 11);
+  for (const int size : {256, 512}) {
+    const std::vector<float> rows = one->encode(tight.picture, size);
+    CHECK(rows.size() == 256 * 64);
+    CHECK(same_bits(rows, three->encode(tight.picture, size)));
+    float last = 0;
+    const auto progress = [&](float done) {
+      CHECK(done >= last && done <= 1);
+      last = done;
+    };
+    CHECK(same_bits(rows, one->encode(loose.picture, size, nullptr, progress)));
+    CHECK(last == 1);
+  }
+}
+
+TEST("a picture is refused that is none, and encoding it can be cancelled") {
+  const auto encoders = load(tiny::encoders());
+  const Image image(20, 20);
+  const Cancel cancel(true);
+  CHECK_THROWS(encoders->encode(image.picture, 256, &cancel), Error::Kind::cancelled, "picture");
+  CHECK_THROWS(encoders->encode(image.picture, 300), Error::Kind::argument, "size is 300");
+  CHECK_THROWS(encoders->encode({image.pixels.data(), 0, 20, 60}, 256), Error::Kind::argument, "0 x 20");
+  CHECK_THROWS(encoders->encode({image.pixels.data(), 20, 20, 59}, 256), Error::Kind::argument, "59 bytes");
+  CHECK_THROWS(encoders->encode({image.pixels.data(), 1U << 30U, 1, 1U << 31U}, 256), Error::Kind::argument, "pixels");
+}
+
+TEST("encoders apart: what is not there is refused by name") {
+  gguf::Builder eyes, ears, neither;
+  for (gguf::Builder* file : {&eyes, &ears, &neither}) file->add_string("general.architecture", "clip");
+  tiny::add_vision_encoder(eyes);
+  tiny::add_audio_encoder(ears);
+  const auto sees = load(eyes);
+  const auto hears = load(ears);
+  CHECK(sees->sees() && !sees->hears() && sees->hidden_size() == 64);
+  CHECK(hears->hears() && !hears->sees() && hears->hidden_size() == 64);
+  CHECK_THROWS(SoundStream(sees), Error::Kind::unsupported, "no encoder for sound");
+  CHECK_THROWS(hears->encode(Image(9, 9).picture), Error::Kind::unsupported, "no encoder for pictures");
+  CHECK_THROWS(load(neither), Error::Kind::unsupported, "holds no encoder");
+  gguf::Builder mixed = eyes;
+  tiny::add_audio_encoder(mixed, 32);
+  CHECK_THROWS(load(mixed), Error::Kind::format, "hidden sizes of 64 and 32");
+}
+
+TEST("a tensor that is missing, of another shape or not finite is named") {
+  const gguf::Builder whole = tiny::encoders();
+  for (std::size_t i = 0; i < whole.tensors.size(); ++i) {
+    const std::string name = whole.tensors[i].name;
+    gguf::Builder file = whole;
+    file.tensors.erase(file.tensors.begin() + static_cast<std::ptrdiff_t>(i));
+    std::string message;
+    try {
+      (void)load(file);
+      message = "loaded";
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    // A bias, and convolutions that some blocks lack, may be missing; the rest of a block shows that it should be
+    // there.
+    const bool optional = name.find("conv.bias") != std::string::npos || name.find("dw_") != std::string::npos ||
+                          name.find("down_conv") != std::string::npos;
+    check::that(optional || message != "loaded", name + ": loaded without it");
+    file = whole;
+    file.tensors[i].dims[0] += 1;
+    file.tensors[i].data += std::string(file.tensors[i].data.size(), '\0');
+    CHECK_THROWS(load(file), Error::Kind::format, "expected");
+    if (whole.tensors[i].dims.size() == 1) {
+      file = whole;
+      const float bad = NAN;
+      std::memcpy(file.tensors[i].data.data(), &bad, sizeof(bad));
+      CHECK_THROWS(load(file), Error::Kind::format, name);
+    }
+  }
+}
+
+int main() { return check::run_tests(); }
