@@ -1,8 +1,8 @@
 """A loaded model."""
 
 import os
-import threading
 from collections.abc import Callable, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -41,7 +41,6 @@ class Model:
         self.path = path
         self.info = ModelInfo.of(engine)
         self._scheduler: Scheduler | None = None  # shared_scheduler
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Name, file and size."""
@@ -172,10 +171,11 @@ class Model:
 
     def shared_scheduler(self) -> "Scheduler":
         """The scheduler of everything that is awaited and brings none of its own; made when it is first needed."""
-        with self._lock:
+        if self._scheduler is None:
+            made = self.scheduler()  # without a lock, which a signal handler or a forked child might find held
             if self._scheduler is None:
-                self._scheduler = self.scheduler()
-            return self._scheduler
+                self._scheduler = made
+        return self._scheduler
 
     def scheduler(
         self,
@@ -200,14 +200,15 @@ class Model:
         """
         from gemlet.scheduler import Scheduler
 
-        core = self._engine.scheduler(
+        make_core = partial(
+            self._engine.scheduler,
             sequences=sequences,
             prompt_rows=prompt_rows,
             max_waiting=max_waiting,
             prefixes=prefixes,
             prefix_bytes=prefix_bytes,
         )
-        return Scheduler(core, self.context)
+        return Scheduler(make_core, self.context)
 
     def session(self, context: int | None = None) -> Session:
         """A new session, empty, that can hold ``context`` tokens."""
