@@ -3,6 +3,7 @@ and finds locks as they held them."""
 
 import ctypes
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -32,4 +33,9 @@ def _renew_all() -> None:
         what.renew_after_fork()
 
 
+importing = threading.RLock()
+"""Held while a function imports a module on first use: a fork waits for that, since Python's own lock of a module that
+another thread is importing stays held in the child for ever."""
+
+os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)
 os.register_at_fork(after_in_child=_renew_all)

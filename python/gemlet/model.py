@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from gemlet import _core
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.files import to_path
+from gemlet.forked import importing
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
 from gemlet.options import GenerateOptions, require_int, to_core
@@ -198,7 +199,8 @@ class Model:
                 with its prompt: the same completion for less work (``stats.reused_tokens``). 0: none.
             prefix_bytes: memory that their keys and values may take. 0: any number.
         """
-        from gemlet.scheduler import Scheduler
+        with importing:
+            from gemlet.scheduler import Scheduler
 
         make_core = partial(
             self._engine.scheduler,
@@ -245,7 +247,8 @@ class Model:
             scheduler: generates the replies of this conversation in one batch with its other requests.
             options: for every turn, unless ``send`` or ``stream`` gets others.
         """
-        from gemlet.chat.conversation import Chat
+        with importing:
+            from gemlet.chat.conversation import Chat
 
         return Chat(self, system, template=template, tools=tools, context=context, scheduler=scheduler, **options)
 
@@ -323,8 +326,9 @@ def _load_folder(
     folder: Path, backend: str | None, threads: int | None, context: int | None, own: dict[str, object]
 ) -> Model:
     """``own``: settings that only the core knows."""
-    from gemlet.exported.engine import load as load_exported
-    from gemlet.exported.manifest import NAME
+    with importing:
+        from gemlet.exported.engine import load as load_exported
+        from gemlet.exported.manifest import NAME
 
     if not (folder / NAME).exists():
         if (folder / "config.json").exists():

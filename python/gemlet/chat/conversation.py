@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Unpack, cast
 
@@ -187,7 +188,7 @@ class Chat:
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
-        prompt = await asyncio.to_thread(self._encode, turn)  # a foreign template may take its time
+        prompt = await self._template.encode_apart(partial(self._encode, turn))
         return await scheduler.agenerate(prompt, session=self._session, on_text=on_text, **turn.options)
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:

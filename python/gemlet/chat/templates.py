@@ -5,8 +5,10 @@ without a template. Other templates are Jinja: gemlet.chat.sandbox renders them,
 type from becoming control tokens.
 """
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from gemlet.chat.published import takes_system_text
 from gemlet.chat.sandbox import Budget, LimitError, Renderer
 from gemlet.chat.words import first_missing
 from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
+from gemlet.forked import renew_in_children
 from gemlet.text import to_bytes, to_text
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -72,6 +75,28 @@ class ChatTemplate:
             ArgumentError: a content is not Unicode, or a tool is not what JSON holds.
         """
         return self._writer.encode(messages, tools or None, add_generation_prompt)
+
+    async def encode_apart(self, encode: Callable[[], list[int]]) -> list[int]:
+        """Call what encodes by this template, for asyncio: the event loop goes on while a foreign template renders."""
+        return encode() if isinstance(self._writer, _Turns) else await _rendering.run(encode)
+
+
+class _Rendering:
+    """A thread for templates that asyncio waits for. The default one of an event loop may be full of others that wait
+    for the same chat; more than one would only take turns at the process that renders."""
+
+    def __init__(self) -> None:
+        self.renew_after_fork()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "gemlet-template")  # starts it at the first use
+
+    async def run(self, encode: Callable[[], list[int]]) -> list[int]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, encode)
+
+
+_rendering = _Rendering()
 
 
 class _Turns:
