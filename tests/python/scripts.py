@@ -1,5 +1,6 @@
 """Runs Python programs that the tests write, with whatever they fork."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -64,10 +65,8 @@ def run_script(code: str, *args: object) -> Ended:
         except subprocess.TimeoutExpired:
             status = -signal.SIGALRM
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
         output.seek(0)
         return Ended(status, output.read())

@@ -27,7 +27,7 @@ expected = tokens()
 
 def check(code: str, *args: object) -> None:
     ended = run_script(HEAD + code, *args)
-    assert (ended.status, ended.output) == (0, "")
+    assert ended.status == 0 and ended.output == "", ended.output
 
 
 def test_the_thread_pool_is_renewed(long_gguf: Path) -> None:
