@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
 from gemlet import _core
+from gemlet.arguments import Large, checked, checked_methods
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.files import to_path
 from gemlet.forked import importing
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
-from gemlet.options import GenerateOptions, require_int, to_core
+from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 from gemlet.slicing import SliceLike
@@ -33,6 +34,7 @@ Prompt = str | bytes | Sequence[int]
 _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vocabulary of 262144
 
 
+@checked_methods
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
@@ -185,7 +187,7 @@ class Model:
         prompt_rows: int = 32,
         max_waiting: int = 0,
         prefixes: int = 0,
-        prefix_bytes: int = 0,
+        prefix_bytes: Large = 0,
     ) -> "Scheduler":
         """Continuous batching, as a server needs it; an exported model computes one request after the other.
 
@@ -267,6 +269,7 @@ class Model:
             raise ContextError(f"{length} tokens do not fit into the context of {self.context}")
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     *,
@@ -317,8 +320,6 @@ def load(
         )
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
-    for name, value in given.items():
-        require_int(name, value)
     return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), kernels=kernels or "", **given), file)
 
 

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Unpack
 
 from gemlet import _core
+from gemlet.arguments import checked_methods
 from gemlet.errors import OutOfMemoryError
 from gemlet.forked import renew_in_children
 from gemlet.options import GenerateOptions, to_core
@@ -18,6 +19,7 @@ from gemlet.session import Session
 from gemlet.stream import Stream
 
 
+@checked_methods
 class Scheduler:
     """Continuous batching, on a thread of its own, of requests from any thread: each pass over the weights computes a
     token of every completion under way. Requests join and leave between passes; each gets what it would get alone. Get

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, Unpack, cast
 
 from gemlet import _core
+from gemlet.arguments import checked_methods
 from gemlet.chat.saved import SavedChat
 from gemlet.chat.templates import ChatTemplate, Message
 from gemlet.errors import ArgumentError
@@ -47,6 +48,7 @@ class _Turn:
         return self.messages[-1]
 
 
+@checked_methods
 class Chat:
     """A conversation with a model: each turn computes only what is new.
 

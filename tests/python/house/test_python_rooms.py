@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[3] / "python" / "gemlet"
 # that are in different rooms do not know each other. What has no folder is a room by itself.
 LAYERS = [
     {"_core", "cache", "errors", "forked", "memory", "version"},
-    {"bundled", "files", "slicing", "text"},
+    {"arguments", "bundled", "files", "slicing", "text"},
     {"hub", "info", "options", "result"},
     {"stream"},
     {"session"},
