@@ -5,13 +5,6 @@
 
 #include <functional>
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-// It refuses threads in children of processes with threads, unless it is told so.
-extern "C" inline const char* __tsan_default_options() { return "die_after_fork=0"; }
-#endif
-#endif
-
 namespace forked {
 
 /// Whether `body` is true in a forked child, which is ended should it hang.
