@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "gemlet/error.hpp"
+#include "tensor/at_fork.hpp"
 
 namespace gemlet {
 
@@ -12,12 +13,15 @@ class Busy {
   class Use {
    public:
     explicit Use(Busy& busy) : busy_(busy) {
-      if (busy_.flag_.test_and_set(std::memory_order_acquire)) {
-        throw Error(Error::Kind::argument,
-                    "the session is busy: another call on it has not finished, or it was given twice");
-      }
+      unsigned user = nobody;
+      if (busy_.user_.compare_exchange_strong(user, this_process(), std::memory_order_acquire)) return;
+      throw Error(Error::Kind::argument,
+                  user == this_process()
+                      ? "the session is busy: another call on it has not finished, or it was given twice"
+                      : "the session is busy: a call on it had not finished when this process was forked, and goes on "
+                        "in the parent only; use another session");
     }
-    ~Use() { busy_.flag_.clear(std::memory_order_release); }
+    ~Use() { busy_.end(); }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
 
@@ -25,8 +29,18 @@ class Busy {
     Busy& busy_;
   };
 
+  /// In a forked child: takes the session from a thread that only the parent has. False if none has it.
+  bool take_lost_use() {
+    unsigned user = user_.load();
+    return user != nobody && user != this_process() && user_.compare_exchange_strong(user, this_process());
+  }
+  void end() { user_.store(nobody, std::memory_order_release); }
+
  private:
-  std::atomic_flag flag_ = ATOMIC_FLAG_INIT;
+  static constexpr unsigned nobody = 0;
+  static unsigned this_process() { return fork_generation() + 1; }
+
+  std::atomic<unsigned> user_{nobody};
 };
 
 }  // namespace gemlet

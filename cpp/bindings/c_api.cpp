@@ -305,7 +305,11 @@ gemlet_status gemlet_session_new(const gemlet_engine* engine, int32_t context, g
   });
 }
 
-void gemlet_session_free(gemlet_session* session) { delete session; }
+void gemlet_session_free(gemlet_session* session) {
+  // In a forked child, what a thread of the parent was changing cannot be ended.
+  if (session == nullptr || session->busy.take_lost_use()) return;
+  delete session;
+}
 
 gemlet_status gemlet_session_fork(const gemlet_session* session, gemlet_session** fork, gemlet_error* error) {
   return guarded(error, [&] {

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "bindings/python_gil.hpp"
+#include "bindings/python_job.hpp"
 #include "bindings/python_module.hpp"
 
 namespace py = pybind11;
@@ -52,7 +54,7 @@ std::shared_ptr<py::object> hold(py::object object) {
               delete held;
               return;
             }
-            const py::gil_scoped_acquire acquire;
+            const WithGil gil;
             delete held;
           }};
 }
@@ -81,4 +83,5 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_bench(m);
   gemlet::bind_media(m);
   gemlet::bind_gguf(m);
+  py::module_::import("atexit").attr("register")(py::cpp_function(&gemlet::Job::end_all));
 }

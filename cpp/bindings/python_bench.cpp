@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "bindings/python_gil.hpp"
 #include "bindings/python_module.hpp"
 #include "engine/ceiling.hpp"
 #include "engine/cpu.hpp"
@@ -26,7 +27,7 @@ DType parse_type(const std::string& name) {
 
 void bind_bench(py::module_& m) {
   m.def("usable_cores", [] { return usable_cores(); });
-  using Unlocked = py::call_guard<py::gil_scoped_release>;
+  using Unlocked = py::call_guard<WithoutGil>;
   const auto of_type = [](double (Ceiling::*measure)(DType)) {
     return [measure](Ceiling& self, const std::string& type) { return (self.*measure)(parse_type(type)); };
   };

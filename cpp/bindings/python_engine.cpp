@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "bindings/python_gil.hpp"
 #include "engine/engine.hpp"
 #include "model/slice.hpp"
 #include "text/markers.hpp"
@@ -98,7 +99,7 @@ void bind_engine(py::module_& m) {
           [](const std::filesystem::path& path, int threads, int context, int chunk, const std::string& cache,
              const Slice& slice, const std::string& kernels) {
             const EngineOptions options{threads, context, chunk, parse_cache_type(cache), slice, kernels};
-            py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return PyEngine{Engine::load(path, options)};
           },
           py::arg("path"), py::kw_only(), py::arg("threads") = EngineOptions().threads,
@@ -110,7 +111,7 @@ void bind_engine(py::module_& m) {
           "tokenize",
           [](const PyEngine& self, const py::bytes& text, bool bos, bool special) {
             const std::string_view view(text);
-            py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return self->tokenize(view, bos, special);
           },
           py::arg("text"), py::kw_only(), py::arg("bos") = false, py::arg("special") = true)
@@ -125,7 +126,7 @@ void bind_engine(py::module_& m) {
           [](const PyEngine& self, const PyTurns& turns, const std::string& end) {
             const std::vector<Turn> conversation = to_turns(turns);
             const PromptOptions options{.end = parse_prompt_end(end)};
-            const py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return self->prompt(conversation, options);
           },
           py::arg("turns"), py::arg("end") = "generation_prompt")
@@ -149,7 +150,7 @@ void bind_engine(py::module_& m) {
       .def(
           "restore",
           [](const PyEngine& self, const std::filesystem::path& path, int context) {
-            py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return std::make_shared<PySession>(Session::restore(self.engine, path, context));
           },
           py::arg("path"), py::arg("context") = 0)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -32,52 +33,29 @@ struct PySession {
 class Generation {
  public:
   static std::unique_ptr<Generation> one(std::shared_ptr<PySession> session, std::vector<Token> prompt,
-                                         GenerateOptions options) {
-    return std::unique_ptr<Generation>(
-        new Generation([session = std::move(session), prompt = std::move(prompt), options = std::move(options)](
-                           Job& job, std::vector<GenerateResult>& results) {
-          const Busy::Use use(session->busy);
-          results.push_back(generate(
-              session->session, prompt, options, [&](std::string_view text) { return job.emit(0, text); },
-              job.cancel_flag()));
-        }));
-  }
-
+                                         GenerateOptions options);
   static std::unique_ptr<Generation> batch(const PyEngine& engine, std::vector<std::vector<Token>> prompts,
-                                           std::vector<GenerateOptions> options) {
-    return std::unique_ptr<Generation>(
-        new Generation([engine = engine.engine, prompts = std::move(prompts), options = std::move(options)](
-                           Job& job, std::vector<GenerateResult>& results) {
-          results = generate_batch(
-              engine, prompts, options, [&](std::size_t index, std::string_view text) { return job.emit(index, text); },
-              job.cancel_flag());
-        }));
-  }
+                                           std::vector<GenerateOptions> options);
 
-  std::optional<std::pair<std::size_t, pybind11::str>> next() {
-    std::optional<Job::Piece> piece = job_.next();
-    if (!piece) return std::nullopt;
-    return std::pair(piece->index, to_str(piece->text));
-  }
-
-  void cancel() { job_.cancel(); }
-  void close() { job_.close(); }
+  std::optional<std::pair<std::size_t, pybind11::str>> next();
+  void cancel();
+  void close();
 
   /// Empty until the generation has ended, and after one that failed.
-  pybind11::list results() const {
-    pybind11::list out;
-    if (job_.done()) {
-      for (const GenerateResult& result : results_) out.append(to_dict(result));
-    }
-    return out;
-  }
+  pybind11::list results() const;
 
  private:
-  template <typename Body>
-  explicit Generation(Body body) : job_([this, body = std::move(body)](Job& job) { body(job, results_); }) {}
+  using Results = std::vector<GenerateResult>;
+  using Compute = std::function<Results(Job::Body& job)>;
 
-  std::vector<GenerateResult> results_;
-  Job job_;  // last: its destructor waits for the body, which uses the others
+  Generation(std::shared_ptr<PySession> session, Compute compute);
+
+  /// In a forked child, which does not know how far the parent has come with the session: makes it empty and free.
+  void recover_session();
+
+  std::shared_ptr<PySession> session_;  // null for several completions
+  std::shared_ptr<Results> results_ = std::make_shared<Results>();
+  Job job_;
 };
 
 }  // namespace gemlet

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "bindings/python_gil.hpp"
 #include "bindings/python_module.hpp"
 #include "format/atomic_file.hpp"
 #include "format/checksum.hpp"
@@ -24,12 +25,12 @@ void bind_files(py::module_& m) {
   m.def(
       "place_file",
       [](const std::filesystem::path& file, const std::filesystem::path& target, const Paths& sources) {
-        const py::gil_scoped_release release;
+        const WithoutGil without_gil;
         place_file(file, target, sources);
       },
       py::arg("file"), py::arg("target"), py::arg("sources"),
       "Syncs a complete file and renames it to `target`, where check_target allows it.");
-  m.def("file_checksum", &file_checksum, py::arg("path"), py::call_guard<py::gil_scoped_release>(),
+  m.def("file_checksum", &file_checksum, py::arg("path"), py::call_guard<WithoutGil>(),
         "A checksum of a file's bytes, as fast as they are read. It finds damage, not forgery.");
 }
 

@@ -9,10 +9,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bindings/python_engine.hpp"
+#include "bindings/python_gil.hpp"
+#include "engine/session.hpp"
 
 // Completions: one, several together, and a scheduler's.
 
@@ -94,7 +97,7 @@ Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions
   Request request{.prompt = std::move(prompt), .options = std::move(options), .prefix_scope = std::move(prefix_scope)};
   if (on_piece) {
     request.on_piece = [show = keep<py::str, py::list, py::list>(*on_piece)](const Piece& piece) {
-      const py::gil_scoped_acquire acquire;
+      const WithGil gil;
       py::list tokens;
       for (const Token token : piece.tokens) tokens.append(token);
       show(to_str(piece.text), std::move(tokens), to_list(piece.logprobs));
@@ -108,7 +111,7 @@ Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions
       lent->owner->session = std::move(outcome.session);
       lent.reset();  // before anybody hears of the end, who may want to use it
     }
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     try {
       py::object result = py::none();
       py::object error;
@@ -125,7 +128,7 @@ Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions
   };
   if (session != nullptr) request.session = std::move(session->session);
   try {
-    const py::gil_scoped_release release;
+    const WithoutGil without_gil;
     return self.submit(std::move(request));
   } catch (...) {
     if (session != nullptr) session->session = std::move(*request.session);
@@ -134,6 +137,65 @@ Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions
 }
 
 }  // namespace
+
+Generation::Generation(std::shared_ptr<PySession> session, Compute compute)
+    : session_(std::move(session)),
+      job_([compute = std::move(compute), results = results_](Job::Body& job) { *results = compute(job); }) {}
+
+std::unique_ptr<Generation> Generation::one(std::shared_ptr<PySession> session, std::vector<Token> prompt,
+                                            GenerateOptions options) {
+  auto compute = [session, prompt = std::move(prompt), options = std::move(options)](Job::Body& job) {
+    const Busy::Use use(session->busy);
+    return Results{generate(
+        session->session, prompt, options, [&](std::string_view text) { return job.emit(0, text); },
+        job.cancel_flag())};
+  };
+  return std::unique_ptr<Generation>(new Generation(std::move(session), std::move(compute)));
+}
+
+std::unique_ptr<Generation> Generation::batch(const PyEngine& engine, std::vector<std::vector<Token>> prompts,
+                                              std::vector<GenerateOptions> options) {
+  auto compute = [engine = engine.engine, prompts = std::move(prompts), options = std::move(options)](Job::Body& job) {
+    return generate_batch(
+        engine, prompts, options, [&](std::size_t index, std::string_view text) { return job.emit(index, text); },
+        job.cancel_flag());
+  };
+  return std::unique_ptr<Generation>(new Generation(nullptr, std::move(compute)));
+}
+
+std::optional<std::pair<std::size_t, py::str>> Generation::next() {
+  recover_session();
+  std::optional<Job::Piece> piece = job_.next();
+  if (!piece) return std::nullopt;
+  return std::pair(piece->index, to_str(piece->text));
+}
+
+void Generation::cancel() {
+  recover_session();
+  job_.cancel();
+}
+
+void Generation::close() {
+  recover_session();
+  job_.close();
+}
+
+py::list Generation::results() const {
+  py::list out;
+  if (job_.done()) {
+    for (const GenerateResult& result : *results_) out.append(to_dict(result));
+  }
+  return out;
+}
+
+void Generation::recover_session() {
+  if (!job_.lost() || session_ == nullptr || !session_->busy.take_lost_use()) return;
+  Session& session = session_->session;
+  Session fresh(Session::Impl::of(session).engine, session_->context);
+  new Session(std::move(session));  // never ended: a thread of the parent may have been changing it
+  session = std::move(fresh);
+  session_->busy.end();
+}
 
 py::dict to_dict(const GenerateResult& result) {
   py::dict stats;
@@ -182,7 +244,7 @@ void bind_scheduler(py::module_& m) {
              const SchedulerLoad load = self.load();
              return std::pair(load.active, load.waiting);
            })
-      .def("run", &Scheduler::run, py::call_guard<py::gil_scoped_release>())
+      .def("run", &Scheduler::run, py::call_guard<WithoutGil>())
       .def("stop", &Scheduler::stop);
 }
 

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <pybind11/pybind11.h>
-
-#include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -14,12 +13,15 @@
 #include <utility>
 
 #include "gemlet/gemlet.hpp"
+#include "tensor/at_fork.hpp"
 
 namespace gemlet {
 
 /// A computation on a thread of its own, so that the Python thread that wants its outcome can wait without the GIL and
-/// still notice Ctrl-C. The body never touches Python. It runs only while somebody waits in next(): between two pieces
-/// it sleeps, so that an iterator that is closed after three pieces leaves the same state every time.
+/// still notice Ctrl-C. It runs only while somebody waits in next(): between two pieces it sleeps, so that an iterator
+/// that is closed after three pieces leaves the same state every time.
+///
+/// A job that runs when the process forks goes on in the parent only; the child is told so by an Error.
 class Job {
  public:
   struct Piece {
@@ -27,114 +29,53 @@ class Job {
     std::string text;
   };
 
-  explicit Job(std::function<void(Job&)> body) : body_(std::move(body)) {}
-  ~Job() { close(); }
+  /// What the body may do with its job.
+  class Body {
+   public:
+    /// Hands out a piece and sleeps until the next one is wanted. False when the job was cancelled.
+    virtual bool emit(std::size_t index, std::string_view text) = 0;
+    virtual const Cancel* cancel_flag() const = 0;
+
+   protected:
+    ~Body() = default;
+  };
+
+  /// `body` owns what it uses: where nobody may wait for it any more, it outlives the job.
+  explicit Job(std::function<void(Body&)> body);
+  ~Job();
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
   /// With the GIL held. The next piece, or nothing once the body has returned; rethrows what the body threw. When a
-  /// Python signal handler raises, the body is cancelled and awaited before the exception goes on.
-  std::optional<Piece> next() {
-    bool interrupted = false;
-    {
-      pybind11::gil_scoped_release release;
-      const std::lock_guard one_reader(reader_);
-      std::unique_lock lock(mutex_);
-      if (!started_) {
-        started_ = true;
-        thread_ = std::thread([this] { work(); });  // after a cancel too: the body says what there is
-      }
-      wanted_ = true;
-      changed_.notify_all();
-      while (!changed_.wait_for(lock, signal_check_interval, [this] { return piece_ || done_; })) {
-        lock.unlock();
-        {
-          pybind11::gil_scoped_acquire acquire;
-          interrupted = PyErr_CheckSignals() != 0;
-        }
-        lock.lock();
-        if (interrupted) {
-          cancel_ = true;
-          changed_.notify_all();
-          changed_.wait(lock, [this] { return done_; });
-          piece_.reset();
-          break;
-        }
-      }
-    }
-    if (interrupted) throw pybind11::error_already_set();
-    const std::lock_guard lock(mutex_);
-    if (piece_) return std::exchange(piece_, std::nullopt);
-    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-    return std::nullopt;
-  }
+  /// Python signal handler raises, the body is cancelled and awaited before the exception goes on. Throws Error for a
+  /// job that is the parent's, and in a signal handler that has interrupted this.
+  std::optional<Piece> next();
 
   /// Asks the body to stop; a reader that waits in next() gets the text so far. From any thread.
-  void cancel() {
-    const std::lock_guard lock(mutex_);
-    cancel_ = true;
-    changed_.notify_all();
-  }
+  void cancel();
 
-  /// With the GIL held. Stops the body and waits for it.
-  void close() {
-    cancel();
-    pybind11::gil_scoped_release release;
-    const std::lock_guard one_reader(reader_);
-    if (thread_.joinable()) thread_.join();
-    piece_.reset();
-  }
+  /// With the GIL held. Stops the body and waits for it; in a signal handler that has interrupted next(), the waiting
+  /// is left to that call.
+  void close();
 
-  bool done() const {
-    const std::lock_guard lock(mutex_);
-    return done_;
-  }
+  bool done() const;
 
-  const Cancel* cancel_flag() const { return &cancel_; }
+  /// Whether the body is the parent's, since this process was forked.
+  bool lost() const;
 
-  /// For the body: hands out a piece and sleeps until the next one is wanted. False when the job was cancelled.
-  bool emit(std::size_t index, std::string_view text) {
-    std::unique_lock lock(mutex_);
-    piece_ = Piece{index, std::string(text)};
-    wanted_ = false;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return wanted_ || cancel_; });
-    return !cancel_;
-  }
+  /// At the exit of Python, with the GIL held: ends all jobs, and lets other threads that wait for one, or begin one,
+  /// sleep from then on. A body that calls Python must not run while Python ends.
+  static void end_all();
 
  private:
-  static constexpr std::chrono::milliseconds signal_check_interval{50};
-
-  void work() {
-    std::exception_ptr failure;
-    try {
-      body_(*this);
-    } catch (...) {
-      failure = std::current_exception();
-    }
-    const std::lock_guard lock(mutex_);
-    failure_ = failure;
-    done_ = true;
-    changed_.notify_all();
-  }
-
-  std::function<void(Job&)> body_;
-  Cancel cancel_ = false;
-  std::mutex reader_;  // held by the one thread that waits
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<Piece> piece_;
-  std::exception_ptr failure_;
-  bool started_ = false;
-  bool wanted_ = false;
-  bool done_ = false;
-  std::thread thread_;
+  struct State;
+  std::shared_ptr<State> state_;
 };
 
 /// Runs `compute(const Cancel*)` without the GIL; Ctrl-C stops it.
 template <typename Compute>
 void run_interruptible(Compute&& compute) {
-  Job job([&](Job& self) { compute(self.cancel_flag()); });
+  Job job([&](Job::Body& self) { compute(self.cancel_flag()); });
   job.next();
 }
 

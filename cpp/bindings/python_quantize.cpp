@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bindings/python_gil.hpp"
 #include "bindings/python_module.hpp"
 #include "gemlet/error.hpp"
 #include "kernels/kernels.hpp"
@@ -77,7 +78,7 @@ py::array_t<std::uint8_t> quantize(const py::array& rows, const std::string& typ
 
   std::atomic<std::size_t> bad_row{count};
   {
-    const py::gil_scoped_release release;
+    const WithoutGil without_gil;
     ThreadPool pool(std::max(1, threads));
     std::vector<std::vector<float>> scratch(static_cast<std::size_t>(pool.threads()), std::vector<float>(cols));
     const std::size_t chunk = std::max<std::size_t>(1, (std::size_t{1} << 16) / std::max<std::size_t>(1, cols));
@@ -123,7 +124,7 @@ py::array_t<float> dequantize(const py::array_t<std::uint8_t, 0>& rows, const st
   float* to = out.mutable_data();
   const std::uint8_t* from = rows.data();
   const auto decode = kernels::scalar().weights[static_cast<std::size_t>(type)].dequantize;
-  const py::gil_scoped_release release;
+  const WithoutGil without_gil;
   for (std::size_t row = 0; row < count; ++row) decode(from + row * row_bytes, to + row * cols, cols);
   return out;
 }

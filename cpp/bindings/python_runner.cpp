@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/python_engine.hpp"
+#include "bindings/python_gil.hpp"
 #include "engine/engine.hpp"
 #include "model/registry.hpp"
 
@@ -33,18 +34,18 @@ class RunnerCache final : public Cache {
 
   void prepare(std::size_t) override {}
   bool rewind(std::size_t length) override {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     held_->attr("truncate")(length);
     set_length(length);
     return true;
   }
   bool can_rewind(std::size_t) const override { return true; }
   std::size_t bytes() const override {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     return held_->attr("nbytes").cast<std::size_t>();
   }
   std::unique_ptr<Cache> fork() override {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     auto copy = std::make_unique<RunnerCache>(hold(held_->attr("copy")()), context());
     copy->set_length(length());
     return copy;
@@ -65,7 +66,7 @@ class RunnerModel final : public Model {
   std::size_t step_bytes() const override { return 0; }
 
   std::unique_ptr<Cache> make_cache(CacheType, std::size_t context, std::size_t) const override {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     return std::make_unique<RunnerCache>(hold(runner_->attr("empty")()), context);
   }
   std::unique_ptr<Activations> make_activations(const kernels::Kernels& table, ThreadPool& pool) const override {
@@ -74,7 +75,7 @@ class RunnerModel final : public Model {
 
   void forward(std::span<const Segment> segments, Activations&, float* logits, const Cancel* cancel,
                const LayerTrace&) const override {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     try {
       for (const Segment& segment : segments) {
         if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
@@ -204,7 +205,7 @@ PyEngine make_engine(const std::filesystem::path& tokenizer, py::object runner, 
 
 void add_architecture(const std::string& name, py::function factory) {
   register_architecture(name, [factory = hold(std::move(factory))](const GgufFile& file, std::size_t tokens) {
-    const py::gil_scoped_acquire acquire;
+    const WithGil gil;
     const auto made = (*factory)(file.path(), tokens).cast<std::pair<py::object, py::dict>>();
     return std::make_unique<const RunnerModel>(hold(made.first), shape_with_layers(made.second),
                                                field<Hyperparameters>(made.second, "hyperparameters"));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/python_engine.hpp"
+#include "bindings/python_gil.hpp"
 
 namespace py = pybind11;
 
@@ -107,14 +108,14 @@ void bind_session(py::module_& m) {
           py::arg("tokens"))
       .def("fork",
            [](PySession& self) {
-             py::gil_scoped_release release;
+             const WithoutGil without_gil;
              const Busy::Use use(self.busy);
              return std::make_shared<PySession>(self.session.fork());
            })
       .def(
           "save",
           [](PySession& self, const std::filesystem::path& path) {
-            py::gil_scoped_release release;
+            const WithoutGil without_gil;
             const Busy::Use use(self.busy);
             self.session.save(path);
           },

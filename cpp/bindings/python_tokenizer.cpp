@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bindings/python_gil.hpp"
 #include "bindings/python_module.hpp"
 #include "format/gguf.hpp"
 #include "text/tokenizer.hpp"
@@ -53,7 +54,7 @@ std::vector<Turn> to_turns(const PyTurns& turns) {
 void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
       .def(py::init([](const std::filesystem::path& path) {
-             const py::gil_scoped_release release;
+             const WithoutGil without_gil;
              return std::make_unique<Tokenizer>(GgufFile(path));
            }),
            py::arg("path"))
@@ -61,7 +62,7 @@ void bind_tokenizer(py::module_& m) {
           "encode",
           [](const Tokenizer& self, const py::bytes& text, bool bos, bool special) {
             const std::string_view view(text);
-            const py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return self.encode(view, bos, special);
           },
           py::arg("text"), py::arg("bos") = false, py::arg("special") = true,
@@ -86,7 +87,7 @@ void bind_tokenizer(py::module_& m) {
           [](const Tokenizer& self, const PyTurns& turns, const std::string& end) {
             const std::vector<Turn> conversation = to_turns(turns);
             const PromptOptions options{.end = parse_prompt_end(end)};
-            const py::gil_scoped_release release;
+            const WithoutGil without_gil;
             return prompt_tokens(self, conversation, options);
           },
           py::arg("turns"), py::arg("end") = "generation_prompt",

@@ -3,13 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "format/gguf.hpp"
 #include "gemlet/gemlet.hpp"
 #include "kernels/kernels.hpp"
 #include "model/model.hpp"
+#include "tensor/at_fork.hpp"
 #include "tensor/thread_pool.hpp"
 #include "text/tokenizer.hpp"
 
@@ -53,7 +53,7 @@ struct Engine::Impl {
   void check_model();
 
   mutable ThreadPool pool_;
-  mutable std::mutex mutex_;
+  mutable ForkMutex mutex_;
   mutable Work work_;
   mutable std::vector<std::unique_ptr<Activations>> idle_;
 };

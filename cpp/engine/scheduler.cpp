@@ -5,11 +5,13 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "engine/completion.hpp"
 #include "engine/prefix_store.hpp"
 #include "engine/session.hpp"
+#include "tensor/at_fork.hpp"
 
 // Each sequence has a timeline of tokens of which its cache holds a part; what is missing is pending: a whole prompt at
 // first, then the token that was sampled last. A pass computes one segment of pending tokens of each sequence, and
@@ -204,6 +206,33 @@ struct Scheduler::Impl {
     return failure = std::move(error);
   }
 
+  /// In a forked child, whose parent has the thread that stepped. What that thread had is not touched any more.
+  void lose() {
+    if (runner == std::thread::id() || runner == std::this_thread::get_id()) return;
+    lost = true;
+    stopping = true;
+    failure = std::make_exception_ptr(Error(
+        Error::Kind::argument, "its thread and its requests stayed with the parent when this process was forked"));
+  }
+
+  /// Tells those who wait in the child. Their sessions stay with the parent too: they get empty ones.
+  void end_lost() {
+    std::vector<Sequence*> sequences;
+    {
+      const std::lock_guard lock(mutex);
+      for (auto& sequence : active) sequences.push_back(sequence.release());
+      for (auto& sequence : waiting) sequences.push_back(sequence.release());
+      active.clear();
+      waiting.clear();
+    }
+    for (const Sequence* sequence : sequences) {
+      try {
+        if (sequence->request.on_end) sequence->request.on_end({{}, failure, Session(engine)});
+      } catch (...) {  // no memory for a session, or of one on_end, which must not: the others are still told
+      }
+    }
+  }
+
   void check_running() const {
     if (!stopping) return;
     const std::string stopped = "the scheduler was stopped";
@@ -312,6 +341,16 @@ struct Scheduler::Impl {
   Id next_id = 1;
   Cancel stopping = false;
   std::exception_ptr failure;  // of stepping
+  std::thread::id runner;      // the thread in run()
+  bool lost = false;
+
+  AtFork at_fork{{.before = [this] { mutex.lock(); },
+                  .in_parent = [this] { mutex.unlock(); },
+                  .in_child =
+                      [this] {
+                        mutex.unlock();
+                        lose();
+                      }}};
 };
 
 Scheduler::Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options) {
@@ -319,7 +358,14 @@ Scheduler::Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOption
   impl_ = std::make_unique<Impl>(std::move(engine), options);
 }
 
-Scheduler::~Scheduler() { impl_->end_all(); }
+Scheduler::~Scheduler() {
+  if (impl_->lost) {
+    impl_->end_lost();
+    (void)impl_.release();
+  } else {
+    impl_->end_all();
+  }
+}
 
 Scheduler::Id Scheduler::submit(Request&& request) {
   Impl& s = *impl_;
@@ -360,6 +406,7 @@ void Scheduler::cancel(Id id) {
 }
 
 bool Scheduler::step(const Cancel* cancel) {
+  if (impl_->lost) impl_->check_running();
   impl_->admit();
   if (impl_->active.empty()) return false;
   impl_->pass(cancel);
@@ -368,6 +415,11 @@ bool Scheduler::step(const Cancel* cancel) {
 
 void Scheduler::run() {
   Impl& s = *impl_;
+  if (s.lost) return s.end_lost();
+  {
+    const std::lock_guard lock(s.mutex);
+    s.runner = std::this_thread::get_id();
+  }
   try {
     while (!s.stopping) {
       if (step(&s.stopping)) continue;
@@ -378,9 +430,12 @@ void Scheduler::run() {
   } catch (...) {
     s.end_all(s.stopping ? nullptr : s.fail(std::current_exception()));  // stopping cuts a pass short
   }
+  const std::lock_guard lock(s.mutex);
+  s.runner = std::thread::id();
 }
 
 void Scheduler::stop() {
+  if (impl_->lost) return impl_->end_lost();
   const std::lock_guard lock(impl_->mutex);
   impl_->stopping = true;
   impl_->submitted.notify_one();

@@ -6,12 +6,13 @@
 
 #include "model/gemma/model.hpp"
 #include "model/gemma3n/model.hpp"
+#include "tensor/at_fork.hpp"
 
 namespace gemlet {
 namespace {
 
 struct Registry {
-  std::mutex mutex;
+  ForkMutex mutex;
   std::map<std::string, ModelFactory, std::less<>> factories = {
       {"gemma3", make_gemma3},
       {"gemma3n", make_gemma3n},

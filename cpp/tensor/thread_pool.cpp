@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gemlet/error.hpp"
+#include "tensor/at_fork.hpp"
 
 namespace gemlet {
 namespace {
@@ -51,9 +52,7 @@ bool spin_until(const Done& done) {
   return false;
 }
 
-}  // namespace
-
-struct ThreadPool::Shared {
+struct Shared {
   std::mutex turn;  // held by the caller whose job runs
   std::vector<std::thread> workers;
 
@@ -120,6 +119,21 @@ struct ThreadPool::Shared {
     }
   }
 
+  /// With the turn, or before anybody else knows of this.
+  void start_workers(int threads) {
+    const auto wanted = static_cast<std::size_t>(threads - 1);
+    if (workers.size() == wanted) return;
+    try {
+      workers.reserve(wanted);
+      while (workers.size() < wanted) {
+        workers.emplace_back([this, thread = static_cast<int>(workers.size()) + 1] { work(thread); });
+      }
+    } catch (const std::exception& error) {  // std::system_error from the thread, std::bad_alloc from the vector
+      throw Error(Error::Kind::memory, "cannot start thread " + std::to_string(workers.size() + 2) + " of " +
+                                           std::to_string(threads) + ": " + error.what());
+    }
+  }
+
   void stop_and_join() {
     state.fetch_or(stop, std::memory_order_acq_rel);
     state.notify_all();
@@ -127,36 +141,51 @@ struct ThreadPool::Shared {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : shared_(std::make_unique<Shared>()) {
+}  // namespace
+
+struct ThreadPool::Impl {
+  explicit Impl(int count) : threads(count) {}
+
+  /// In a forked child: the threads are the parent's, and so is what they may have been doing to this.
+  void renew() {
+    (void)shared.release();
+    shared = std::make_unique<Shared>();
+  }
+
+  int threads;
+  std::unique_ptr<Shared> shared = std::make_unique<Shared>();
+  AtFork at_fork{{.in_child = [this] { renew(); }}};
+};
+
+ThreadPool::ThreadPool(int threads) {
   if (threads < 1 || threads > max_threads) {
     throw Error(Error::Kind::argument,
                 "threads: expected 1 to " + std::to_string(max_threads) + ", found " + std::to_string(threads));
   }
+  impl_ = std::make_unique<Impl>(threads);
   try {
-    shared_->workers.reserve(static_cast<std::size_t>(threads - 1));
-    for (int i = 1; i < threads; ++i) {
-      shared_->workers.emplace_back([shared = shared_.get(), i] { shared->work(i); });
-    }
-  } catch (const std::exception& error) {  // std::system_error from the thread, std::bad_alloc from the vector
-    shared_->stop_and_join();
-    throw Error(Error::Kind::memory, "cannot start thread " + std::to_string(shared_->workers.size() + 2) + " of " +
-                                         std::to_string(threads) + ": " + error.what());
+    impl_->shared->start_workers(threads);
+  } catch (...) {
+    impl_->shared->stop_and_join();
+    throw;
   }
 }
 
-ThreadPool::~ThreadPool() { shared_->stop_and_join(); }
+ThreadPool::~ThreadPool() { impl_->shared->stop_and_join(); }
 
-int ThreadPool::threads() const noexcept { return static_cast<int>(shared_->workers.size()) + 1; }
+int ThreadPool::threads() const noexcept { return impl_->threads; }
 
 void ThreadPool::parallel_for(std::size_t count, std::size_t chunk, const Body& body) {
   if (count == 0) return;
-  const std::lock_guard turn(shared_->turn);
+  Shared& shared = *impl_->shared;
+  const std::lock_guard turn(shared.turn);
   if (count <= chunk) {
     body(0, count, 0);
-  } else if (shared_->workers.empty()) {
+  } else if (impl_->threads == 1) {
     for (std::size_t begin = 0; begin < count; begin += chunk) body(begin, std::min(begin + chunk, count), 0);
   } else {
-    shared_->run(body, count, chunk);
+    shared.start_workers(impl_->threads);
+    shared.run(body, count, chunk);
   }
 }
 

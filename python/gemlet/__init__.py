@@ -9,8 +9,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gemlet.arguments import checked
 from gemlet.errors import (
     ArgumentError,
+    ArgumentTypeError,
     CancelledError,
     ContextError,
     FileError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError",
+    "ArgumentTypeError",
     "CancelledError",
     "Chat",
     "ContextError",
@@ -77,6 +80,7 @@ def demo() -> Model:
     return load("nano")
 
 
+@checked
 def convert(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -96,6 +100,7 @@ def convert(
     )
 
 
+@checked
 def export(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],

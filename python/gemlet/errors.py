@@ -24,6 +24,10 @@ class ArgumentError(GemletError, ValueError):
     """A value passed by the caller."""
 
 
+class ArgumentTypeError(ArgumentError, TypeError):
+    """A value of another type than expected."""
+
+
 class ContextError(GemletError, ValueError):
     """More tokens than the context holds; the message gives both lengths."""
 

@@ -1,17 +1,19 @@
 """A loaded model."""
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from gemlet import _core
+from gemlet.arguments import Large, checked, checked_methods
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.files import to_path
+from gemlet.forked import importing
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
-from gemlet.options import GenerateOptions, require_int, to_core
+from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
 from gemlet.slicing import SliceLike
@@ -34,6 +36,7 @@ Prompt = str | bytes | Sequence[int]
 _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vocabulary of 262144
 
 
+@checked_methods
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
@@ -43,7 +46,6 @@ class Model:
         self.path = path
         self.info = ModelInfo.of(engine)
         self._scheduler: Scheduler | None = None  # shared_scheduler
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Name, file and size."""
@@ -174,10 +176,11 @@ class Model:
 
     def shared_scheduler(self) -> "Scheduler":
         """The scheduler of everything that is awaited and brings none of its own; made when it is first needed."""
-        with self._lock:
+        if self._scheduler is None:
+            made = self.scheduler()  # without a lock, which a signal handler or a forked child might find held
             if self._scheduler is None:
-                self._scheduler = self.scheduler()
-            return self._scheduler
+                self._scheduler = made
+        return self._scheduler
 
     def scheduler(
         self,
@@ -186,7 +189,7 @@ class Model:
         prompt_rows: int = 32,
         max_waiting: int = 0,
         prefixes: int = 0,
-        prefix_bytes: int = 0,
+        prefix_bytes: Large = 0,
     ) -> "Scheduler":
         """Continuous batching, as a server needs it; an exported model computes one request after the other.
 
@@ -200,16 +203,18 @@ class Model:
                 with its prompt: the same completion for less work (``stats.reused_tokens``). 0: none.
             prefix_bytes: memory that their keys and values may take. 0: any number.
         """
-        from gemlet.scheduler import Scheduler
+        with importing:
+            from gemlet.scheduler import Scheduler
 
-        core = self._engine.scheduler(
+        make_core = partial(
+            self._engine.scheduler,
             sequences=sequences,
             prompt_rows=prompt_rows,
             max_waiting=max_waiting,
             prefixes=prefixes,
             prefix_bytes=prefix_bytes,
         )
-        return Scheduler(core, self.context)
+        return Scheduler(make_core, self.context)
 
     def session(self, context: int | None = None) -> Session:
         """A new session, empty, that can hold ``context`` tokens."""
@@ -257,7 +262,8 @@ class Model:
             scheduler: generates the replies of this conversation in one batch with its other requests.
             options: for every turn, unless ``send`` or ``stream`` gets others.
         """
-        from gemlet.chat.conversation import Chat
+        with importing:
+            from gemlet.chat.conversation import Chat
 
         return Chat(
             self,
@@ -289,6 +295,7 @@ class Model:
             raise ContextError(f"{length} tokens do not fit into the context of {self.context}")
 
 
+@checked
 def load(
     path: str | os.PathLike[str],
     *,
@@ -339,8 +346,6 @@ def load(
         )
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
-    for name, value in given.items():
-        require_int(name, value)
     return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), kernels=kernels or "", **given), file)
 
 
@@ -348,8 +353,9 @@ def _load_folder(
     folder: Path, backend: str | None, threads: int | None, context: int | None, own: dict[str, object]
 ) -> Model:
     """``own``: settings that only the core knows."""
-    from gemlet.exported.engine import load as load_exported
-    from gemlet.exported.manifest import NAME
+    with importing:
+        from gemlet.exported.engine import load as load_exported
+        from gemlet.exported.manifest import NAME
 
     if not (folder / NAME).exists():
         if (folder / "config.json").exists():

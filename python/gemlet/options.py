@@ -1,11 +1,13 @@
 """The settings of one completion."""
 
+import functools
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast, get_type_hints
 
 from gemlet import _core
-from gemlet.errors import ArgumentError
+from gemlet.arguments import Large, check
+from gemlet.errors import ArgumentError, ArgumentTypeError
 from gemlet.slicing import SliceLike
 from gemlet.slicing import to_core as slice_to_core
 
@@ -35,7 +37,7 @@ class GenerateOptions(TypedDict, total=False):
     """OpenAI's, over the completion. Default 0."""
     logit_bias: Mapping[int, float]
     """Added to the logits of these tokens."""
-    seed: int | None
+    seed: Large | None
     """The same seed gives the same text on any number of threads. Default None: drawn at random; the result has it."""
     top_logprobs: int
     """Alternatives reported with each token, 0 (the default) to 20."""
@@ -55,12 +57,15 @@ def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
     """Check names and types; the core checks the ranges. ``context`` stands in for ``max_tokens=None``.
 
     Raises:
-        TypeError: an unknown name or a value of the wrong type.
-        ArgumentError: a seed outside 64 bits.
+        ArgumentTypeError: an unknown name or a value of the wrong type.
+        ArgumentError: a seed outside 64 bits, or another number outside 32.
     """
     values = dict(options)
-    for name in values.keys() - GenerateOptions.__annotations__.keys():
-        raise TypeError(f"unknown option {name!r}; expected one of {', '.join(GenerateOptions.__annotations__)}")
+    known = _annotations()
+    for name, value in values.items():
+        if name not in known:
+            raise ArgumentTypeError(f"unknown option {name!r}; expected one of {', '.join(known)}")
+        check(name, value, known[name])
     core = _core.GenerateOptions()
     if "max_tokens" in values:
         max_tokens = values.pop("max_tokens")
@@ -84,15 +89,13 @@ def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
     return core
 
 
+@functools.cache
+def _annotations() -> dict[str, object]:
+    return get_type_hints(GenerateOptions, include_extras=True)
+
+
 def _set(target: _core.GenerateOptions | _core.Sampling, name: str, value: object) -> None:
     try:
         setattr(target, name, value)
-    except TypeError:
-        require_int(name, value)
-        raise TypeError(f"{name}: {value!r} is of the wrong type") from None
-
-
-def require_int(name: str, value: object) -> None:
-    """Raises ArgumentError for a whole number that the core's `int` does not hold: no setting is as large."""
-    if isinstance(value, int) and abs(value) >= 2**31:
-        raise ArgumentError(f"{name} is {value}, expected a number below 2**31")
+    except TypeError:  # an item of the value
+        raise ArgumentTypeError(f"{name}: {value!r} is of the wrong type") from None

@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Unpack
+from typing import Any, Unpack
 
 from gemlet import _core
+from gemlet.arguments import checked_methods
+from gemlet.errors import OutOfMemoryError
+from gemlet.forked import renew_in_children
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult, Piece, TokenLogProb
 from gemlet.session import Session
 from gemlet.stream import Stream
 
 
+@checked_methods
 class Scheduler:
     """Continuous batching, on a thread of its own, of requests from any thread: each pass over the weights computes a
     token of every completion under way. Requests join and leave between passes; each gets what it would get alone. Get
@@ -23,15 +27,21 @@ class Scheduler:
 
     A request may bring a session to go on with. Until the completion has ended, that session is busy for all others;
     then it holds the prompt and the completion, ready for the next turn. Give a fork to keep the original.
+
+    A forked child of the process has a fresh scheduler. Requests that had not ended before the fork fail there with
+    ArgumentError, and their sessions are empty.
     """
 
-    def __init__(self, core: _core.Scheduler, context: int) -> None:
-        """Start the thread, which ends with this object. ``context``: of a session."""
-        thread = threading.Thread(target=core.run, name="gemlet-scheduler", daemon=True)
-        self._core = core
+    def __init__(self, make_core: Callable[[], _core.Scheduler], context: int) -> None:
+        """Start the thread, which ends with this object. ``context``: of a session.
+
+        Raises OutOfMemoryError if the system refuses the thread.
+        """
+        self._make_core = make_core
         self._context = context
-        self._close = weakref.finalize(self, _stop, core, thread)
-        thread.start()
+        self._requests = weakref.WeakSet[Future[GenerateResult]]()
+        self._start()
+        renew_in_children(self)
 
     @property
     def active(self) -> int:
@@ -70,7 +80,7 @@ class Scheduler:
             ArgumentError: an empty prompt, an option out of range, a busy session, or a scheduler that was closed.
             OverloadError: as many requests wait as may.
         """
-        future: Future[GenerateResult] = Future()
+        future = self._new_future()
         core = self._options(options, session)
         cancel = self._submit(prompt, core, session, _both(on_text, on_piece), _resolve(future, core), prefix_scope)
         future.add_done_callback(lambda done: cancel() if done.cancelled() else None)
@@ -91,7 +101,7 @@ class Scheduler:
         Cancelling the task ends the computation and waits for that, so that the session is back.
         """
         loop = asyncio.get_running_loop()
-        future: Future[GenerateResult] = Future()
+        future = self._new_future()
         failures: list[BaseException] = []
         both = _both(on_text, on_piece)
 
@@ -112,6 +122,9 @@ class Scheduler:
         except asyncio.CancelledError:
             cancel()
             await asyncio.wait([answer])
+            raise
+        except GeneratorExit:  # the event loop was closed with this left unfinished
+            cancel()
             raise
         if failures:
             raise failures[0]
@@ -136,6 +149,29 @@ class Scheduler:
     def close(self) -> None:
         """Stop; what is not finished ends as it is, with ``finish_reason`` "cancelled"."""
         self._close()
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: fail what the parent computes, and begin with a thread of this process."""
+        for future in list(self._requests):
+            _renew_future(future)
+        self._core.stop()  # tells those who wait for a request
+        if self._close.detach() is not None:  # it was not closed before
+            self._start()
+
+    def _start(self) -> None:
+        self._core = core = self._make_core()
+        thread = threading.Thread(target=core.run, name="gemlet-scheduler", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            core.stop()  # what is submitted all the same is refused
+            raise OutOfMemoryError(f"cannot start the scheduler's thread: {error}") from None
+        self._close = weakref.finalize(self, _stop, core, thread)
+
+    def _new_future(self) -> "Future[GenerateResult]":
+        future: Future[GenerateResult] = Future()
+        self._requests.add(future)
+        return future
 
     def _options(self, options: GenerateOptions, session: Session | None) -> _core.GenerateOptions:
         return to_core(options, self._context if session is None else session.context)
@@ -173,8 +209,9 @@ class _Pieces:
         prefix_scope: str,
     ) -> None:
         self._scheduler = scheduler  # which would end if it were dropped
+        # Queues, which signal handlers may use again while they are being used, and which no thread holds at a fork.
         self._pieces = pieces = SimpleQueue[str | None]()
-        self._ended = ended = threading.Event()
+        self._ended = ended = SimpleQueue[None]()
         self._results = results = list["_core._Result"]()
         self._errors = errors = list[BaseException]()
 
@@ -187,7 +224,7 @@ class _Pieces:
                 errors.append(error)
             elif raw is not None:
                 results.append(raw)
-            ended.set()
+            ended.put(None)
             pieces.put(None)
 
         self.cancel = scheduler._submit(prompt, options, session, show, end, prefix_scope)
@@ -200,13 +237,14 @@ class _Pieces:
             raise
         if piece is not None:
             return 0, piece
+        self._pieces.put(None)  # for whoever else reads
         if self._errors:
             raise self._errors[0]
         return None
 
     def close(self) -> None:
         self.cancel()
-        self._ended.wait()
+        self._ended.put(self._ended.get())
 
     def results(self) -> "list[_core._Result]":
         return self._results
@@ -245,6 +283,13 @@ def _resolve(
                 future.set_result(result)
 
     return end
+
+
+def _renew_future(future: "Future[GenerateResult]") -> None:
+    """In a forked child: replace the lock of a future, which another thread may have held, and forget who waited."""
+    inner: Any = future
+    inner._condition = threading.Condition()
+    inner._waiters = []
 
 
 def _stop(core: _core.Scheduler, thread: threading.Thread) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gemlet.arguments import checked
 from gemlet.errors import ArgumentError
 from gemlet.model import Model
 
@@ -36,6 +37,7 @@ class Score:
     nll: "NDArray[np.float64]"
 
 
+@checked
 def perplexity(model: Model, text: str | bytes, window: int | None = None, stride: int | None = None) -> float:
     """The exponential of the mean negative log-likelihood of a text's tokens; lower is better.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from gemlet import _core
+from gemlet.arguments import checked, checked_methods
 from gemlet.errors import ArgumentError
 from gemlet.files import to_path
 from gemlet.options import GenerateOptions, to_core
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+@checked_methods
 class Session:
     """A timeline, that is one sequence of tokens, with its KV cache. Used by one thread at a time: a second call while
     one runs raises ArgumentError. Memory is allocated as the timeline grows. Get one from ``Model.session()``.
@@ -106,6 +108,7 @@ class Session:
         return self.stream(prompt, **options).finish(on_text)
 
 
+@checked
 def step_batch(sessions: Sequence[Session], tokens: Sequence[int]) -> None:
     """Append one token to each of several distinct sessions of one model, computed together."""
     if not sessions:

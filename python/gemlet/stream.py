@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Protocol
 
 from gemlet import _core
+from gemlet.arguments import Large, checked_methods
 from gemlet.result import GenerateResult
 
 
@@ -25,6 +26,7 @@ class Source(Protocol):
         """The completion, once it has ended."""
 
 
+@checked_methods
 class Stream(Iterator[str]):
     """Iterates over the pieces of a completion: whole characters, never part of a stop string.
 
@@ -37,7 +39,7 @@ class Stream(Iterator[str]):
     dropped_messages = 0
     """The oldest messages of a chat that this turn begins to leave out of the prompt, since the context is full."""
 
-    def __init__(self, source: Source, seed: int, on_end: Callable[[GenerateResult], None] | None = None) -> None:
+    def __init__(self, source: Source, seed: Large, on_end: Callable[[GenerateResult], None] | None = None) -> None:
         """``on_end`` is called once with a completion that was read to its end, not with one that was stopped."""
         self.source = source
         self._begun = False

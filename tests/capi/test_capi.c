@@ -3,6 +3,8 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void test_load_errors(const char* path) {
   gemlet_engine_options options = {.struct_size = sizeof(options)};
@@ -347,6 +349,63 @@ static void test_cancel(const gemlet_engine* engine) {
   gemlet_session_free(session);
 }
 
+/* Another thread forks while the first is inside a call. The child has that thread alone: the engine computes there,
+ * and the session stays busy. */
+typedef struct {
+  const gemlet_engine* engine;
+  gemlet_session* session;
+  int forked;
+  int status;
+} forking;
+
+static int check_child(const forking* user) {
+  const gemlet_sampling sampling = greedy();
+  int32_t tokens[max_tokens];
+  const size_t count = tokenize(user->engine, "hello", tokens);
+  const gemlet_request request = request_of(tokens, count, &sampling, 4);
+  gemlet_session* session = new_session(user->engine);
+  failures = 0;
+  CHECK_REFUSED(gemlet_session_prefill(user->session, tokens, count, &error), GEMLET_ARGUMENT, "in the parent only");
+  gemlet_session_free(user->session);
+  CHECK(gemlet_generate(session, &request, NULL, &error) == GEMLET_OK);
+  gemlet_session_free(session);
+  return failures;
+}
+
+static void* fork_and_wait(void* pointer) {
+  forking* user = pointer;
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    _exit(check_child(user));
+  }
+  waitpid(child, &user->status, 0);
+  return NULL;
+}
+
+static int on_text_forked(void* pointer, const char* text, size_t length) {
+  forking* user = pointer;
+  pthread_t thread;
+  (void)text;
+  (void)length;
+  if (!user->forked && pthread_create(&thread, NULL, fork_and_wait, user) == 0) pthread_join(thread, NULL);
+  user->forked = 1;
+  return 0;
+}
+
+static void test_fork(const gemlet_engine* engine) {
+  const gemlet_sampling sampling = greedy();
+  int32_t tokens[max_tokens];
+  const size_t count = tokenize(engine, "hello", tokens);
+  forking user = {engine, new_session(engine), 0, -1};
+  gemlet_request request = request_of(tokens, count, &sampling, 24);
+  request.on_text = on_text_forked;
+  request.user = &user;
+  CHECK(gemlet_generate(user.session, &request, NULL, &error) == GEMLET_OK);
+  CHECK(user.forked && user.status == 0);
+  gemlet_session_free(user.session);
+}
+
 /* A slice of the model is another model. */
 static void test_slice(const gemlet_engine* whole, const char* model) {
   static float of_whole[max_vocabulary];
@@ -406,6 +465,7 @@ int main(int argc, char** argv) {
   test_bad_requests(engine);
   test_advance(engine);
   test_cancel(engine);
+  test_fork(engine);
   test_slice(engine, argv[1]);
   test_lifetime(argv[1]);
   test_null_handles();

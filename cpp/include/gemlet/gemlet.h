@@ -29,7 +29,10 @@
  * Threads. An engine may be used from any number of threads at once. A session, which is one timeline of tokens, may be
  * used by one thread at a time: a call while another runs on the same session, such as from inside its callback, fails
  * with GEMLET_ARGUMENT and does no harm. gemlet_session_cancel alone may be called from any thread at any time. A
- * handle must not be freed while a call on it runs. */
+ * handle must not be freed while a call on it runs.
+ *
+ * fork(). A child computes with the engines and sessions that it inherits, on threads of its own. A session on which
+ * another thread's call was running stays busy in the child; it can only be freed there. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -413,6 +413,9 @@ struct SchedulerLoad {
 /// Continuous batching: each pass over the weights computes one token of every completion under way, and pieces of the
 /// prompts of the other requests. Requests join and leave between passes. Each gets what generate() gives it
 /// alone, to the last bit, and its errors are its own.
+///
+/// A child of fork() has no thread that runs its parent's scheduler: there submit() throws Error(argument), and stop()
+/// and the destructor end every request with that error and an empty session.
 class GEMLET_API Scheduler {
  public:
   explicit Scheduler(std::shared_ptr<const Engine> engine, const SchedulerOptions& options = {});

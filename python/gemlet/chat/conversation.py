@@ -5,10 +5,12 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Unpack, cast
 
 from gemlet import _core
+from gemlet.arguments import checked_methods
 from gemlet.chat.messages import Message, MessageLike, to_messages, turn_starts
 from gemlet.chat.overflow import Overflow, check_overflow, drop_oldest, reply_reserve
 from gemlet.chat.saved import SavedChat
@@ -55,6 +57,7 @@ class _Turn:
     ended: bool = False
 
 
+@checked_methods
 class Chat:
     """A conversation with a model: each turn computes only what is new.
 
@@ -301,7 +304,7 @@ class Chat:
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
-        prompt = await asyncio.to_thread(self._encode, turn)  # a foreign template may take its time
+        prompt = await self._template.encode_apart(partial(self._encode, turn))
         if prompt.prefill and on_text is not None:
             on_text(prompt.prefill)
         result = await scheduler.agenerate(prompt.tokens, session=self._session, on_text=on_text, **turn.options)

@@ -7,6 +7,10 @@ system refuses it more memory than ``MEMORY`` and any writing to files. macOS do
 that there only time and the length of the text are bounded. A limit of processor time ends the process if its parent
 dies meanwhile. The first rendering starts it, and the next ones reuse it. The caller waits without the GIL, and Ctrl-C
 interrupts it.
+
+The process runs sys.executable, or the Python that the environment variable GEMLET_PYTHON names. Programs that are
+frozen (PyInstaller) have no interpreter of their own and need the latter; it must have jinja2, and jinja_child.py must
+be among the frozen program's files.
 """
 
 import atexit
@@ -38,6 +42,7 @@ MAX_TEXT = 1 << 20
 """Bytes of a rendered text as JSON, beyond twice what the request holds."""
 
 _START_SECONDS = 30.0
+_NAMED = "GEMLET_PYTHON"
 _PIECE = 1 << 16
 _PROGRAM = Path(__file__).with_name("jinja_child.py")
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "LC_TIME", "TZ")
@@ -47,11 +52,16 @@ class LimitError(TemplateError):
     """A template that takes too much time or memory, or writes too much, or whose process was ended from outside."""
 
 
+class StartError(TemplateError):
+    """The process does not start."""
+
+
 @dataclass
 class Budget:
     """Time that renderings may take together."""
 
     seconds: float = SECONDS
+    too_slow: str = f"the chat template takes more than {SECONDS:g} seconds"
 
 
 class Sandbox:
@@ -149,7 +159,7 @@ class _Process:
                 process_group=0,  # Ctrl-C on the terminal is the caller's
             )
         except OSError as error:
-            raise TemplateError(f"{_no_python()}: {error.strerror}") from error
+            raise StartError(f"{_no_python()}: {error.strerror}{_needs()}") from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipes = self._process.stdin, self._process.stdout
         self.is_ready = False
@@ -163,22 +173,23 @@ class _Process:
 
     def check(self) -> None:
         """Wait until the process is ready."""
+        budget = Budget(_START_SECONDS, f"it was not ready after {_START_SECONDS:g} seconds")
         try:
-            self.ask(_to_json({"source": "", "variables": None, "seconds": SECONDS}), MAX_TEXT, Budget(_START_SECONDS))
+            self.ask(_to_json({"source": "", "variables": None, "seconds": SECONDS}), MAX_TEXT, budget)
         except TemplateError as error:
-            raise TemplateError(f"{_no_python()}: {error}") from error
+            raise StartError(f"{_no_python()}: {error}{_needs()}") from error
         self.is_ready = True
 
     def ask(self, request: bytes, most: int, budget: Budget) -> tuple[str, str]:
         """Send a request and wait for the reply, of ``most`` bytes at most. After an error the process is of no use."""
         start = time.monotonic()
         try:
-            return self._exchange(request, most, start + budget.seconds)
+            return self._exchange(request, most, start + budget.seconds, budget.too_slow)
         finally:
             budget.seconds -= time.monotonic() - start
             self.is_waiting = False
 
-    def _exchange(self, request: bytes, most: int, deadline: float) -> tuple[str, str]:
+    def _exchange(self, request: bytes, most: int, deadline: float, too_slow: str) -> tuple[str, str]:
         to_child, from_child = (pipe.fileno() for pipe in self._pipes)
         rest = memoryview(struct.pack(">Q", len(request)) + request)
         reply = bytearray()
@@ -188,7 +199,7 @@ class _Process:
         while True:
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
-                raise LimitError(f"the chat template takes more than {SECONDS:g} seconds")
+                raise LimitError(too_slow)
             for descriptor, _ in ready:
                 try:
                     if descriptor == to_child:
@@ -253,19 +264,31 @@ class Renderer:
 
 
 def _command(memory: int) -> list[str]:
+    options = ["-B", str(_PROGRAM), str(memory)]
+    if named := os.environ.get(_NAMED):
+        return [named, "-I", *options]  # with its own jinja2
     if not sys.executable or getattr(sys, "frozen", False):
-        raise TemplateError(f"{_no_python()}: set sys.executable to a Python {sys.version_info[0]} interpreter")
+        raise StartError(f"{_no_python()}{_needs()}")
     folders = []
     for name in ("jinja2", "markupsafe"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             raise TemplateError(f"chat templates need the Python package {name}, which is not installed")
         folders.append(str(Path(spec.origin).parents[1]))
-    return [sys.executable, "-I", "-S", "-B", str(_PROGRAM), str(memory), *dict.fromkeys(folders)]
+    return [sys.executable, "-I", "-S", *options, *dict.fromkeys(folders)]
 
 
 def _no_python() -> str:
-    return f"chat templates are rendered in a process of their own, which does not start with {sys.executable!r}"
+    named = os.environ.get(_NAMED)
+    how = f"{_NAMED} names {named!r}" if named else f"sys.executable is {sys.executable!r}"
+    what = f"a process of their own, which does not start with {named or sys.executable!r}"
+    if not named and getattr(sys, "frozen", False):
+        what, how = "a process of their own, which needs a Python interpreter", "this program is frozen and has none"
+    return f"chat templates are rendered in {what} ({how})"
+
+
+def _needs() -> str:
+    return f"; let the environment variable {_NAMED} name a Python 3 interpreter that has the package jinja2"
 
 
 def _to_json(value: object) -> bytes:

@@ -4,8 +4,10 @@ The templates that Google publishes for the family are written by the core (cpp/
 without a template. Other templates are Jinja: gemlet.chat.jinja_template renders them.
 """
 
+import asyncio
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -15,6 +17,7 @@ from gemlet.chat.messages import MessageLike, to_messages
 from gemlet.chat.published import takes_system_text
 from gemlet.chat.request import PromptEnd, Request
 from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
+from gemlet.forked import renew_in_children
 from gemlet.text import to_bytes, to_text
 
 
@@ -114,6 +117,10 @@ class ChatTemplate:
         """The prompt as text: for reading, since markup and contents cannot be told apart in it."""
         return to_text(self._engine.detokenize(self.encode(messages, **options), special=True))
 
+    async def encode_apart(self, encode: Callable[[], Prompt]) -> Prompt:
+        """Call what encodes by this template, for asyncio: the event loop goes on while a foreign template renders."""
+        return encode() if isinstance(self._writer, _Turns) else await _rendering.run(encode)
+
     def _end_of(self, tokens: Sequence[int], text: str) -> tuple[int, ...] | None:
         """The last tokens, if some of them stand for exactly this text."""
         data = to_bytes(text)
@@ -137,6 +144,24 @@ class _Writer(Protocol):
 
     def write(self, request: Request) -> tuple[list[int], str]:
         """The tokens, and the beginning of the answer as it was written."""
+
+
+class _Rendering:
+    """A thread for templates that asyncio waits for. The default one of an event loop may be full of others that wait
+    for the same chat; more than one would only take turns at the process that renders."""
+
+    def __init__(self) -> None:
+        self.renew_after_fork()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "gemlet-template")  # starts it at the first use
+
+    async def run(self, encode: Callable[[], Prompt]) -> Prompt:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, encode)
+
+
+_rendering = _Rendering()
 
 
 class _Turns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gemlet.errors import FormatError
+from gemlet.forked import abandon, renew_in_children
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,28 +65,53 @@ class OnnxCache:
 
 
 class OnnxRunner:
-    """A graph that gemlet.export wrote, in ONNX Runtime on the CPU. Used by any number of threads."""
+    """A graph that gemlet.export wrote, in ONNX Runtime on the CPU. Used by any number of threads.
+
+    A forked child loads it again, since it has none of the runtime's threads; the caches that it inherits stay valid.
+    """
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that ONNX Runtime does not take, or another graph than an exported one."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _ERRORS_ONLY
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own types differ from version to version
-            raise FormatError(f"{model}: ONNX Runtime does not load it: {error}") from error
-        inputs = {value.name: value for value in self._session.get_inputs()}
+        self._model = model
+        self.threads = threads
+        self._loading = threading.Lock()
+        self._session: Any = None
+        session = self._loaded()
+        inputs = {value.name: value for value in session.get_inputs()}
         expected = {"input_ids", "position_ids", "num_logits_to_keep"}
         if not expected <= inputs.keys():
             raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
         self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
-        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._outputs = [value.name for value in session.get_outputs()]
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
         self.context = context
-        self.threads = threads
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: leave the runtime's threads to the parent, and load the model again when it is needed."""
+        self._loading = threading.Lock()
+        if self._session is not None:
+            abandon(self._session)
+            self._session = None
+            _end_without_the_runtime()
+
+    def _loaded(self) -> Any:
+        import onnxruntime
+
+        with self._loading:
+            if self._session is None:
+                options = onnxruntime.SessionOptions()
+                options.intra_op_num_threads = self.threads
+                options.log_severity_level = _ERRORS_ONLY
+                try:
+                    self._session = onnxruntime.InferenceSession(
+                        str(self._model), options, providers=["CPUExecutionProvider"]
+                    )
+                except Exception as error:  # onnxruntime's own types differ from version to version
+                    raise FormatError(f"{self._model}: ONNX Runtime does not load it: {error}") from error
+            return self._session
 
     def empty(self) -> OnnxCache:
         """An empty cache."""
@@ -108,10 +136,18 @@ class OnnxRunner:
         feed = dict(cache.values)
         for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
             feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(values)
-        found = dict(zip(self._outputs, self._session.run_with_ort_values(self._outputs, feed), strict=True))
+        found = dict(zip(self._outputs, self._loaded().run_with_ort_values(self._outputs, feed), strict=True))
         logits: NDArray[np.float32] = found["logits"].numpy()[0]
         cache.extend({name: found[name.replace(_PAST, "present.")] for name in self._past}, len(tokens))
         return logits
+
+
+def _end_without_the_runtime() -> None:
+    """When it is taken down, ONNX Runtime waits for a thread that a forked child does not have. So the child, where it
+    is glibc's, ends when Python has ended, with the exit status that it has."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        libc.on_exit(libc._exit, None)
 
 
 def open_runner(folder: Path, context: int, threads: int) -> OnnxRunner:

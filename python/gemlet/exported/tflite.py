@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import functools
 import math
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gemlet.errors import FormatError
+from gemlet.forked import abandon, renew_in_children
 
 from .weight_cache import weight_cache
 
@@ -38,9 +38,7 @@ class TfliteCache:
         """Make an empty cache. Its memory is zero, since what is masked is still multiplied."""
         self._model = model
         self._shapes = shapes
-        self.buffers = {name: model.create_input_buffer_by_name("decode", name) for name in shapes}
-        for name, shape in shapes.items():
-            self.buffers[name].write(np.zeros(shape, np.float32))
+        self.buffers = _buffers(model, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
         self._length = 0
 
     @property
@@ -64,10 +62,30 @@ class TfliteCache:
     def copy(self) -> TfliteCache:
         """A copy of the memory."""
         other = TfliteCache(self._model, self._shapes)
-        for name, shape in self._shapes.items():
-            other.buffers[name].write(self.buffers[name].read(math.prod(shape), np.float32).reshape(shape))
+        for name, values in self._values().items():
+            other.buffers[name].write(values)
         other._length = self._length
         return other
+
+    def move_to(self, model: Any) -> None:
+        """Use the memory of a model that a forked child has loaded, instead of what it has inherited."""
+        if model is not self._model:
+            abandon(self.buffers)
+            self.buffers = _buffers(model, self._values())
+            self._model = model
+
+    def _values(self) -> dict[str, NDArray[np.float32]]:
+        return {
+            name: self.buffers[name].read(math.prod(shape), np.float32).reshape(shape)
+            for name, shape in self._shapes.items()
+        }
+
+
+def _buffers(model: Any, values: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:
+    buffers = {name: model.create_input_buffer_by_name("decode", name) for name in values}
+    for name, value in values.items():
+        buffers[name].write(value)
+    return buffers
 
 
 class _Signature:
@@ -105,55 +123,91 @@ class _Signature:
         return logits
 
 
-class TfliteRunner:
-    """A file that gemlet.export wrote, in LiteRT on the CPU. Used by any number of threads, which take turns."""
+class _Loaded:
+    """The file in LiteRT."""
 
-    def __init__(self, model: Path, context: int, threads: int) -> None:
-        """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
-        import ai_edge_litert
+    def __init__(self, model: Path, threads: int, runtime: str) -> None:
         from ai_edge_litert.compiled_model import CompiledModel
         from ai_edge_litert.hardware_accelerator import HardwareAccelerator
         from ai_edge_litert.options import CpuOptions, Options
 
-        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
-        try:
-            with _quiet(), weight_cache(model, self.runtime) as packed:
-                cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
-                options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
-                self._model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
-                names = list(self._model.get_signature_list())
-                prompts = [_Signature(self._model, name) for name in names if name.startswith(_PREFILL)]
-                self._decode = _Signature(self._model, "decode")
-                self.empty()  # the first write to a buffer makes LiteRT look for accelerators again
-        except Exception as error:  # LiteRT has no types of its own
-            raise FormatError(f"{model}: LiteRT does not load it: {error}") from error
-        self._prompts = sorted(prompts, key=lambda signature: -signature.length)
-        self._most = next(iter(self._decode.caches.values()))[2]
-        self._turn = threading.Lock()  # the signatures' inputs and outputs are the runner's
-        self.context = context
-        self.threads = threads
+        with _silence, weight_cache(model, runtime) as packed:
+            cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
+            options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
+            self.model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
+            names = list(self.model.get_signature_list())
+            prompts = [_Signature(self.model, name) for name in names if name.startswith(_PREFILL)]
+            self.decode = _Signature(self.model, "decode")
+            self.empty()  # the first write to a buffer makes LiteRT look for accelerators again
+        self.prompts = sorted(prompts, key=lambda signature: -signature.length)
+        self.most = next(iter(self.decode.caches.values()))[2]
 
     def empty(self) -> TfliteCache:
         """An empty cache, with memory for the whole context."""
-        return TfliteCache(self._model, self._decode.caches)
+        return TfliteCache(self.model, self.decode.caches)
+
+
+class TfliteRunner:
+    """A file that gemlet.export wrote, in LiteRT on the CPU. Used by any number of threads, which take turns.
+
+    A forked child loads it again, since it has none of the runtime's threads; the caches that it inherits stay valid.
+    """
+
+    def __init__(self, model: Path, context: int, threads: int) -> None:
+        """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
+        import ai_edge_litert
+
+        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
+        self.context = context
+        self.threads = threads
+        self._file = model
+        self._turn = threading.RLock()  # the signatures' inputs and outputs are the runner's
+        self._is_inherited = False
+        self._loaded = self._load()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: leave the runtime's threads to the parent, and load the model again when it is needed."""
+        self._turn = threading.RLock()
+        abandon(self._loaded)
+        self._is_inherited = True
+
+    def empty(self) -> TfliteCache:
+        """An empty cache, with memory for the whole context."""
+        with self._turn:
+            return self._ready().empty()
 
     def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, which takes a step for each, of the last, or of none."""
         prompt = {"all": tokens[:0], "last": tokens[:-1], "none": tokens}[want]
         with self._turn:
-            begin = self._prefill(cache, prompt)
-            found = [self._decode.run(cache, [token]) for token in tokens[begin:]]
+            loaded = self._ready()
+            cache.move_to(loaded.model)
+            begin = self._prefill(loaded, cache, prompt)
+            found = [loaded.decode.run(cache, [token]) for token in tokens[begin:]]
         if want != "all":
             found = found[-1:]
-        return np.concatenate(found) if found else np.zeros((0, self._decode.vocabulary), np.float32)
+        return np.concatenate(found) if found else np.zeros((0, loaded.decode.vocabulary), np.float32)
 
-    def _prefill(self, cache: TfliteCache, tokens: Sequence[int]) -> int:
+    def _ready(self) -> _Loaded:
+        if self._is_inherited:
+            self._loaded = self._load()
+            self._is_inherited = False
+        return self._loaded
+
+    def _load(self) -> _Loaded:
+        try:
+            return _Loaded(self._file, self.threads, self.runtime)
+        except Exception as error:  # LiteRT has no types of its own
+            raise FormatError(f"{self._file}: LiteRT does not load it: {error}") from error
+
+    def _prefill(self, loaded: _Loaded, cache: TfliteCache, tokens: Sequence[int]) -> int:
         """Append as many as prompt signatures are worth running for; how many that were."""
         done = 0
         while done < len(tokens):
             left = len(tokens) - done
-            room = self._most - cache.length
-            fitting = [signature for signature in self._prompts if signature.length <= room]
+            room = loaded.most - cache.length
+            fitting = [signature for signature in loaded.prompts if signature.length <= room]
             # A signature that is filled by half is still quicker than single steps.
             worth = [signature for signature in fitting if 2 * left >= signature.length]
             if not worth:
@@ -164,21 +218,60 @@ class TfliteRunner:
         return done
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """LiteRT tells the error stream what accelerators it looks for and does not find, and has no setting for that.
+class _Silence:
+    """Sends the error stream of the process nowhere while LiteRT loads: LiteRT tells it what accelerators it looks for
+    and does not find, and has no setting for that.
 
-    What else the process writes there meanwhile is lost too.
+    Used by any number of threads: the first one to load redirects the stream, and the last one brings it back. What
+    else the process writes there meanwhile is lost too.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._users = 0
+        self._kept = -1
+        renew_in_children(self)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._redirect()
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._bring_back()
+
+    def renew_after_fork(self) -> None:
+        """In a forked child, where none of the threads goes on that were loading."""
+        self._lock = threading.RLock()
+        self._users = 0
+        self._bring_back()
+
+    def _redirect(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        try:
+            self._kept = os.dup(2)
+        except OSError:  # it is closed: nothing is to be kept from it
+            return
+        _discard_errors()
+
+    def _bring_back(self) -> None:
+        kept, self._kept = self._kept, -1
+        if kept >= 0:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+_silence = _Silence()
+
+
+def _discard_errors() -> None:
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 @functools.cache
@@ -194,9 +287,9 @@ def _environment() -> Any:
 
 def _end_quietly() -> None:
     """LiteRT takes another environment, of its own, down after Python has ended."""
-    sys.stderr.flush()
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    _discard_errors()
 
 
 def open_runner(folder: Path, context: int, threads: int) -> TfliteRunner:

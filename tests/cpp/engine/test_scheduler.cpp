@@ -9,6 +9,7 @@
 
 #include "check.hpp"
 #include "engine/tiny_answers.hpp"
+#include "forked.hpp"
 #include "gemlet/gemlet.hpp"
 #include "gguf_builder.hpp"
 #include "tiny_gemma3n.hpp"
@@ -343,6 +344,60 @@ TEST("many threads submit and cancel while one runs") {
   CHECK(check::throws<Error>([&] {
           scheduler.submit(request(prompt(3, 0), lively(1, 0), outcomes, 0));
         }).find("stopped") != std::string::npos);
+}
+
+TEST("a forked child has none of the requests that another thread computes") {
+  const auto model = engine();
+  const GenerateResult expected = alone(model, prompt(5, 1), lively(9, 1));
+  Scheduler scheduler(model);
+  std::atomic<bool> begun = false;
+  std::map<int, Outcome> outcomes;
+  GenerateOptions endless = lively(100000, 1);
+  Request made = request(prompt(5, 1), endless, outcomes, 0);
+  made.on_text = [&](std::string_view) {
+    begun = true;
+    return true;
+  };
+  std::jthread runner([&] { scheduler.run(); });
+  const Scheduler::Id running = scheduler.submit(std::move(made));
+  while (!begun && scheduler.load().active + scheduler.load().waiting > 0) std::this_thread::yield();
+  const bool good = forked::in_child([&] {
+    check::throws_error([&] { scheduler.submit(request(prompt(5, 1), lively(9, 1), outcomes, 1)); },
+                        Error::Kind::argument, "stayed with the parent");
+    check::throws_error([&] { scheduler.step(); }, Error::Kind::argument, "stayed with the parent");
+    scheduler.cancel(running);
+    scheduler.stop();
+    if (outcomes.size() == 1) {  // it had not ended when the process was forked
+      Outcome& outcome = outcomes.at(0);
+      check::throws_error([&] { std::rethrow_exception(outcome.error); }, Error::Kind::argument, "stayed");
+      if (outcome.session.position() != 0) return false;
+    }
+    Scheduler another(model);
+    another.submit(request(prompt(5, 1), lively(9, 1), outcomes, 2));
+    while (another.step()) {
+    }
+    return same(outcomes.at(2).result, expected);
+  });
+  scheduler.stop();
+  runner.join();
+  CHECK(good);
+  CHECK(outcomes.size() == 1 && outcomes.at(0).error == nullptr);
+}
+
+TEST("a forked child goes on with a scheduler that its thread steps") {
+  const auto model = engine();
+  const GenerateResult expected = alone(model, prompt(5, 1), lively(9, 1));
+  Scheduler scheduler(model);
+  std::map<int, Outcome> outcomes;
+  scheduler.submit(request(prompt(5, 1), lively(9, 1), outcomes, 0));
+  scheduler.step();
+  const auto finish = [&] {
+    while (scheduler.step()) {
+    }
+    return outcomes.size() == 1 && same(outcomes.at(0).result, expected);
+  };
+  CHECK(forked::in_child(finish));
+  CHECK(finish());
 }
 
 int main() { return check::run_tests(); }

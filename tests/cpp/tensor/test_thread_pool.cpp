@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "forked.hpp"
 #include "gemlet/error.hpp"
 #include "tensor/buffer.hpp"
 #include "tensor/thread_pool.hpp"
@@ -52,6 +53,31 @@ TEST("every item is visited once, in ranges of at most a chunk") {
       for (const std::size_t chunk : {1, 2, 5, 64, 2000}) check_job(pool, count, chunk);
     }
   }
+}
+
+TEST("a forked child has threads of its own") {
+  ThreadPool pool(3);
+  check_job(pool, 1000, 1);
+  std::atomic<bool> stop = false;
+  std::thread other([&] {
+    while (!stop) pool.parallel_for(1000, 1, [](std::size_t, std::size_t, int) {});
+  });
+  const auto all_threads_work = [&] {
+    std::atomic<int> inside = 0;
+    pool.parallel_for(3, 1, [&](std::size_t, std::size_t, int) {
+      ++inside;
+      while (inside < 3) std::this_thread::yield();
+    });
+    check_job(pool, 1000, 1);
+    return true;
+  };
+  bool good = true;
+  for (int i = 0; i < 20; ++i) good = forked::in_child(all_threads_work) && good;
+  good = forked::in_child([&] { return all_threads_work() && forked::in_child(all_threads_work); }) && good;
+  stop = true;
+  other.join();
+  CHECK(good);
+  CHECK(all_threads_work());
 }
 
 TEST("many short jobs, one after the other") {

@@ -322,9 +322,26 @@ def test_without_a_python_to_start_the_error_says_so(
     assert Renderer("x", box).render({}) == "x"
 
 
-def test_a_frozen_program_is_not_started_again(monkeypatch: pytest.MonkeyPatch, box: Sandbox) -> None:
+def test_a_frozen_program_needs_a_python_of_its_own(monkeypatch: pytest.MonkeyPatch, box: Sandbox) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    with pytest.raises(gemlet.TemplateError, match=r"set sys\.executable"):
+    monkeypatch.setattr(sys, "executable", "/does/not/exist/program")
+    monkeypatch.delenv("GEMLET_PYTHON", raising=False)
+    with pytest.raises(gemlet.TemplateError, match=r"frozen.*environment variable GEMLET_PYTHON name a Python 3"):
+        Renderer("x", box)
+    monkeypatch.setenv("GEMLET_PYTHON", str(Path(sys.prefix) / "bin" / "python"))
+    assert Renderer("{{ a }}", box).render({"a": 3}) == "3"
+
+
+@pytest.mark.parametrize("named", ["/does/not/exist", "/bin/false"])
+def test_a_named_python_that_does_not_start_is_named(named: str, monkeypatch: pytest.MonkeyPatch, box: Sandbox) -> None:
+    monkeypatch.setenv("GEMLET_PYTHON", named)
+    with pytest.raises(gemlet.TemplateError, match=f"GEMLET_PYTHON names '{named}'.*that has the package jinja2"):
+        Renderer("x", box)
+
+
+def test_a_process_that_is_late_is_not_taken_for_a_slow_template(monkeypatch: pytest.MonkeyPatch, box: Sandbox) -> None:
+    monkeypatch.setattr(sandbox, "_START_SECONDS", 0.0)
+    with pytest.raises(gemlet.TemplateError, match="was not ready after 0 seconds"):
         Renderer("x", box)
 
 

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[3] / "python" / "gemlet"
 # From the bottom to the top. A module imports from layers below its own, and from its own room; modules of one layer
 # that are in different rooms do not know each other. What has no folder is a room by itself.
 LAYERS = [
-    {"_core", "cache", "errors", "memory", "version"},
-    {"bundled", "files", "slicing", "text"},
+    {"_core", "cache", "errors", "forked", "memory", "version"},
+    {"arguments", "bundled", "files", "slicing", "text"},
     {"hub", "info", "options", "result"},
     {"stream"},
     {"session"},

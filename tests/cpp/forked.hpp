@@ -1,0 +1,26 @@
+#pragma once
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+
+namespace forked {
+
+/// Whether `body` is true in a forked child, which is ended should it hang.
+inline bool in_child(const std::function<bool()>& body) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    bool good = false;
+    try {
+      good = body();
+    } catch (...) {  // the same as false
+    }
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  return waitpid(child, &status, 0) == child && status == 0;
+}
+
+}  // namespace forked
