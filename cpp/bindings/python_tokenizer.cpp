@@ -54,7 +54,10 @@ void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
       .def(py::init([](const std::filesystem::path& path) {
              const py::gil_scoped_release release;
-             return std::make_unique<Tokenizer>(GgufFile(path));
+             const GgufFile file(path);
+             auto tokenizer = read_intact(file, [&] { return std::make_unique<Tokenizer>(file); });
+             file.check_unchanged();
+             return tokenizer;
            }),
            py::arg("path"))
       .def(
