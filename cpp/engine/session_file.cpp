@@ -202,9 +202,13 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
     fail(Error::Kind::format, "the saved session is damaged: its checksum does not match");
   }
 
-  const Prompt timeline =
-      read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
-  s.check_ids(timeline.tokens);
+  Prompt timeline;
+  try {
+    timeline = read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
+    s.check_ids(timeline.tokens);
+  } catch (const Error& error) {
+    fail(Error::Kind::format, error.what());
+  }
   s.timeline.append(timeline);
   s.timeline.restore_scope(header.scope);
   s.logits.resize(header.has_logits * s.vocabulary());

@@ -153,8 +153,6 @@ class Play {
       case 4:
         prompt.clear();
         break;
-      default:
-        break;
     }
     const std::size_t most = static_cast<std::size_t>(slot.session.context()) - prompt.size();
     if (prompt.empty() || (most > 0 && below(3) > 0)) {
@@ -459,7 +457,8 @@ void play(const std::string& name, const gguf::Builder& file, CacheType cache) {
   const gguf::TemporaryDirectory directory;
   const auto engine = Engine::load(directory.write("tiny.gguf", file.build().bytes),
                                    {.threads = 1, .context = static_cast<int>(context), .chunk = 23, .cache = cache});
-  Play(engine, name, arguments.seed).run(arguments.operations);
+  static std::uint64_t number = 0;  // each engine has operations of its own
+  Play(engine, name, 100 * arguments.seed + number++).run(arguments.operations);
 }
 
 }  // namespace
