@@ -186,6 +186,8 @@ std::span<const float> Session::Impl::extend(const Prompt& prompt, Logits wanted
 }
 
 std::span<const float> Session::prefill(const Prompt& prompt, Logits logits, const Cancel* cancel) {
+  // Those who decode by prefilling token by token pay no system calls for it.
+  if (prompt.tokens.size() == 1) return impl_->extend(prompt, logits, cancel);
   const auto before = static_cast<std::size_t>(position());
   impl_->check_unchanged();
   const std::span<const float> computed = impl_->extend(prompt, logits, cancel);
@@ -264,6 +266,7 @@ int Session::advance_to(const Prompt& prompt, const Cancel* cancel) {
                                           " tokens, the context holds " + std::to_string(s.cache->context()));
   }
   s.check(prompt, 0);
+  s.check_unchanged();
   const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
   const Timeline before = s.timeline;
   const std::vector<float> logits = s.logits;
