@@ -35,8 +35,7 @@ py::list to_list(const std::vector<LayerShape>& layers) {
   return out;
 }
 
-py::dict read_model_file(const std::filesystem::path& path) {
-  const GgufFile file(path);
+py::dict describe_file(const GgufFile& file) {
   require_architecture(file);
   const auto model = load_model(file, static_cast<std::size_t>(Tokenizer(file).vocabulary()));
   py::dict tensors;
@@ -65,8 +64,7 @@ py::object find_id(const GgufFile& file, std::string_view key) {
   return file.contains(key) ? py::object(py::int_(file.get_u32(key))) : py::none();
 }
 
-py::dict read_vocabulary(const std::filesystem::path& path) {
-  const GgufFile file(path);
+py::dict describe_vocabulary(const GgufFile& file) {
   const Vocabulary vocabulary(file);
   py::list kinds;
   py::list pieces;
@@ -99,17 +97,33 @@ py::dict read_vocabulary(const std::filesystem::path& path) {
   return out;
 }
 
+py::dict read_model_file(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  py::dict found = read_intact(file, [&] { return describe_file(file); });
+  file.check_unchanged();
+  return found;
+}
+
+py::dict read_vocabulary(const std::filesystem::path& path) {
+  const GgufFile file(path);
+  py::dict found = read_intact(file, [&] { return describe_vocabulary(file); });
+  file.check_unchanged();
+  return found;
+}
+
+py::bytes read_header(const std::filesystem::path& path, std::uint64_t tensor_count) {
+  const GgufFile file(path);
+  std::string header = file.header(tensor_count);
+  file.check_unchanged();
+  return header;
+}
+
 }  // namespace
 
 void bind_gguf(py::module_& m) {
-  m.def(
-      "gguf_header",
-      [](const std::filesystem::path& path, std::uint64_t tensor_count) {
-        return py::bytes(GgufFile(path).header(tensor_count));
-      },
-      py::arg("path"), py::arg("tensor_count"),
-      "The beginning of a GGUF file with the metadata of this one, but not split, and with so many tensors: everything "
-      "before their table.");
+  m.def("gguf_header", &read_header, py::arg("path"), py::arg("tensor_count"),
+        "The beginning of a GGUF file with the metadata of this one, but not split, and with so many tensors: "
+        "everything before their table.");
   m.def("read_model_file", &read_model_file, py::arg("path"),
         "The configuration of a GGUF file, every shape checked, and where its tensors are; no weights are "
         "read.");

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/busy.hpp"
+#include "bindings/python_gil.hpp"
 #include "bindings/python_job.hpp"
 #include "bindings/python_module.hpp"
 #include "encoders/picture.hpp"
@@ -66,7 +67,7 @@ void bind_media(py::module_& m) {
       .def_static(
           "load",
           [](const std::filesystem::path& path, int threads, const std::string& kernels) {
-            const py::gil_scoped_release release;
+            const WithoutGil without_gil;
             EngineOptions options;
             options.threads = threads;
             options.kernels = kernels;

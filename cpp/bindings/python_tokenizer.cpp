@@ -55,7 +55,10 @@ void bind_tokenizer(py::module_& m) {
   py::class_<Tokenizer>(m, "Tokenizer", "The tokenizer of a GGUF file; its weights are not read.")
       .def(py::init([](const std::filesystem::path& path) {
              const WithoutGil without_gil;
-             return std::make_unique<Tokenizer>(GgufFile(path));
+             const GgufFile file(path);
+             auto tokenizer = read_intact(file, [&] { return std::make_unique<Tokenizer>(file); });
+             file.check_unchanged();
+             return tokenizer;
            }),
            py::arg("path"))
       .def(

@@ -87,14 +87,15 @@ ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
 Engine::Impl::Impl(const std::filesystem::path& path, const EngineOptions& requested)
     : options(with_defaults(requested)),
       file(path),
-      tokenizer(of_known_architecture(file)),
-      model(load_model(file, static_cast<std::size_t>(tokenizer.vocabulary()))),
+      tokenizer(read_intact(file, [this] { return Tokenizer(of_known_architecture(file)); })),
+      model(read_intact(file, [this] { return load_model(file, static_cast<std::size_t>(tokenizer.vocabulary())); })),
       kernels(choose_kernels(options.kernels)),
       pool_(options.threads) {
   const std::shared_ptr<const Model> whole = model;
   if (options.slice != Slice()) model = whole->sliced(options.slice);
   check_model();
   info = describe(file, *model, model->shape().layers != whole->shape().layers);
+  file.check_unchanged();  // while it was read
   info.kernels = kernels.name;
   info.threads = options.threads;
   info.context = options.context;

@@ -36,9 +36,11 @@ GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOp
                         options, join(on_text, on_piece));
   std::optional<Speculator> speculator;
   if (options.speculate != Speculate::none) speculator.emplace(session, options);
+  std::size_t kept = 0;
   try {
     completion.begin();
-    completion.set_reused(session.advance_to(prompt, cancel));
+    kept = static_cast<std::size_t>(session.advance_to(prompt, cancel));
+    completion.set_reused(static_cast<int>(kept));
     completion.sample(session.logits());
     while (completion.running()) {
       if (is_set(cancel)) throw Error(Error::Kind::cancelled, "generation was cancelled");
@@ -52,6 +54,7 @@ GenerateResult generate(Session& session, const Prompt& prompt, const GenerateOp
     if (error.kind() != Error::Kind::cancelled) throw;
     if (completion.running()) completion.finish(FinishReason::cancelled);
   }
+  Session::Impl::of(session).check_since(kept, &Session::Impl::check_unchanged);
   return completion.take_result();
 }
 

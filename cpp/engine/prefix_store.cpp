@@ -17,7 +17,21 @@ PrefixStore::Place PrefixStore::erase(Place entry) {
   return entries_.erase(entry);
 }
 
+void PrefixStore::drop_unreadable() {
+  const auto readable = [](const Entry& entry) {
+    try {
+      if (const MappedFile* source = Session::Impl::of(entry.session).cache->source()) source->check_unchanged();
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  for (Place entry = entries_.begin(); entry != entries_.end();)
+    entry = readable(*entry) ? std::next(entry) : erase(entry);
+}
+
 PrefixStore::Match PrefixStore::find(const Prompt& prompt, const Session& session, const std::string& scope) {
+  drop_unreadable();
   Match match;
   Place best = entries_.end();
   for (Place entry = entries_.begin(); entry != entries_.end(); ++entry) {
@@ -37,6 +51,7 @@ PrefixStore::Match PrefixStore::find(const Prompt& prompt, const Session& sessio
 }
 
 void PrefixStore::put(const Session& session, const std::string& scope) {
+  drop_unreadable();
   if (!Session::Impl::of(session).timeline.only_of(scope)) return;
   Session fork = session.fork();
   Session::Impl& held = Session::Impl::of(fork);

@@ -43,6 +43,8 @@ class PrefixStore {
 
   static bool alike(const Entry& entry, const Session& session, const std::string& scope);
   Place erase(Place entry);
+  /// Forgets sessions that were restored from files that have changed since.
+  void drop_unreadable();
 
   std::size_t most_sessions_;
   std::size_t most_bytes_;

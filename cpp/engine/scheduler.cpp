@@ -36,6 +36,7 @@ struct Sequence {
   }
 
   void begin(PrefixStore* store) {
+    state().check_unchanged();
     begun = true;
     const Prompt& prompt = request.prompt;
     if (store != nullptr && session().position() == 0) {
@@ -46,6 +47,7 @@ struct Sequence {
     Session::Impl& s = state();
     const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
     s.truncate(common);
+    kept = s.cache->length();
     s.timeline.add_scope(request.prefix_scope);
     s.timeline.take_rows(prompt);
     completion->set_reused(static_cast<int>(s.cache->length()));
@@ -58,7 +60,11 @@ struct Sequence {
     state().check_logits(logits);
     state().logits.assign(logits.begin(), logits.end());
     completion->sample(logits);
-    if (completion->running()) state().timeline.push_back(completion->last_token());
+    if (completion->running()) {
+      state().timeline.push_back(completion->last_token());
+    } else {
+      state().check_since(kept, &Session::Impl::check_unchanged);
+    }
   }
 
   /// The session then holds what was computed.
@@ -87,6 +93,7 @@ struct Sequence {
   Request request;
   std::optional<Completion> completion;
   bool begun = false;
+  std::size_t kept = 0;     // positions that were computed before
   std::size_t fork_at = 0;  // a position at which the prefix store wants a fork; 0: none
 };
 
@@ -116,6 +123,7 @@ struct Scheduler::Impl {
   struct Part {
     Sequence* sequence;
     std::size_t tokens;
+    std::size_t held = 0;  // positions before the pass
     std::exception_ptr error = nullptr;
   };
 
@@ -275,6 +283,7 @@ struct Scheduler::Impl {
       Segment segment;
       try {
         part.tokens = s.next_piece(part.tokens);
+        part.held = s.cache->length();
         s.cache->prepare(part.tokens);  // what may fail for one sequence, memory, fails before the pass begins
         segment = s.segment(part.tokens, part.tokens == s.pending() ? Segment::Want::last : Segment::Want::none);
       } catch (...) {
@@ -290,7 +299,16 @@ struct Scheduler::Impl {
     std::vector<float> logits(wanted.size() * vocabulary);
     const Engine::Impl::ActivationsLease activations(loaded);
     loaded.model->forward(segments, *activations, logits.data(), cancel);
+    for (Part& part : parts) {
+      if (part.error != nullptr) continue;
+      try {
+        part.sequence->state().check_since(part.held, &Session::Impl::check_intact);
+      } catch (...) {
+        part.error = std::current_exception();
+      }
+    }
     for (std::size_t i = 0; i < wanted.size(); ++i) {
+      if (wanted[i]->error != nullptr) continue;
       try {
         wanted[i]->sequence->sample(std::span(logits).subspan(i * vocabulary, vocabulary));
       } catch (...) {

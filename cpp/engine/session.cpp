@@ -82,12 +82,35 @@ void Session::Impl::compute(Segment::Want want, float* out, const Cancel* cancel
     const bool skip = want == Segment::Want::last && count < pending();
     const Segment now = segment(count, skip ? Segment::Want::none : want);
     model().forward({&now, 1}, *activations, out, cancel, layers);
+    check_intact();
     if (want == Segment::Want::all) out += count * vocabulary();
+  }
+}
+
+void Session::Impl::check_intact() const {
+  parts().file.check_intact();
+  if (const MappedFile* source = cache->source()) source->check_intact();
+}
+
+void Session::Impl::check_unchanged() const {
+  parts().file.check_unchanged();
+  if (const MappedFile* source = cache->source()) source->check_unchanged();
+}
+
+void Session::Impl::check_since(std::size_t length, void (Impl::*check_files)() const) {
+  try {
+    (this->*check_files)();
+  } catch (...) {
+    truncate(length);
+    logits.clear();
+    all_logits.clear();
+    throw;
   }
 }
 
 void Session::Impl::check_logits(std::span<const float> values) const {
   if (std::any_of(values.begin(), values.end(), [](float v) { return std::isnan(v); })) {
+    check_unchanged();
     throw Error(Error::Kind::format, parts().file.path().string() +
                                          ": the model computes values that are not numbers; its weights are damaged");
   }
@@ -138,29 +161,38 @@ void Session::set_adapter(std::shared_ptr<const Adapter> adapter) {
   s.all_logits.clear();
 }
 
-std::span<const float> Session::prefill(const Prompt& prompt, Logits logits, const Cancel* cancel) {
-  Impl& s = *impl_;
-  const std::size_t before = s.timeline.size();
-  s.check(prompt, before);
-  const std::size_t rows = logits == Logits::all ? prompt.tokens.size() : 1;
+std::span<const float> Session::Impl::extend(const Prompt& prompt, Logits wanted, const Cancel* cancel) {
+  const std::size_t before = timeline.size();
+  check(prompt, before);
+  const std::size_t rows = wanted == Logits::all ? prompt.tokens.size() : 1;
   try {
-    std::vector<float> computed(rows * s.vocabulary());
-    s.catch_up(cancel);
-    s.timeline.append(prompt);
-    s.compute(logits == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel, s.trace);
-    s.check_logits(computed);
-    if (logits == Logits::last) {
-      s.logits = std::move(computed);
-      s.all_logits.clear();
-      return s.logits;
+    std::vector<float> computed(rows * vocabulary());
+    catch_up(cancel);
+    timeline.append(prompt);
+    compute(wanted == Logits::all ? Segment::Want::all : Segment::Want::last, computed.data(), cancel, trace);
+    check_logits(computed);
+    if (wanted == Logits::last) {
+      logits = std::move(computed);
+      all_logits.clear();
+      return logits;
     }
-    s.all_logits = std::move(computed);
-    s.logits.assign(s.all_logits.end() - static_cast<std::ptrdiff_t>(s.vocabulary()), s.all_logits.end());
-    return s.all_logits;
+    all_logits = std::move(computed);
+    logits.assign(all_logits.end() - static_cast<std::ptrdiff_t>(vocabulary()), all_logits.end());
+    return all_logits;
   } catch (...) {
-    s.truncate(before);
+    truncate(before);
     throw;
   }
+}
+
+std::span<const float> Session::prefill(const Prompt& prompt, Logits logits, const Cancel* cancel) {
+  // Those who decode by prefilling token by token pay no system calls for it.
+  if (prompt.tokens.size() == 1) return impl_->extend(prompt, logits, cancel);
+  const auto before = static_cast<std::size_t>(position());
+  impl_->check_unchanged();
+  const std::span<const float> computed = impl_->extend(prompt, logits, cancel);
+  impl_->check_since(before, &Impl::check_unchanged);
+  return computed;
 }
 
 void Session::step(std::span<Session* const> sessions, std::span<const Token> tokens, const Cancel* cancel) {
@@ -191,6 +223,7 @@ void Session::step(std::span<Session* const> sessions, std::span<const Token> to
   try {
     const Engine::Impl::ActivationsLease activations(first.parts());
     first.model().forward(segments, *activations, computed.data(), cancel, first.trace);
+    for (const Session* session : sessions) session->impl_->check_intact();
     first.check_logits(computed);
   } catch (...) {
     for (Session* session : sessions) session->impl_->truncate(session->impl_->timeline.size());
@@ -233,6 +266,7 @@ int Session::advance_to(const Prompt& prompt, const Cancel* cancel) {
                                           " tokens, the context holds " + std::to_string(s.cache->context()));
   }
   s.check(prompt, 0);
+  s.check_unchanged();
   const std::size_t common = s.timeline.common_prefix(prompt, prompt.tokens.size() - 1);
   const Timeline before = s.timeline;
   const std::vector<float> logits = s.logits;

@@ -41,9 +41,17 @@ struct Session::Impl {
   void compute(Segment::Want want, float* out, const Cancel* cancel, const LayerTrace& layers = {});
   /// Not traced: only what a call was given is.
   void catch_up(const Cancel* cancel) { compute(Segment::Want::none, nullptr, cancel); }
-  /// Throws Error(format) if the model computed anything that is not a number.
+  /// Throw Error(io) if the files that are mapped, the model's and one that the session was restored from, were
+  /// damaged or have changed: after each pass, and at both ends of a call, as MappedFile says it.
+  void check_intact() const;
+  void check_unchanged() const;
+  /// One of the two; if it throws, everything from `length` on is forgotten.
+  void check_since(std::size_t length, void (Impl::*check_files)() const);
+  /// Throws Error(format) if the model computed anything that is not a number, or Error(io) if a file has changed.
   void check_logits(std::span<const float> values) const;
   void truncate(std::size_t length);
+  /// Session::prefill without looking at the files, but for missing pages.
+  std::span<const float> extend(const Prompt& prompt, Logits wanted, const Cancel* cancel);
   /// Positions of `prompt` that the cache can go on from, its last token excepted.
   std::size_t reusable(const Prompt& prompt) const;
   /// After a prefill with Logits::all: drops its tokens from `length` on, as if they had never been given.

@@ -8,22 +8,26 @@
 #include "format/mapped_file.hpp"
 
 // A saved session, little-endian; each part is filled up with zeros to a multiple of 64 bytes:
-//   header | tokens int32[tokens] | media | logits float[vocabulary, or 0] | pages of keys and values | checksum of all
-//   before
+//   header | tokens int32[tokens] | media | layers | logits float[vocabulary, or 0] | pages of keys and values |
+//   checksum of all before
 // Media are saved as content hashes, without their embeddings.
-// The pages are KvCache's own, those that the next token can see. A restored session reads them where they are, in the
-// mapped file, until it writes to them.
+// The pages are KvCache's own. Those of a sliding layer are all of its ring that a rewind can still reach, not only
+// those of its window, so that a restored session reuses of a prompt what the saved one would have: about the engine's
+// chunk of positions more for each sliding layer. A restored session reads the pages where they are, in the mapped
+// file, until it writes to them.
 namespace gemlet {
 namespace {
 
 constexpr std::size_t alignment = Checksum::block;
 
 struct Header {
-  char magic[8];
+  char magic[7];
+  char layout;
   std::uint64_t fingerprint;
   ContentHash adapter;  // zeros: none
   std::uint64_t tokens;
   std::uint64_t media;
+  std::uint64_t layers;    // that own keys and values
   std::uint64_t computed;  // tokens that the cache holds
   std::uint16_t has_logits;
   SavedScope scope;
@@ -36,7 +40,8 @@ struct SavedMedia {
   ContentHash content;
 };
 
-constexpr char magic[8] = {'G', 'E', 'M', 'L', 'E', 'T', 'S', '3'};
+constexpr char magic[7] = {'G', 'E', 'M', 'L', 'E', 'T', 'S'};
+constexpr char layout = '4';  // to be counted up with every change of what is above
 
 std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
@@ -89,6 +94,7 @@ Prompt read_timeline(const std::byte* tokens, std::size_t token_count, const std
 void Session::save(const std::filesystem::path& path) const {
   const Impl& s = *impl_;
   const KvCache& cache = pages_of(*s.cache, path);
+  s.check_unchanged();
   AtomicFile file(path, Engine::Impl::of(*s.engine).files());
   Checksum sum;
   const auto write = [&](std::span<const std::byte> bytes) {
@@ -102,10 +108,13 @@ void Session::save(const std::filesystem::path& path) const {
   };
   Header header{};
   std::copy(std::begin(magic), std::end(magic), header.magic);
+  header.layout = layout;
   header.fingerprint = s.engine->info().fingerprint;
   header.adapter = hash_of(s.timeline.adapter());
   header.tokens = s.timeline.size();
   header.media = s.timeline.media().size();
+  const std::vector<KvCache::SavedLayer> layers = cache.saved_layers();
+  header.layers = layers.size();
   header.computed = cache.length();
   header.has_logits = s.logits.empty() ? 0 : 1;
   header.scope = s.timeline.saved_scope();
@@ -115,10 +124,12 @@ void Session::save(const std::filesystem::path& path) const {
   std::vector<SavedMedia> media;
   for (const Media& each : s.timeline.media()) media.push_back({each.begin, each.count, each.content});
   write(std::as_bytes(std::span(media)));
+  write(std::as_bytes(std::span(layers)));
   write(std::as_bytes(std::span(s.logits)));
   cache.each_page(write);
   const std::uint64_t value = sum.value();
   file.write(std::as_bytes(std::span(&value, 1)));
+  s.check_unchanged();  // what was read of a file that is mapped
   file.commit();
 }
 
@@ -130,13 +141,20 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
   const auto file = std::make_shared<const MappedFile>(path);
   const std::span<const std::byte> bytes = file->bytes();
   const auto fail = [&](Error::Kind kind, const std::string& what) -> void {
+    file->check_intact();  // what could not be read is not malformed
     throw Error(kind, path.string() + ": " + what);
   };
 
   Header header;
   if (bytes.size() < sizeof(header)) fail(Error::Kind::format, "not a saved session");
   std::memcpy(&header, bytes.data(), sizeof(header));
-  if (!std::equal(std::begin(magic), std::end(magic), header.magic)) fail(Error::Kind::format, "not a saved session");
+  if (!std::equal(std::begin(magic), std::end(magic), header.magic) || header.layout < '1' || header.layout > '9') {
+    fail(Error::Kind::format, "not a saved session");
+  }
+  if (header.layout != layout) {
+    fail(Error::Kind::unsupported, std::string("saved by another version of gemlet: layout ") + header.layout +
+                                       ", this one reads layout " + layout);
+  }
   session.set_adapter(std::move(adapter));
   if (header.adapter != hash_of(s.timeline.adapter())) {
     fail(Error::Kind::unsupported, "saved with adapter " + hex(header.adapter[0]) + ", restored with " +
@@ -154,16 +172,25 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
                                    " tokens, the context holds " + std::to_string(cache.context()));
   }
   if (header.computed > header.tokens || header.media > header.tokens || header.has_logits > 1 ||
-      header.scope > SavedScope::named) {
+      header.layers != cache.saved_layers().size() || header.scope > SavedScope::named) {
     fail(Error::Kind::format, "the header is damaged");
   }
 
   // No overflow: the context, which bounds the tokens, fits in memory as pages do.
   const std::size_t tokens_begin = padded(sizeof(header));
   const std::size_t media_begin = tokens_begin + padded(header.tokens * sizeof(Token));
-  const std::size_t logits_begin = media_begin + padded(header.media * sizeof(SavedMedia));
+  const std::size_t layers_begin = media_begin + padded(header.media * sizeof(SavedMedia));
+  const std::size_t logits_begin = layers_begin + padded(header.layers * sizeof(KvCache::SavedLayer));
   const std::size_t pages_begin = logits_begin + padded(header.has_logits * s.vocabulary() * sizeof(float));
-  const std::size_t end = pages_begin + cache.saved_bytes(header.computed);
+  if (bytes.size() < pages_begin) {
+    fail(Error::Kind::format, "the saved session has " + std::to_string(bytes.size()) + " bytes, expected " +
+                                  std::to_string(pages_begin) + " and more");
+  }
+  std::vector<KvCache::SavedLayer> layers(header.layers);
+  copy_bytes(bytes.data() + layers_begin, std::span(layers));
+  const auto page_bytes = cache.saved_bytes(header.computed, layers);
+  if (!page_bytes) fail(Error::Kind::format, "its layers do not hold what the next token sees");
+  const std::size_t end = pages_begin + *page_bytes;
   Checksum sum;
   if (bytes.size() != end + sizeof(sum.value())) {
     fail(Error::Kind::format, "the saved session has " + std::to_string(bytes.size()) + " bytes, expected " +
@@ -175,14 +202,19 @@ Session Session::restore(std::shared_ptr<const Engine> engine, const std::filesy
     fail(Error::Kind::format, "the saved session is damaged: its checksum does not match");
   }
 
-  const Prompt timeline =
-      read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
-  s.check_ids(timeline.tokens);
+  Prompt timeline;
+  try {
+    timeline = read_timeline(bytes.data() + tokens_begin, header.tokens, bytes.data() + media_begin, header.media);
+    s.check_ids(timeline.tokens);
+  } catch (const Error& error) {
+    fail(Error::Kind::format, error.what());
+  }
   s.timeline.append(timeline);
   s.timeline.restore_scope(header.scope);
   s.logits.resize(header.has_logits * s.vocabulary());
   copy_bytes(bytes.data() + logits_begin, std::span(s.logits));
-  cache.adopt(header.computed, {file, bytes.data() + pages_begin});
+  cache.adopt(header.computed, layers, file, bytes.data() + pages_begin);
+  file->check_unchanged();
   return session;
 }
 

@@ -137,7 +137,7 @@ void Speculator::step(Token last, std::size_t most, const Sampler& sampler, cons
     batch.insert(batch.end(), drafts.begin(), drafts.end());
   }
 
-  const std::span<const float> logits = session_.prefill(batch, Logits::all, cancel);
+  const std::span<const float> logits = Session::Impl::of(session_).extend(batch, Logits::all, cancel);
   const std::size_t vocabulary = logits.size() / batch.size();
   std::size_t sampled = 0;
   std::optional<Token> next;

@@ -68,6 +68,14 @@ const GgufPart& GgufFile::part_of(const Tensor& tensor) const {
   });
 }
 
+void GgufFile::check_intact() const {
+  for (const GgufPart& part : parts_) part.file.check_intact();
+}
+
+void GgufFile::check_unchanged() const {
+  for (const GgufPart& part : parts_) part.file.check_unchanged();
+}
+
 std::string GgufFile::header(std::uint64_t tensor_count) const {
   const GgufPart& first = parts_.front();
   const std::span<const std::byte> bytes = first.file.bytes();

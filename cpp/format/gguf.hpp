@@ -18,7 +18,8 @@ namespace gemlet {
 
 /// One of the files that a model is split into, or its only one.
 struct GgufPart {
-  explicit GgufPart(const std::filesystem::path& path) : file(path), contents(read_gguf(path, file.bytes())) {}
+  explicit GgufPart(const std::filesystem::path& path)
+      : file(path), contents(read_intact(file, [&] { return read_gguf(path, file.bytes()); })) {}
 
   MappedFile file;
   GgufContents contents;  ///< without its tensors, once they are the GgufFile's
@@ -47,6 +48,10 @@ class GgufFile : public GgufMetadata {
   const Tensor* find_tensor(std::string_view name) const;
   /// The part that a tensor's bytes lie in.
   const GgufPart& part_of(const Tensor& tensor) const;
+
+  /// Of all parts, as MappedFile does it.
+  void check_intact() const;
+  void check_unchanged() const;
 
   /// The beginning of a GGUF file with the same metadata, but not split, and with so many tensors: everything before
   /// their table.

@@ -2,6 +2,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <utility>
+
+#include "format/mapped_file.hpp"
 
 namespace gemlet {
 
@@ -31,6 +34,10 @@ class Cache {
   /// Memory that the positions take; what is shared with forks is counted whole.
   virtual std::size_t bytes() const = 0;
 
+  /// The file that a restored cache has keys and values from: some may still be read in place there, and what was
+  /// computed since depends on them. Null for any other cache.
+  const MappedFile* source() const { return source_.get(); }
+
   /// An independent copy.
   virtual std::unique_ptr<Cache> fork() = 0;
 
@@ -38,10 +45,12 @@ class Cache {
   explicit Cache(std::size_t context) : context_(context) {}
   Cache(const Cache&) = default;
   void set_length(std::size_t length) { length_ = length; }
+  void set_source(std::shared_ptr<const MappedFile> file) { source_ = std::move(file); }
 
  private:
   std::size_t context_;
   std::size_t length_ = 0;
+  std::shared_ptr<const MappedFile> source_;
 };
 
 }  // namespace gemlet

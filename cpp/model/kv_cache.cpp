@@ -9,8 +9,6 @@ namespace {
 
 std::size_t element_bytes(CacheType type) { return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1; }
 
-std::size_t round_up(std::size_t n, std::size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 }  // namespace
 
 KvCache::KvCache(const ModelShape& shape, CacheType type, std::size_t context, std::size_t chunk)
@@ -23,7 +21,7 @@ KvCache::KvCache(const ModelShape& shape, CacheType type, std::size_t context, s
     layer.head_dim = owner.head_dim;
     layer.row_bytes = owner.head_dim * element_bytes(type);
     layer.half_head_bytes = page_positions * (layer.row_bytes + (type == CacheType::int8 ? sizeof(float) : 0));
-    const std::size_t pages = round_up(context, page_positions) / page_positions;
+    const std::size_t pages = pages_of(context);
     // So many consecutive positions touch at most this many pages: no two of them that are in use fall together.
     const std::size_t ring = (layer.window + chunk + page_positions - 2) / page_positions + 1;
     layer.pages.resize(layer.window == 0 ? pages : std::min(pages, ring));
@@ -72,7 +70,13 @@ bool KvCache::rewind(std::size_t length) {
   if (length == 0) {
     set_length(0);
     stored_ = 0;
-    for (Layer& layer : layers_) layer.oldest = 0;
+    for (Layer& layer : layers_) {
+      layer.oldest = 0;
+      for (Page& page : layer.pages) {
+        if (page.shared) page = {};
+      }
+    }
+    set_source(nullptr);
     return true;
   }
   if (!can_rewind(length)) return false;
@@ -82,9 +86,12 @@ bool KvCache::rewind(std::size_t length) {
 
 bool KvCache::can_rewind(std::size_t length) const {
   return length == 0 || std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
-           const std::size_t oldest = stored_ < layer.slots() ? 0 : stored_ - layer.slots();
-           return layer.window == 0 || first_seen(layer, length) >= std::max(layer.oldest, oldest);
+           return layer.window == 0 || first_seen(layer, length) >= oldest(layer);
          });
+}
+
+std::size_t KvCache::oldest(const Layer& layer) const {
+  return std::max(layer.oldest, stored_ < layer.slots() ? 0 : stored_ - layer.slots());
 }
 
 std::size_t KvCache::bytes() const {
@@ -130,29 +137,58 @@ const kernels::CacheKernels& KvCache::kernels(const kernels::Kernels& table) con
   return table.cache_f16;
 }
 
-std::size_t KvCache::saved_bytes(std::size_t length) const {
-  std::size_t bytes = 0;
-  for (const Layer& layer : layers_) {
-    if (layer.pages.empty()) continue;
-    const std::size_t pages = round_up(length, page_positions) / page_positions;
-    bytes += (pages - first_seen(layer, length) / page_positions) * layer.page_bytes();
-  }
-  return bytes;
+KvCache::SavedLayer KvCache::saved(const Layer& layer) const {
+  const std::size_t first = oldest(layer);
+  const std::size_t pages = pages_of(length()) - first / page_positions;
+  return {first, std::min(pages, layer.pages.size())};
 }
 
-void KvCache::adopt(std::size_t length, std::shared_ptr<const std::byte> pages) {
+std::vector<KvCache::SavedLayer> KvCache::saved_layers() const {
+  std::vector<SavedLayer> all;
+  for (const Layer& layer : layers_) {
+    if (!layer.pages.empty()) all.push_back(saved(layer));
+  }
+  return all;
+}
+
+std::optional<std::size_t> KvCache::saved_bytes(std::size_t length, std::span<const SavedLayer> saved) const {
+  std::size_t bytes = 0;
+  auto next = saved.begin();
+  for (const Layer& layer : layers_) {
+    if (layer.pages.empty()) continue;
+    if (next == saved.end()) return std::nullopt;
+    const std::size_t pages = pages_of(length);
+    const std::size_t needed = first_seen(layer, length);
+    if (next->oldest > needed || next->pages > pages || pages - next->pages > needed / page_positions) {
+      return std::nullopt;
+    }
+    bytes += next->pages * layer.page_bytes();
+    ++next;
+  }
+  return next == saved.end() ? std::optional(bytes) : std::nullopt;
+}
+
+void KvCache::adopt(std::size_t length, std::span<const SavedLayer> saved, std::shared_ptr<const MappedFile> file,
+                    const std::byte* pages) {
   set_length(length);
   stored_ = length;
-  const std::byte* next = pages.get();
+  const std::size_t end = pages_of(length);
+  const std::byte* next = pages;
+  auto from = saved.begin();
   for (Layer& layer : layers_) {
     if (layer.pages.empty()) continue;
-    layer.oldest = first_kept(layer);
-    for (std::size_t p = layer.oldest / page_positions; p * page_positions < length; ++p, next += layer.page_bytes()) {
+    const std::size_t first = end - from->pages;
+    for (std::size_t p = first; p < end; ++p, next += layer.page_bytes()) {
       // A shared page is only read.
-      const auto data = std::const_pointer_cast<std::byte>(std::shared_ptr<const std::byte>(pages, next));
+      const auto data = std::const_pointer_cast<std::byte>(std::shared_ptr<const std::byte>(file, next));
       layer.pages[p % layer.pages.size()] = {data, true};
     }
+    // The oldest positions may lie on the last page, where another ring has no place for them.
+    const std::size_t whole = std::max(first, end - std::min(end, layer.pages.size())) * page_positions;
+    layer.oldest = from->pages == layer.pages.size() ? from->oldest : std::max<std::size_t>(from->oldest, whole);
+    ++from;
   }
+  set_source(std::move(file));
 }
 
 }  // namespace gemlet

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -54,21 +56,33 @@ class KvCache final : public Cache {
   std::size_t row_bytes(std::size_t layer) const { return layers_[layer].row_bytes; }
   const kernels::CacheKernels& kernels(const kernels::Kernels& table) const;
 
-  /// Visits the pages that a copy needs to go on from length(), in an order of their own.
+  /// What a copy of a layer needs to go on from length(), or from wherever the cache can be rewound to: its last pages.
+  struct SavedLayer {
+    std::uint64_t oldest = 0;  ///< the first position that is there
+    std::uint64_t pages = 0;   ///< up to that of the last position. Where rings are full it may hold, behind that
+                               ///< position, the oldest ones too.
+  };
+  /// Of each layer that owns keys and values, in the order of the file.
+  std::vector<SavedLayer> saved_layers() const;
+  /// Visits the pages of saved_layers(), one layer after the other.
   template <typename Visit>
   void each_page(const Visit& visit) const {
     for (const Layer& layer : layers_) {
       if (layer.pages.empty()) continue;
-      for (std::size_t p = first_kept(layer) / page_positions; p * page_positions < length(); ++p) {
+      const std::size_t end = pages_of(length());
+      for (std::size_t p = end - saved(layer).pages; p < end; ++p) {
         visit(std::span<const std::byte>(layer.page(p).data.get(), layer.page_bytes()));
       }
     }
   }
-  /// The bytes of the pages that a cache of `length` positions gives to each_page(): a multiple of 64.
-  std::size_t saved_bytes(std::size_t length) const;
-  /// Makes an empty cache hold `length` positions, from saved_bytes(length) bytes of pages that lie one after the other
-  /// at `pages`. They stay there and are not written to.
-  void adopt(std::size_t length, std::shared_ptr<const std::byte> pages);
+  /// The bytes of the pages that a cache of `length` positions with these layers gives to each_page(), a multiple of
+  /// 64; nothing where no cache of this model can have such layers.
+  std::optional<std::size_t> saved_bytes(std::size_t length, std::span<const SavedLayer> saved) const;
+  /// Makes an empty cache hold `length` positions, from saved_bytes() bytes of pages that lie one after the other at
+  /// `pages`, in `file`. They stay there and are not written to. It can be rewound as far as the saved one could; with
+  /// rings of another length than those, not further than they have whole pages.
+  void adopt(std::size_t length, std::span<const SavedLayer> saved, std::shared_ptr<const MappedFile> file,
+             const std::byte* pages);
 
  private:
   struct Page {
@@ -82,7 +96,7 @@ class KvCache final : public Cache {
     std::size_t row_bytes = 0;
     std::size_t half_head_bytes = 0;  // keys, or values, of one head on a page, scales included
     std::vector<Page> pages;          // empty: reads another layer's
-    std::size_t oldest = 0;           // the first position that was ever there
+    std::size_t oldest = 0;           // the first position that was there when the cache was empty or restored
 
     const Page& page(std::size_t index) const { return pages[index % pages.size()]; }
     std::size_t page_bytes() const { return 2 * kv_heads * half_head_bytes; }
@@ -98,7 +112,10 @@ class KvCache final : public Cache {
   Place place(std::size_t layer, std::size_t half_head, std::size_t position) const;
   /// The first position that the token at length() sees.
   static std::size_t first_seen(const Layer& layer, std::size_t length);
-  std::size_t first_kept(const Layer& layer) const { return first_seen(layer, length()); }
+  /// The first position that is still there.
+  std::size_t oldest(const Layer& layer) const;
+  static std::size_t pages_of(std::size_t length) { return (length + page_positions - 1) / page_positions; }
+  SavedLayer saved(const Layer& layer) const;
   static void make_writable(Page& page, std::size_t bytes);
 
   CacheType type_;

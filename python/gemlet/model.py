@@ -221,11 +221,13 @@ class Model:
         return Session(self._engine.session(context or 0))
 
     def restore(self, path: str | os.PathLike[str], context: int | None = None) -> Session:
-        """A session that ``Session.save`` wrote.
+        """A session that ``Session.save`` wrote. Its keys and values are read where they lie in the file, as a model's
+        weights are; it reuses of a prompt what the saved session would have.
 
         Raises:
+            FileError: the file cannot be opened or mapped.
             FormatError: a damaged file.
-            UnsupportedError: a file of another model.
+            UnsupportedError: a file of another model or another version of gemlet.
         """
         return Session(self._engine.restore(to_path(path), context or 0))
 
@@ -312,6 +314,8 @@ def load(
 
     Args:
         path: the file, or a name; the file is mapped, not read, and has to stay as it is while the model is in use.
+            Replacing it by renaming another over it is fine. Calls on a model whose file was truncated or overwritten
+            raise FileError; docs/c_api.md says what is noticed of it, and of the handler of SIGBUS.
         threads: by default one for each physical core that this process may use, within its quota of processor time
             (a container's limit): two threads of one core share its arithmetic and its way to memory. A slower core
             takes fewer pieces of the work, so that none waits for it.

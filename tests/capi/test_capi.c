@@ -181,6 +181,38 @@ static void test_save(const gemlet_engine* engine, const char* model) {
   CHECK_REFUSED(gemlet_session_restore(engine, path, 0, NULL, &error), GEMLET_ARGUMENT, "session is NULL");
 }
 
+/* A model that is truncated while it is in use is an error, where the system would end the process. */
+static void test_truncated(const char* model) {
+  char path[4096];
+  char bytes[4096];
+  size_t count = 0;
+  int32_t tokens[max_tokens];
+  FILE* from = fopen(model, "rb");
+  FILE* to = NULL;
+  gemlet_engine* engine = NULL;
+  gemlet_session* session = NULL;
+
+  snprintf(path, sizeof path, "%s.copy", model);
+  to = fopen(path, "wb");
+  while ((count = fread(bytes, 1, sizeof bytes, from)) > 0) fwrite(bytes, 1, count, to);
+  fclose(from);
+  fclose(to);
+  engine = load(path);
+  session = new_session(engine);
+  count = tokenize(engine, "hello", tokens);
+  prefill(session, tokens, count, NULL);
+  fclose(fopen(path, "wb")); /* empties it */
+  for (int again = 0; again < 2; ++again) {
+    CHECK_REFUSED(gemlet_session_prefill(session, tokens, 1, &error), GEMLET_IO, path);
+    CHECK(strstr(error.message, "ends before byte 0") != NULL);
+  }
+  CHECK_REFUSED(gemlet_session_save(session, "/no/such/directory/file", &error), GEMLET_IO, path);
+  CHECK(position_of(session) == count);
+  gemlet_session_free(session);
+  gemlet_engine_free(engine);
+  remove(path);
+}
+
 typedef struct Answer {
   gemlet_session* session;
   int calls;
@@ -461,6 +493,7 @@ int main(int argc, char** argv) {
   test_text(engine);
   test_session(engine);
   test_save(engine, argv[1]);
+  test_truncated(argv[1]);
   test_generate(engine);
   test_bad_requests(engine);
   test_advance(engine);

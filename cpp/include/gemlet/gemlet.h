@@ -95,7 +95,9 @@ typedef struct gemlet_engine_options {
 } gemlet_engine_options;
 
 /* Loads the GGUF file at `path`; of a split model, its first file. Weights are mapped, not read: the file must not
- * change while the engine or one of its sessions lives. `options` may be NULL. */
+ * change while the engine or one of its sessions lives, but may be replaced by renaming another over it. Where it has
+ * changed all the same, calls fail with GEMLET_IO; for that, loading a model or restoring a session installs a handler
+ * of SIGBUS once in the process, which passes on what is not gemlet's (docs/c_api.md). `options` may be NULL. */
 GEMLET_API gemlet_status gemlet_engine_load(const char* path, const gemlet_engine_options* options,
                                             gemlet_engine** engine, gemlet_error* error);
 

@@ -219,6 +219,64 @@ TEST("a saved session is refused when it is damaged, cut or of another model") {
         std::string::npos);
 }
 
+TEST("a restored session reuses of a prompt what the saved one would have, and goes on with the same bits") {
+  tiny::Random random(11);
+  const std::filesystem::path path = directory().path() / "session";
+  std::size_t reused = 0;
+  for (const int chunk : {5, 41, 100}) {
+    const auto model = engine(chunk);
+    for (int history = 0; history < 40; ++history) {
+      Session live(model);
+      for (int turn = 0; turn < 4; ++turn) {
+        live.prefill(prompt(1 + random.below(90), static_cast<Token>(random.below(20))));
+        if (random.below(2) == 0)
+          live.rewind(live.position() - static_cast<int>(random.below(std::min(40, live.position()))));
+      }
+      live.save(path);
+      const std::vector<Token> held(live.tokens().begin(), live.tokens().end());
+      std::vector<Token> more = held;
+      more.push_back(8);
+      std::vector<Token> changed = held;
+      changed.back() = (changed.back() + 1) % 290;
+      const std::vector<Token> fewer(held.begin(), held.end() - (held.size() > 1 ? 1 : 0));
+      std::vector<Token> undone(held.begin(), held.end() - static_cast<std::ptrdiff_t>(random.below(held.size())));
+      undone.push_back(9);
+      for (const auto& next : {held, more, changed, fewer, undone}) {
+        Session fork = live.fork();
+        Session restored = Session::restore(model, path);
+        for (int again = 0; again < 2; ++again) {  // what follows is the same, too
+          const int expected = fork.advance_to(next);
+          CHECK(restored.advance_to(next) == expected);
+          CHECK(copy(restored.logits()) == copy(fork.logits()));
+          reused += static_cast<std::size_t>(expected);
+        }
+      }
+    }
+  }
+  CHECK(reused > 50000);
+  Session live(engine());
+  live.prefill(prompt(long_prompt));
+  live.save(path);
+  CHECK(Session::restore(engine(), path).advance_to(prompt(long_prompt)) == long_prompt - 1);
+}
+
+TEST("sessions of another layout are another version's") {
+  const std::filesystem::path path = directory().path() / "session";
+  Session session(engine());
+  session.prefill(prompt(3));
+  session.save(path);
+  const auto write_magic = [&](const std::string& magic) {
+    std::fstream(path, std::ios::binary | std::ios::in | std::ios::out) << magic;
+  };
+  write_magic("GEMLETS3");
+  CHECK_THROWS(Session::restore(engine(), path), Error::Kind::unsupported,
+               path.string() + ": saved by another version of gemlet: layout 3, this one reads layout 4");
+  write_magic("GEMLETSX");
+  CHECK_THROWS(Session::restore(engine(), path), Error::Kind::format, "not a saved session");
+  write_magic("GEMLETS4");
+  CHECK(Session::restore(engine(), path).position() == 3);
+}
+
 TEST("saving where nothing can be written keeps the old file and leaves no other") {
   Session session(engine());
   session.prefill(prompt(3));

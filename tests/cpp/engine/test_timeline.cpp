@@ -149,7 +149,7 @@ TEST("there is no way back into a picture, and a fork goes on with it") {
 }
 
 TEST("a restored session knows its pictures by their content") {
-  const Prompt prompt = with_picture(40, 11, 12, 1);
+  const Prompt prompt = with_picture(240, 11, 12, 1);
   Session session(engine());
   session.prefill(prompt);
   const auto path = directory().path() / "saved";

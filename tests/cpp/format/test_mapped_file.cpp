@@ -1,8 +1,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <fstream>
+#include <stdexcept>
 
 #include "check.hpp"
 #include "format/mapped_file.hpp"
@@ -97,6 +99,43 @@ TEST("reading what was cut off is an error") {
   CHECK(read(file, 8000, 1000) == std::string(1000, 'g'));
   const std::string message = check::throws<Error>([&] { read(file, 8000, 1001); });
   CHECK(message == path.string() + ": ends before byte 9000, expected 20000 bytes as when it was opened");
+}
+
+TEST("a page that is gone is an error of the file, not the end of the process") {
+  const gguf::TemporaryDirectory directory;
+  const auto path = directory.write("a", std::string(200000, 'g'));
+  const MappedFile file(path);
+  const MappedFile other(directory.write("b", std::string(200000, 'h')));
+  file.check_unchanged();
+  std::filesystem::resize_file(path, 9000);
+  file.check_intact();  // nobody has touched what is gone
+  CHECK(std::to_integer<int>(file.bytes()[150000]) == 0);
+  const std::string message = path.string() + ": ends before byte 9000, expected 200000 bytes as when it was opened";
+  CHECK(check::throws<Error>([&] { file.check_intact(); }) == message);
+  CHECK(check::throws<Error>([&] { file.check_unchanged(); }) == message);
+  CHECK(check::throws<Error>([&] { read_intact(file, [] { throw std::runtime_error("malformed"); }); }) == message);
+  std::filesystem::resize_file(path, 200000);  // it stays damaged: what was computed from it is wrong
+  CHECK_THROWS(file.check_intact(), Error::Kind::io, path.string() + ": could not be read at byte");
+  other.check_unchanged();
+  CHECK(static_cast<char>(other.bytes()[150000]) == 'h');
+}
+
+TEST("a file that was written to is another one than was opened, one that was replaced is not") {
+  const gguf::TemporaryDirectory directory;
+  const auto path = directory.write("a", "first");
+  const MappedFile file(path);
+  const auto opened = std::filesystem::last_write_time(path);
+  std::filesystem::last_write_time(path, opened + std::chrono::seconds(1));
+  CHECK_THROWS(file.check_unchanged(), Error::Kind::io, path.string() + ": was written to at ");
+  file.check_intact();
+  std::filesystem::last_write_time(path, opened);
+  file.check_unchanged();
+  std::filesystem::resize_file(path, 7);
+  CHECK_THROWS(file.check_unchanged(), Error::Kind::io, "has 7 bytes, expected 5 as when it was opened");
+  const MappedFile again(path);
+  directory.write("b", "second");
+  std::filesystem::rename(directory.path() / "b", path);
+  again.check_unchanged();
 }
 
 TEST("a missing file, a directory, an empty file and a pipe are refused by name") {

@@ -106,6 +106,20 @@ TEST("the names of parts are parsed and made") {
   }
 }
 
+TEST("a part that is truncated while it is in use is an error of that part") {
+  const gguf::TemporaryDirectory directory;
+  write(directory, split());
+  const GgufFile file(directory.path() / name(1));
+  file.check_unchanged();
+  std::filesystem::resize_file(directory.path() / name(2), 0);
+  CHECK_THROWS(file.check_unchanged(), Error::Kind::io, (directory.path() / name(2)).string() + ": ends before byte 0");
+  file.check_intact();
+  float value = 1;
+  std::memcpy(&value, file.find_tensor("two")->data, sizeof(value));
+  CHECK(value == 0);
+  CHECK_THROWS(file.check_intact(), Error::Kind::io, (directory.path() / name(2)).string() + ": ends before byte 0");
+}
+
 TEST("any part opens the whole model") {
   const gguf::TemporaryDirectory directory;
   write(directory, split());

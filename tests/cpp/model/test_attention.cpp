@@ -101,6 +101,16 @@ std::vector<float> attend(const KvCache& cache, const Shape& shape, Compute& com
   return out;
 }
 
+/// As a session is saved and restored.
+void adopt(KvCache& restored, const KvCache& cache) {
+  static std::deque<std::vector<std::byte>> files;  // which outlive the caches
+  std::vector<std::byte>& bytes = files.emplace_back();
+  cache.each_page([&](std::span<const std::byte> data) { bytes.insert(bytes.end(), data.begin(), data.end()); });
+  const auto layers = cache.saved_layers();
+  CHECK(bytes.size() == restored.saved_bytes(cache.length(), layers));
+  restored.adopt(cache.length(), layers, nullptr, bytes.data());
+}
+
 const std::vector<Shape> shapes = {{},
                                    {3, 1, 7, 0},
                                    {4, 4, 33, 100},
@@ -306,7 +316,9 @@ TEST("a cache takes memory as it grows, an int8 one about half of an f16 one") {
     store(cache, shape, kernels::best(), page + 1);
     std::size_t held = 0;
     cache.each_page([&](std::span<const std::byte> data) { held += data.size(); });
-    CHECK(held == cache.saved_bytes(page + 1) && held == 2 * cache.saved_bytes(page));
+    CHECK(held == cache.saved_bytes(page + 1, cache.saved_layers()) && held == cache.bytes());
+    const KvCache::SavedLayer one_page{0, 1};
+    CHECK(held == 2 * cache.saved_bytes(page, std::span(&one_page, 1)).value());
     bytes.push_back(held);
   }
   CHECK(bytes[0] == 2 * bytes[1] && bytes[2] * 100 < bytes[1] * 51);
@@ -322,11 +334,47 @@ TEST("rewinding a ring is refused where it would need what was overwritten or ne
   CHECK(!cache.rewind(lowest - 1) && cache.length() == 400);
   CHECK(cache.rewind(lowest) && cache.length() == lowest);
   KvCache restored(config(shape), CacheType::f16, 2000, 90);
-  std::vector<std::byte> bytes;
-  cache.each_page([&](std::span<const std::byte> data) { bytes.insert(bytes.end(), data.begin(), data.end()); });
-  CHECK(bytes.size() == cache.saved_bytes(lowest));
-  restored.adopt(lowest, std::shared_ptr<const std::byte>(std::shared_ptr<void>(), bytes.data()));
+  adopt(restored, cache);
   CHECK(!restored.rewind(lowest - 1) && restored.rewind(lowest) && restored.rewind(0));
+}
+
+TEST("a restored ring can be rewound as far as the one that was saved, and holds what that holds") {
+  const Shape shape{6, 2, 20, 50};
+  const auto k = kernels::best();
+  ThreadPool pool(1);
+  Compute compute(k, pool);
+  const auto lowest = [](const KvCache& cache) {
+    std::size_t length = cache.length();
+    while (length > 1 && cache.can_rewind(length - 1)) --length;
+    return length;
+  };
+  for (std::size_t length = 40; length < 400; length += 23) {
+    for (const std::size_t back : {0, 1, 40}) {
+      KvCache cache(config(shape), CacheType::f16, 2000, 20);
+      while (cache.length() < length) store(cache, shape, k, std::min<std::size_t>(20, length - cache.length()));
+      CHECK(!cache.can_rewind(length - back) || cache.rewind(length - back));
+      for (const std::size_t chunk : {20, 1, 200}) {  // rings of the same length, a shorter one and a longer one
+        KvCache restored(config(shape), CacheType::f16, 2000, chunk);
+        adopt(restored, cache);
+        const std::size_t least = lowest(restored);
+        CHECK(chunk == 20 ? least == lowest(cache) : least >= lowest(cache));
+        CHECK(restored.rewind(least));
+        store(restored, shape, k, 1);
+        KvCache replay(config(shape), CacheType::f16, 2000, 20);
+        while (replay.length() <= least) store(replay, shape, k, 1);
+        CHECK(same_bits(attend(restored, shape, compute, least, least + 1),
+                        attend(replay, shape, compute, least, least + 1)));
+      }
+    }
+  }
+}
+
+TEST("layers that lack what the next token sees are refused") {
+  KvCache cache(config({6, 2, 20, 50}), CacheType::f16, 2000, 20);
+  const auto refused = [&](KvCache::SavedLayer layer) { return !cache.saved_bytes(400, std::span(&layer, 1)); };
+  CHECK(!refused({351, 2}) && !refused({300, 3}) && !refused({0, 7}));  // 351 is the first that is seen
+  CHECK(refused({352, 2}) && refused({351, 1}) && refused({0, 8}) && refused({~0ULL, ~0ULL}));
+  CHECK(!cache.saved_bytes(400, {}));
 }
 
 int main() { return check::run_tests(); }
