@@ -8,10 +8,10 @@ from pathlib import Path
 
 import gemlet
 import pytest
-from test_scheduler import ENDLESS
 
 from scripts import FORK, run_script
 
+ENDLESS: gemlet.GenerateOptions = {"max_tokens": None, "logit_bias": {1: -100.0, 5: -100.0}}
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 
