@@ -162,7 +162,7 @@ def _describe_one(annotation: object) -> str:
     origin = typing.get_origin(annotation)
     if origin is collections.abc.Sequence:
         items = _describe(typing.get_args(annotation)[0])
-        return f"a sequence of {'whole numbers' if items == 'a whole number' else f'items that are each {items}'}"
+        return "a sequence of whole numbers" if items == "a whole number" else f"a sequence, each item {items}"
     if origin is typing.Literal:
         return " or ".join(map(repr, typing.get_args(annotation)))
     kind = annotation if origin is None or annotation in _NAMES else origin

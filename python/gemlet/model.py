@@ -1,7 +1,7 @@
 """A loaded model."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -152,8 +152,6 @@ class Model:
         Each result equals what ``generate`` gives for that prompt alone. ``on_text`` gets the index of the prompt and
         a piece of its completion.
         """
-        if isinstance(prompts, (str, bytes)):
-            raise TypeError(f"prompts: expected a list of prompts, found one {type(prompts).__name__}")
         core = to_core(options, self.context)
         tokens = [self._prompt_tokens(prompt) for prompt in prompts]
         generation = self._engine.generate_batch(tokens, [core] * len(tokens))
@@ -281,8 +279,6 @@ class Model:
         )
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
-        if not isinstance(prompt, Sized):
-            raise TypeError(f"prompt: expected text or token ids, found {type(prompt).__name__}")
         if len(prompt) == 0:
             raise ArgumentError("the prompt is empty; [model.bos] is the prompt for a completion from scratch")
         if not isinstance(prompt, (str, bytes)):

@@ -274,6 +274,7 @@ def test_a_fork_while_another_thread_renders() -> None:
         "    try: _shared.ask('{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}',"
         " {}, Budget(1e6))\n"
         "    except Exception as error: print(type(error).__name__)\n"
+        "Renderer('x')  # while the process starts, it is waited for too\n"
         "thread = threading.Thread(target=hang)\n"
         "thread.start()\n"
         "while not _shared.is_waiting: os.sched_yield()\n"

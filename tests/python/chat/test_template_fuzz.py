@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gemlet
+from gemlet.chat.messages import Message, Role
 from gemlet.chat.sandbox import MAX_TEXT, Budget, Sandbox
-from gemlet.chat.templates import ChatTemplate, Message, Role
+from gemlet.chat.templates import ChatTemplate
 
 from hostile_templates import NUMBERS, SEEDS
 from mutations import cases, mutated_json, mutated_text, seed

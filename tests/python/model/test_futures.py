@@ -8,10 +8,10 @@ from pathlib import Path
 
 import gemlet
 import pytest
-from test_scheduler import ENDLESS
 
 from scripts import FORK, run_script
 
+ENDLESS: gemlet.GenerateOptions = {"max_tokens": None, "logit_bias": {1: -100.0, 5: -100.0}}
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
 
 
@@ -73,17 +73,16 @@ def test_two_event_loops_share_a_scheduler(model: gemlet.Model) -> None:
 def test_what_is_awaited_in_a_loop_that_is_closed_is_not_computed_any_more(long_model: gemlet.Model) -> None:
     scheduler, session = long_model.scheduler(), long_model.session()
     loop = asyncio.new_event_loop()
-    begun = loop.create_future()
+    begun = asyncio.Event()
 
     async def ask() -> None:
-        await scheduler.agenerate(
-            [2, 9], session=session, on_text=lambda text: begun.done() or begun.set_result(None), **ENDLESS
-        )
+        await scheduler.agenerate([2, 9], session=session, on_text=lambda text: begun.set(), **ENDLESS)
 
-    task = loop.create_task(ask())
-    loop.run_until_complete(begun)
+    asking = ask()
+    task = loop.create_task(asking)
+    loop.run_until_complete(begun.wait())
     loop.close()
-    task.get_coro().close()  # type: ignore[union-attr]  # as at the end of a program
+    asking.close()  # as at the end of a program
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     assert scheduler.submit([2, 9], max_tokens=3).result(60)
     while scheduler.active:

@@ -117,7 +117,7 @@ def test_what_is_no_prompt_is_refused_by_name(model: gemlet.Model) -> None:
         model.generate(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"text: expected text \(str\) or bytes, found 3"):
         model.tokenize(3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="prompts: expected a list of prompts, found one str"):
+    with pytest.raises(TypeError, match=r"prompts: expected a sequence, each item text .*, found 'abc'"):
         model.generate_batch("abc")
 
 

@@ -75,7 +75,7 @@ def test_wrong_options(model: gemlet.Model) -> None:
         model.generate("a", speculate="lookup", draft_tokens=16)
     with pytest.raises(gemlet.ArgumentError, match="slice: layer 9 is to be dropped"):
         model.generate("a", speculate="slice", draft="drop=9")
-    with pytest.raises(TypeError, match="speculate: 3"):
+    with pytest.raises(TypeError, match=r"speculate: expected .*, found 3"):
         model.generate("a", speculate=3)  # type: ignore[arg-type]
     assert model.generate("a", max_tokens=3, speculate="none").stats.drafted_tokens == 0
 
