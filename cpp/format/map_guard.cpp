@@ -78,10 +78,10 @@ struct MapGuardHandler {
   }
 
   static void pass_on(int number, siginfo_t* info, void* context) {
+    if (is_raised_again(*info)) return;
     if ((previous.sa_flags & SA_SIGINFO) != 0) return previous.sa_sigaction(number, info, context);
     if (previous.sa_handler == SIG_IGN && is_sent(*info)) return;
     if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) return previous.sa_handler(number);
-    if (is_raised_again(*info)) return;
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
     ::sigaction(SIGBUS, &action, nullptr);
