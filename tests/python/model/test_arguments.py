@@ -64,9 +64,9 @@ WRONG: dict[str, tuple[Call, str]] = {
     "chat tools": (lambda m: m.chat(tools="a"), "tools: expected a sequence"),
     "chat scheduler": (lambda m: m.chat(scheduler=3), "scheduler: expected Scheduler"),  # type: ignore[arg-type]
     "chat itself": (lambda m: gemlet.Chat(m, 3), "system: expected"),  # type: ignore[arg-type]
-    "send": (lambda m: m.chat().send(3), "text: expected text"),  # type: ignore[arg-type]
-    "chat stream": (lambda m: m.chat().stream(b"a"), "text: expected text"),  # type: ignore[arg-type]
-    "asend": (lambda m: asyncio.run(m.chat().asend(None)), "text: expected text"),  # type: ignore[arg-type]
+    "send": (lambda m: m.chat().send(3), "message: expected text"),  # type: ignore[arg-type]
+    "chat stream": (lambda m: m.chat().stream(b"a"), "message: expected text"),  # type: ignore[arg-type]
+    "asend": (lambda m: asyncio.run(m.chat().asend(None)), "message: expected text"),  # type: ignore[arg-type]
     "chat save": (lambda m: m.chat().save(3), "path: expected"),  # type: ignore[arg-type]
     "chat load": (lambda m: m.chat().load(None), "path: expected"),  # type: ignore[arg-type]
     "finish": (lambda m: m.stream("a").finish("b"), "on_text: expected a function"),  # type: ignore[arg-type]
