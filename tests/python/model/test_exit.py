@@ -189,6 +189,7 @@ CALLS = {
 def test_what_a_signal_handler_raises_reaches_the_caller(long_gguf: Path, call: str) -> None:
     check(
         f"""
+import numpy  # its import makes an ImportError of what a handler raises
 session = model.session()
 scheduler = model.scheduler()
 future = scheduler.submit([2, 9], **ENDLESS)
