@@ -11,18 +11,8 @@ import pytest
 from gemlet import _core
 from numpy.typing import NDArray
 
+from media_inputs import GOLDENS, picture
 from tiny_vision import TinyVision, gguf_name
-from torchvision_operators import complete_torchvision
-
-Pixels = NDArray[np.uint8]
-
-
-def picture(width: int, height: int, seed: int = 0) -> Pixels:
-    """Waves, slopes and noise: no symmetry hides a wrong order of anything."""
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    planes = np.stack([128 + 100 * np.sin(x / 17 + y / 29), 255 * x / width, 255 * y / height], -1)
-    return np.clip(planes + random.normal(size=planes.shape) * 20, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -93,42 +83,27 @@ def test_resize_is_pillows_to_the_bit(shape: tuple[int, int]) -> None:
         np.testing.assert_array_equal(_core.resize(pixels, *size), expected)
 
 
-def timm_tower(tiny: TinyVision) -> Any:
-    """timm's encoder with these weights, in float64."""
-    import torch
+def assert_near(rows: NDArray[np.float32], expected: NDArray[np.floating[Any]]) -> None:
+    assert rows.shape == expected.shape
+    assert np.abs(rows - expected).max() < 1e-4 * np.sqrt((expected**2).mean())
 
-    complete_torchvision()
-    timm = pytest.importorskip("timm", reason="needs timm")
-    builder = pytest.importorskip("timm.models._efficientnet_builder")
-    tower = timm.create_model(
-        "mobilenetv5_300m_enc",
-        block_args=builder.decode_arch_def([list(stage) for stage in tiny.stages]),
-        stem_size=tiny.stem,
-        num_classes=0,
-    )
-    weights = {n: torch.from_numpy(v) for n, v in tiny.weights().items() if not n.startswith("embed_vision.")}
-    tower.load_state_dict(weights)
-    return tower.eval().double()
+
+@pytest.mark.parametrize("size", [256, 512])
+def test_the_encoder_is_timms_as_recorded(encoders: _core.Encoders, size: int) -> None:
+    """Where timm is not installed: scripts/goldens/encoders.py."""
+    expected = np.load(GOLDENS)[f"vision-{size}"]
+    assert_near(encoders.encode(picture(size, size), size)[::5], expected)
 
 
 @pytest.mark.live
 @pytest.mark.parametrize("size", [256, 512, 768])
 def test_the_encoder_is_timms(encoders: _core.Encoders, size: int) -> None:
-    import torch
+    pytest.importorskip("timm", reason="needs timm")
+    from encoder_oracles import vision_rows
 
-    tiny = TinyVision()
-    weights = tiny.weights()
+    assert_near(encoders.encode(picture(size, size), size), vision_rows(TinyVision(), picture(size, size)))
+
+
+def test_every_tensor_has_a_name_of_its_own() -> None:
+    weights = TinyVision().weights()
     assert len({gguf_name(name) for name in weights}) == len(weights)
-    pixels = picture(size, size)
-    with torch.no_grad():
-        planes = timm_tower(tiny)(torch.from_numpy(pixels.astype(np.float64) / 255).permute(2, 0, 1)[None])
-    features = planes[0].permute(1, 2, 0).reshape(256, -1).numpy() * np.sqrt(tiny.width)
-
-    def rms_norm(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        normed: NDArray[np.float64] = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
-        return normed
-
-    normed = rms_norm(features) * weights["embed_vision.soft_embedding_norm.weight"]
-    expected = rms_norm(normed @ weights["embed_vision.embedding_projection.weight"].T.astype(np.float64))
-    rows = encoders.encode(pixels, size)
-    assert np.abs(rows - expected).max() < 1e-4 * np.sqrt((expected**2).mean())
