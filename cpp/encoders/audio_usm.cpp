@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "encoders/cancel.hpp"
 #include "gemlet/error.hpp"
 
 namespace gemlet {
@@ -13,9 +14,7 @@ constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros 
 constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
 constexpr std::size_t mel_frames_at_once = 256;
 
-void check(const Cancel* cancel) {
-  if (cancel != nullptr && cancel->load()) throw Error(Error::Kind::cancelled, "encoding the sound was cancelled");
-}
+constexpr float loudest = 16;  // resampling overshoots; a sound of whole numbers of 16 bits is another
 
 }  // namespace
 
@@ -40,9 +39,9 @@ AudioUsm::Sound::Sound(const AudioUsm& encoder, Compute& compute)
 void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel) {
   if (ended_) throw Error(Error::Kind::argument, "the sound is finished: it takes no more samples");
   for (std::size_t i = 0; i < samples.size(); ++i) {
-    if (!std::isfinite(samples[i])) {
-      throw Error(Error::Kind::argument, "sample " + std::to_string(received_ + i) + " is not a finite number");
-    }
+    if (std::fabs(samples[i]) <= loudest) continue;  // false for what is no number
+    throw Error(Error::Kind::argument, "sample " + std::to_string(received_ + i) + " is " + std::to_string(samples[i]) +
+                                           ", expected a number in [-1, 1]");
   }
   samples_.insert(samples_.end(), samples.begin(), samples.end());
   received_ += samples.size();
@@ -65,21 +64,27 @@ void AudioUsm::Sound::finish(const Cancel* cancel) {
 void AudioUsm::Sound::encode(bool last, const Cancel* cancel) {
   const std::size_t bins = encoder_.log_mel_.bins();
   std::vector<float> mel;
+  std::size_t used = 0;
+  // At the end alone, whatever ends it: dropping after each piece would move all that follows each time.
+  struct DropUsed {
+    std::vector<float>& samples;
+    const std::size_t& used;
+    ~DropUsed() { samples.erase(samples.begin(), samples.begin() + static_cast<std::ptrdiff_t>(used)); }
+  } const drop_used{samples_, used};
   for (bool more = true; more;) {
-    check(cancel);
-    const std::size_t available = samples_.size() < LogMel::unfolded_samples
-                                      ? 0
-                                      : (samples_.size() - LogMel::unfolded_samples) / LogMel::hop_samples + 1;
+    check_cancelled(cancel, "the sound");
+    const std::size_t left = samples_.size() - used;
+    const std::size_t available =
+        left < LogMel::unfolded_samples ? 0 : (left - LogMel::unfolded_samples) / LogMel::hop_samples + 1;
     const std::size_t frames = std::min(available, mel_frames_at_once);
     more = frames < available;
-    if (frames == 0 && !last) return;
+    if (frames == 0 && !last) break;
     mel.resize(frames * bins);
     compute_.each_token(frames, [&](std::size_t i) {
-      encoder_.log_mel_.frame(samples_.data() + i * LogMel::hop_samples, mel.data() + i * bins);
+      encoder_.log_mel_.frame(samples_.data() + used + i * LogMel::hop_samples, mel.data() + i * bins);
     });
     encode_frames(mel.data(), frames, last && !more);
-    const auto used = static_cast<std::ptrdiff_t>(frames * LogMel::hop_samples);
-    samples_.erase(samples_.begin(), samples_.begin() + used);
+    used += frames * LogMel::hop_samples;
   }
 }
 

@@ -38,8 +38,8 @@ class AudioUsm {
    public:
     Sound(const AudioUsm& encoder, Compute& compute);
 
-    /// More samples: mono, 16 kHz, in [-1, 1]. Throws Error(argument) for one that is not finite or after finish(), and
-    /// Error(cancelled); the sound is as it was before then, except that work already done is not done again.
+    /// More samples: mono, 16 kHz, in [-1, 1]. Throws Error(argument) for one far outside, of which nothing is taken
+    /// then, and after finish(). After Error(cancelled) the samples are taken, and the next call goes on.
     void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
     /// No more samples come. Throws Error(argument) if there were none, and Error(cancelled): call it again then.
     void finish(const Cancel* cancel = nullptr);

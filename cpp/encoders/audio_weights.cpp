@@ -5,7 +5,8 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t max_width = std::size_t{1} << 16;
+constexpr std::size_t max_width = std::size_t{1} << 14;  // published: 6144
+constexpr std::size_t max_channels = 512;                // published: 128
 constexpr std::size_t conv_size = 3;
 
 std::string conv_name(std::size_t i, const char* part) { return "a.conv1d." + std::to_string(i) + part + ".weight"; }
@@ -15,8 +16,8 @@ std::string block_name(std::size_t block, const char* part) {
 
 AudioShape read_shape(const Reader& read) {
   AudioShape shape;
-  shape.mel_bins = read.size("num_mel_bins", 8, 1024);
-  for (std::size_t i = 0; i < 2; ++i) shape.conv_channels[i] = read.dimension(conv_name(i, ""), 4, 0, 1, max_width);
+  shape.mel_bins = read.size("num_mel_bins", 8, 512);
+  for (std::size_t i = 0; i < 2; ++i) shape.conv_channels[i] = read.dimension(conv_name(i, ""), 4, 0, 1, max_channels);
   shape.width = read.dimension("a.pre_encode.out.weight", 2, 0, 2, max_width);
   shape.head_dim = read.dimension("a.blk.0.per_dim_scale.weight", 1, 0, 1, shape.width);
   if (shape.width % shape.head_dim != 0) {

@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
+
+#include "encoders/cancel.hpp"
 
 namespace gemlet {
 namespace {
 
 constexpr std::size_t channels = 3;
+constexpr std::size_t most_pixels = std::size_t{1} << 16;
 constexpr int precision_bits = 32 - 8 - 2;
 
 /// The weights of one axis: output i is the sum of taps[i].weights times the inputs from taps[i].first on.
@@ -42,10 +46,18 @@ std::uint8_t round_to_byte(std::int32_t sum) {
   return static_cast<std::uint8_t>(std::clamp(sum >> precision_bits, 0, 255));
 }
 
-std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width) {
+void check_size(std::size_t width, std::size_t height) {
+  if (width == 0 || height == 0 || width > most_pixels || height > most_pixels) {
+    throw Error(Error::Kind::argument, "a picture of " + std::to_string(width) + " x " + std::to_string(height) +
+                                           " pixels: expected 1 to " + std::to_string(most_pixels) + " each way");
+  }
+}
+
+std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width, const Cancel* cancel) {
   const std::vector<Taps> taps = make_taps(in.width, width);
   std::vector<std::uint8_t> out(in.height * width * channels);
   for (std::size_t y = 0; y < in.height; ++y) {
+    check_cancelled(cancel, "the picture");
     for (std::size_t x = 0; x < width; ++x) {
       const Taps& tap = taps[x];
       const std::uint8_t* from = in.pixels + y * in.stride + tap.first * channels;
@@ -59,12 +71,13 @@ std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width) {
   return out;
 }
 
-std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height) {
+std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height, const Cancel* cancel) {
   const std::vector<Taps> taps = make_taps(in.height, height);
   const std::size_t row = in.width * channels;
   std::vector<std::uint8_t> out(height * row);
   std::vector<std::int32_t> sums(row);
   for (std::size_t y = 0; y < height; ++y) {
+    check_cancelled(cancel, "the picture");
     std::fill(sums.begin(), sums.end(), 1 << (precision_bits - 1));
     for (std::size_t i = 0; i < taps[y].weights.size(); ++i) {
       const std::uint8_t* from = in.pixels + (taps[y].first + i) * in.stride;
@@ -78,19 +91,26 @@ std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height) 
 
 }  // namespace
 
-std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height) {
+std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height, const Cancel* cancel) {
+  check_size(picture.width, picture.height);
+  check_size(width, height);
+  if (picture.stride < channels * picture.width) {
+    throw Error(Error::Kind::argument, "rows of " + std::to_string(picture.stride) + " bytes for a picture of " +
+                                           std::to_string(picture.width) + " pixels of 3 bytes");
+  }
   const auto view = [](const std::vector<std::uint8_t>& bytes, std::size_t w, std::size_t h) {
     return Picture{bytes.data(), w, h, w * channels};
   };
   // As Pillow has done since version 13: the pass that leaves less for the other, roughly.
   const bool columns_first =
       picture.height > height && (picture.width <= width || picture.height - height > 2 * (picture.width - width));
-  if (columns_first) return resize_rows(view(resize_columns(picture, height), picture.width, height), width);
-  return resize_columns(view(resize_rows(picture, width), width, picture.height), height);
+  if (columns_first)
+    return resize_rows(view(resize_columns(picture, height, cancel), picture.width, height), width, cancel);
+  return resize_columns(view(resize_rows(picture, width, cancel), width, picture.height), height, cancel);
 }
 
-FeatureMap prepare_picture(const Picture& picture, std::size_t size) {
-  const std::vector<std::uint8_t> bytes = resize(picture, size, size);
+FeatureMap prepare_picture(const Picture& picture, std::size_t size, const Cancel* cancel) {
+  const std::vector<std::uint8_t> bytes = resize(picture, size, size, cancel);
   FeatureMap out(size, size, channels);
   std::transform(bytes.begin(), bytes.end(), out.values.begin(),
                  [](std::uint8_t v) { return static_cast<float>(v) / 255.0F; });

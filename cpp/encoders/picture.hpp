@@ -12,9 +12,13 @@ namespace gemlet {
 /// The same picture at width x height, whatever its aspect: bilinear with anti-aliasing, as Pillow's resize() computes
 /// it to the bit (Resample.c: weights of 22 bits, rounded to 8 bits after each of its two passes, in the order of its
 /// version 13). Returns uint8[height][width][3].
-std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height);
+///
+/// Throws Error(argument) for a picture or a size of no pixels, or of more than 65536 each way: sums of 32 bits would
+/// overflow; and Error(cancelled).
+std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height,
+                                 const Cancel* cancel = nullptr);
 
 /// What the vision encoders take: resized to a square, in [0, 1].
-FeatureMap prepare_picture(const Picture& picture, std::size_t size);
+FeatureMap prepare_picture(const Picture& picture, std::size_t size, const Cancel* cancel = nullptr);
 
 }  // namespace gemlet

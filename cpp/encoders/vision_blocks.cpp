@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "encoders/cancel.hpp"
 #include "encoders/norm.hpp"
 
 namespace gemlet {
@@ -12,19 +13,21 @@ namespace {
 
 constexpr std::size_t strip_pixels = 1024;
 
-/// Calls strip(begin, end) for rows [0, height) of so many pixels.
-template <typename Strip>
-void each_strip(std::size_t height, std::size_t width, const Strip& strip) {
-  const std::size_t rows = std::max<std::size_t>(strip_pixels / width, 1);
-  for (std::size_t y = 0; y < height; y += rows) strip(y, std::min(y + rows, height));
-}
-
 float* sized(std::vector<float>& buffer, std::size_t floats) {
   buffer.resize(std::max(buffer.size(), floats));
   return buffer.data();
 }
 
 }  // namespace
+
+template <typename Strip>
+void VisionBlocks::each_strip(std::size_t height, std::size_t width, const Strip& strip) const {
+  const std::size_t rows = std::max<std::size_t>(strip_pixels / width, 1);
+  for (std::size_t y = 0; y < height; y += rows) {
+    check_cancelled(cancel_, "the picture");
+    strip(y, std::min(y + rows, height));
+  }
+}
 
 void VisionBlocks::norm_gelu(float* x, const std::vector<float>& norm, std::size_t pixels) {
   const std::size_t channels = norm.size();

@@ -5,6 +5,7 @@
 
 #include "encoders/feature_map.hpp"
 #include "encoders/vision_weights.hpp"
+#include "gemlet/gemlet.hpp"
 #include "tensor/compute.hpp"
 
 namespace gemlet {
@@ -13,7 +14,8 @@ namespace gemlet {
 /// the widest activations, of several times a map's channels, are never there as a whole.
 class VisionBlocks {
  public:
-  explicit VisionBlocks(Compute& compute) : compute_(compute) {}
+  /// Every call may throw Error(cancelled).
+  VisionBlocks(Compute& compute, const Cancel* cancel) : compute_(compute), cancel_(cancel) {}
 
   /// 3x3 convolution with stride 2 and a bias, norm, GELU.
   FeatureMap stem(const ConvWeights& weights, const std::vector<float>& bias, const FeatureMap& in);
@@ -41,7 +43,12 @@ class VisionBlocks {
   void finish(float* y, const std::vector<float>& norm, const std::vector<float>& gamma, const float* x,
               std::size_t pixels);
 
+  /// Calls strip(begin, end) for rows [0, height) of so many pixels.
+  template <typename Strip>
+  void each_strip(std::size_t height, std::size_t width, const Strip& strip) const;
+
   Compute& compute_;
+  const Cancel* cancel_;
   std::vector<float> first_, second_;  // of one strip
 };
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "encoders/cancel.hpp"
 #include "encoders/vision_blocks.hpp"
 #include "gemlet/error.hpp"
 
@@ -16,7 +17,8 @@ VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
       soft_tokens_(Reader(file, "clip.vision"), "mm.", weights_.width()) {
   // The stem halves a picture, and so does each stage: the last but one must leave the adapter a whole map.
   const std::size_t stages = weights_.stages.size();
-  if (size_step >> stages != map_size) {
+  static_assert(size_step >> 4 == map_size);
+  if (stages != 4) {
     throw Error(Error::Kind::unsupported, file.parts().front().file.path().string() + ": the vision encoder has " +
                                               std::to_string(stages) + " stages, expected 4");
   }
@@ -30,16 +32,16 @@ std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute&
                                            std::to_string(picture.height) +
                                            " pixels, expected 256, 512 or 768 each way");
   }
+  VisionBlocks run(compute, cancel);
   std::size_t blocks = 2;
   for (const auto& stage : weights_.stages) blocks += stage.size();
   std::size_t done = 0;
   const auto step = [&] {
-    if (cancel != nullptr && cancel->load()) throw Error(Error::Kind::cancelled, "encoding the picture was cancelled");
+    check_cancelled(cancel, "the picture");
     if (progress) progress(static_cast<float>(done) / static_cast<float>(blocks));
     ++done;
   };
 
-  VisionBlocks run(compute);
   step();
   FeatureMap map = run.stem(weights_.stem, weights_.stem_bias, picture);
   FeatureMap fine(0, 0, 0);

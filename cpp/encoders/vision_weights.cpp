@@ -8,7 +8,10 @@ namespace gemlet {
 namespace {
 
 const std::string block_prefix = "v.blk.";
-constexpr std::size_t max_channels = std::size_t{1} << 16;
+constexpr std::size_t max_channels = std::size_t{1} << 13;  // published: 3840
+// Floats of a map at the largest size; published: 9.4 million behind the stem.
+constexpr std::size_t max_map = std::size_t{1} << 26;
+constexpr std::size_t largest_picture = 768;
 
 class BlockReader {
  public:
@@ -107,6 +110,43 @@ MobileAttentionWeights read_attention(const Reader& file, const BlockReader& rea
   return w;
 }
 
+bool halves(const VisionBlockWeights& block, bool first) {
+  if (const auto* w = std::get_if<InvertedResidualWeights>(&block)) return w->dw_mid.present();
+  return first && std::holds_alternative<EdgeResidualWeights>(block);
+}
+
+/// The blocks of a stage, whose names go to `found`; `channels` are those before it, and become those after it.
+std::vector<VisionBlockWeights> read_stage(const Reader& read, std::size_t stage, std::size_t& channels,
+                                           std::set<std::string>& found) {
+  std::vector<VisionBlockWeights> blocks;
+  for (;;) {
+    const std::string prefix = block_prefix + std::to_string(stage) + "." + std::to_string(blocks.size()) + ".";
+    const BlockReader block(read, prefix);
+    if (block.has("conv_exp.weight")) {
+      blocks.emplace_back(read_edge_residual(block, channels));
+    } else if (block.has("pw_exp.conv.weight")) {
+      blocks.emplace_back(read_inverted_residual(block, channels));
+    } else if (block.has("attn.query.proj.weight")) {
+      blocks.emplace_back(read_attention(read, block, channels));
+    } else {
+      return blocks;
+    }
+    const bool first = blocks.size() == 1;
+    if (halves(blocks.back(), first) != first) {
+      read.fail("block " + prefix + "* " + (first ? "keeps" : "halves") +
+                " the size of the map, expected the first block of a stage, and no other, to halve it (dw_mid)");
+    }
+    found.insert(prefix);
+  }
+}
+
+/// Fails for a map that would take gigabytes, which a small file can ask for.
+void require_room(const Reader& read, const std::string& what, std::size_t channels, std::size_t side) {
+  if (channels * side * side <= max_map) return;
+  read.fail(what + " of the vision encoder has " + std::to_string(channels) + " channels, expected at most " +
+            std::to_string(max_map / (side * side)));
+}
+
 /// Fails for a tensor of a block that is not among those found, such as one whose first convolution is missing.
 void require_blocks(const Reader& read, const std::set<std::string>& found) {
   for (const Tensor& tensor : read.file().tensors()) {
@@ -130,34 +170,21 @@ VisionWeights read_vision_weights(const Reader& read) {
   std::size_t channels = w.stem.conv.rows;
   w.stem_bias =
       top.has("conv_stem.conv.bias") ? top.vector("conv_stem.conv.bias", channels) : std::vector<float>(channels);
-  std::vector<std::size_t> outputs;
+  std::size_t side = largest_picture / 2;
+  require_room(read, "the stem", channels, side);
+  std::size_t finer = channels;
   std::set<std::string> found;
   for (std::size_t stage = 0;; ++stage) {
-    std::vector<VisionBlockWeights> blocks;
-    for (;;) {
-      const std::string prefix = block_prefix + std::to_string(stage) + "." + std::to_string(blocks.size()) + ".";
-      const BlockReader block(read, prefix);
-      if (block.has("conv_exp.weight")) {
-        blocks.emplace_back(read_edge_residual(block, channels));
-      } else if (block.has("pw_exp.conv.weight")) {
-        blocks.emplace_back(read_inverted_residual(block, channels));
-      } else if (block.has("attn.query.proj.weight")) {
-        blocks.emplace_back(read_attention(read, block, channels));
-      } else {
-        break;
-      }
-      found.insert(prefix);
-    }
+    const std::size_t before = channels;
+    std::vector<VisionBlockWeights> blocks = read_stage(read, stage, channels, found);
     if (blocks.empty()) break;
+    side = (side + 1) / 2;
+    require_room(read, "stage " + std::to_string(stage), channels, side);
     w.stages.push_back(std::move(blocks));
-    outputs.push_back(channels);
-  }
-  if (outputs.size() < 2) {
-    read.fail("the vision encoder has " + std::to_string(outputs.size()) + " stages, expected 2 or more");
+    finer = before;
   }
   require_blocks(read, found);
-  const std::size_t fused = outputs[outputs.size() - 2] + outputs.back();
-  w.fusion_exp = top.conv_and_norm("msfa.ffn.pw_exp", fused, 1);
+  w.fusion_exp = top.conv_and_norm("msfa.ffn.pw_exp", finer + channels, 1);
   w.fusion_proj = top.conv_and_norm("msfa.ffn.pw_proj", w.fusion_exp.conv.rows, 1);
   w.fusion_norm = top.vector("msfa.norm.weight", w.fusion_proj.conv.rows);
   return w;

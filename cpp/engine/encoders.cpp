@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,11 +18,8 @@ namespace gemlet {
 struct Encoders::Impl {
   Impl(const std::filesystem::path& path, const EngineOptions& options)
       : file(path), kernels(choose_kernels(options.kernels)), pool(choose_threads(options.threads)) {
-    if (VisionMobileNetV5::is_in(file)) vision.emplace(file);
-    if (AudioUsm::is_in(file)) {
-      Compute compute(kernels, pool);
-      audio.emplace(file, compute);
-    }
+    read_intact(file, [&] { read_encoders(); });
+    file.check_unchanged();  // while it was read
     if (!vision && !audio) {
       throw Error(Error::Kind::unsupported,
                   path.string() +
@@ -31,6 +30,14 @@ struct Encoders::Impl {
       throw Error(Error::Kind::format, path.string() + ": its encoders are for different models: hidden sizes of " +
                                            std::to_string(vision->soft_tokens().hidden_size()) + " and " +
                                            std::to_string(audio->hidden_size()));
+    }
+  }
+
+  void read_encoders() {
+    if (VisionMobileNetV5::is_in(file)) vision.emplace(file);
+    if (AudioUsm::is_in(file)) {
+      Compute compute(kernels, pool);
+      audio.emplace(file, compute);
     }
   }
 
@@ -45,6 +52,13 @@ struct Encoders::Impl {
   [[noreturn]] void refuse(const char* medium) const {
     throw Error(Error::Kind::unsupported,
                 file.parts().front().file.path().string() + ": holds no encoder for " + medium);
+  }
+
+  /// Throws Error(format) if an encoder computed anything that is not a finite number.
+  void check_numbers(std::span<const float> rows) const {
+    if (std::all_of(rows.begin(), rows.end(), [](float v) { return std::isfinite(v); })) return;
+    throw Error(Error::Kind::format,
+                file.path().string() + ": the encoder computes values that are not numbers; its weights are damaged");
   }
 
   GgufFile file;
@@ -75,16 +89,13 @@ std::vector<float> Encoders::encode(const Picture& picture, int size, const Canc
   if (size != 256 && size != 512 && size != 768) {
     throw Error(Error::Kind::argument, "size is " + std::to_string(size) + ", expected 256, 512 or 768");
   }
-  constexpr std::size_t most = std::size_t{1} << 16;  // pixels each way; longer ones would overflow sums
-  if (picture.width == 0 || picture.height == 0 || picture.width > most || picture.height > most ||
-      picture.stride < 3 * picture.width) {
-    throw Error(Error::Kind::argument, "the picture has " + std::to_string(picture.width) + " x " +
-                                           std::to_string(picture.height) + " pixels in rows of " +
-                                           std::to_string(picture.stride) + " bytes, expected 1 to " +
-                                           std::to_string(most) + " each way, of 3 bytes each");
-  }
+  impl_->file.check_unchanged();
   Compute compute(impl_->kernels, impl_->pool);
-  return eyes.encode(prepare_picture(picture, static_cast<std::size_t>(size)), compute, cancel, progress);
+  std::vector<float> rows =
+      eyes.encode(prepare_picture(picture, static_cast<std::size_t>(size), cancel), compute, cancel, progress);
+  impl_->file.check_unchanged();
+  impl_->check_numbers(rows);
+  return rows;
 }
 
 struct SoundStream::Impl {
@@ -92,6 +103,17 @@ struct SoundStream::Impl {
       : encoders(std::move(from)),
         compute(encoders->impl_->kernels, encoders->impl_->pool),
         sound(encoders->impl_->ears(), compute) {}
+
+  /// Nothing that was computed from a damaged file is given away.
+  template <typename Hear>
+  void hear(const Hear& call) {
+    const GgufFile& file = encoders->impl_->file;
+    file.check_intact();
+    const std::size_t before = sound.rows().size();
+    call();
+    file.check_intact();
+    encoders->impl_->check_numbers(sound.rows().subspan(before));
+  }
 
   std::shared_ptr<const Encoders> encoders;
   Compute compute;
@@ -106,8 +128,16 @@ SoundStream::~SoundStream() = default;
 SoundStream::SoundStream(SoundStream&&) noexcept = default;
 SoundStream& SoundStream::operator=(SoundStream&&) noexcept = default;
 
-void SoundStream::feed(std::span<const float> samples, const Cancel* cancel) { impl_->sound.feed(samples, cancel); }
-void SoundStream::finish(const Cancel* cancel) { impl_->sound.finish(cancel); }
-std::span<const float> SoundStream::rows() const { return impl_->sound.rows(); }
+void SoundStream::feed(std::span<const float> samples, const Cancel* cancel) {
+  impl_->hear([&] { impl_->sound.feed(samples, cancel); });
+}
+void SoundStream::finish(const Cancel* cancel) {
+  impl_->hear([&] { impl_->sound.finish(cancel); });
+  impl_->encoders->impl_->file.check_unchanged();
+}
+std::span<const float> SoundStream::rows() const {
+  impl_->encoders->impl_->file.check_intact();
+  return impl_->sound.rows();
+}
 
 }  // namespace gemlet

@@ -105,7 +105,7 @@ Engine::Impl::Impl(const std::filesystem::path& tokenizer_path, std::shared_ptr<
                    ModelInfo description, const EngineOptions& requested)
     : options(with_defaults(requested)),
       file(tokenizer_path),
-      tokenizer(file),
+      tokenizer(read_intact(file, [this] { return Tokenizer(file); })),
       model(std::move(made)),
       kernels(choose_kernels(options.kernels)),
       info(std::move(description)),

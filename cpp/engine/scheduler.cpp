@@ -129,30 +129,48 @@ struct Scheduler::Impl {
 
   /// Lets those out that were cancelled, and others in. What they call, Python perhaps, is called without the lock.
   void admit() {
-    while (std::unique_ptr<Sequence> sequence = take_cancelled()) end_cancelled(*sequence);
+    while (Sequence* sequence = take_cancelled()) end_cancelled(sequence);
     while (Sequence* sequence = take_waiting()) {
       try {
         sequence->begin(prefix_store());
       } catch (...) {
-        leave(sequence)->end(std::current_exception(), nullptr);
+        leave(sequence);
+        end(sequence, std::current_exception(), nullptr);
       }
     }
   }
 
-  std::unique_ptr<Sequence> take_cancelled() {
+  /// Tells of the end of one in `ending`, which a child that is forked meanwhile finds there.
+  void end(Sequence* sequence, std::exception_ptr error, PrefixStore* prefixes) {
+    std::exception_ptr thrown;
+    try {
+      sequence->end(std::move(error), prefixes);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    std::unique_ptr<Sequence> told;  // ends without the lock
+    {
+      const std::lock_guard lock(mutex);
+      told = std::move(*std::ranges::find(ending, sequence, &std::unique_ptr<Sequence>::get));
+      std::erase(ending, nullptr);
+    }
+    if (thrown != nullptr) std::rethrow_exception(thrown);
+  }
+
+  Sequence* take_cancelled() {
     const std::lock_guard lock(mutex);
     while (!cancelled.empty()) {
       const Id id = *cancelled.begin();
       cancelled.erase(cancelled.begin());
-      const auto take = [&](auto& sequences) -> std::unique_ptr<Sequence> {
+      const auto take = [&](auto& sequences) -> Sequence* {
         const auto found = std::find_if(sequences.begin(), sequences.end(), [&](const auto& s) { return s->id == id; });
         if (found == sequences.end()) return nullptr;
-        std::unique_ptr<Sequence> taken = std::move(*found);
+        ending.push_back(std::move(*found));
         sequences.erase(found);
-        return taken;
+        return ending.back().get();
       };
-      if (auto taken = take(active)) return taken;
-      if (auto taken = take(waiting)) return taken;
+      if (Sequence* taken = take(active)) return taken;
+      if (Sequence* taken = take(waiting)) return taken;
     }
     return nullptr;
   }
@@ -166,45 +184,48 @@ struct Scheduler::Impl {
     return active.back().get();
   }
 
-  std::unique_ptr<Sequence> leave(const Sequence* sequence) {
+  void leave(const Sequence* sequence) {
     const std::lock_guard lock(mutex);
     const auto place = std::find_if(active.begin(), active.end(), [&](const auto& s) { return s.get() == sequence; });
-    std::unique_ptr<Sequence> left = std::move(*place);
+    ending.push_back(std::move(*place));
     active.erase(place);
-    return left;
   }
 
-  void end_cancelled(Sequence& sequence) {
+  void end_cancelled(Sequence* sequence) {
     std::exception_ptr error;
     try {
-      sequence.completion->finish(FinishReason::cancelled);
+      sequence->completion->finish(FinishReason::cancelled);
     } catch (...) {
       error = std::current_exception();
     }
-    sequence.end(error, prefix_store());
+    end(sequence, error, prefix_store());
   }
 
   /// As cancelled, or with an error.
   void end_all(const std::exception_ptr& error = nullptr) {
-    std::vector<std::unique_ptr<Sequence>> begun;
-    std::deque<std::unique_ptr<Sequence>> never_begun;
+    std::vector<Sequence*> sequences;
     {
       const std::lock_guard lock(mutex);
-      begun.swap(active);
-      never_begun.swap(waiting);
+      const auto move_all = [&](auto& from) {
+        for (auto& sequence : from) {
+          sequences.push_back(sequence.get());
+          ending.push_back(std::move(sequence));
+        }
+        from.clear();
+      };
+      move_all(active);
+      move_all(waiting);
     }
-    const auto end = [&](Sequence& sequence) noexcept {
+    for (Sequence* sequence : sequences) {
       try {
         if (error == nullptr) {
           end_cancelled(sequence);
         } else {
-          sequence.end(error, nullptr);
+          end(sequence, error, nullptr);
         }
       } catch (...) {  // of one on_end, which must not: the others are still told
       }
-    };
-    for (const auto& sequence : begun) end(*sequence);
-    for (const auto& sequence : never_begun) end(*sequence);
+    }
   }
 
   /// Stepping failed, and nobody will step any more.
@@ -228,8 +249,10 @@ struct Scheduler::Impl {
     std::vector<Sequence*> sequences;
     {
       const std::lock_guard lock(mutex);
+      for (auto& sequence : ending) sequences.push_back(sequence.release());
       for (auto& sequence : active) sequences.push_back(sequence.release());
       for (auto& sequence : waiting) sequences.push_back(sequence.release());
+      ending.clear();
       active.clear();
       waiting.clear();
     }
@@ -332,7 +355,8 @@ struct Scheduler::Impl {
       Sequence& sequence = *part.sequence;
       if (part.error != nullptr || !sequence.completion->running()) {
         try {
-          leave(&sequence)->end(part.error, prefix_store());
+          leave(&sequence);
+          end(&sequence, part.error, prefix_store());
         } catch (...) {
           thrown = std::current_exception();
         }
@@ -355,6 +379,7 @@ struct Scheduler::Impl {
   std::condition_variable submitted;
   std::vector<std::unique_ptr<Sequence>> active;  // read without the lock by the thread that steps, which alone writes
   std::deque<std::unique_ptr<Sequence>> waiting;
+  std::vector<std::unique_ptr<Sequence>> ending;  // of those whose end is being told
   std::set<Id> cancelled;
   Id next_id = 1;
   Cancel stopping = false;

@@ -35,6 +35,7 @@ struct MapGuardHandler {
   static inline std::atomic<Slot*> slots{nullptr};  // a list that only grows
   static inline std::uintptr_t page_bytes = 0;
   static inline struct sigaction previous{};
+  static inline std::atomic<bool> was_reset{false};  // a previous handler for one signal only has had it
 
   static bool install() {
     page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
@@ -79,20 +80,26 @@ struct MapGuardHandler {
 
   static void pass_on(int number, siginfo_t* info, void* context) {
     if (is_raised_again(*info)) return;
+    if ((previous.sa_flags & static_cast<int>(SA_RESETHAND)) != 0 && was_reset.exchange(true))
+      return end(number, *info);
     if ((previous.sa_flags & SA_SIGINFO) != 0) return previous.sa_sigaction(number, info, context);
     if (previous.sa_handler == SIG_IGN && is_sent(*info)) return;
     if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) return previous.sa_handler(number);
+    end(number, *info);
+  }
+
+  static void end(int number, const siginfo_t& info) {
     struct sigaction action{};
     action.sa_handler = SIG_DFL;
     ::sigaction(SIGBUS, &action, nullptr);
-    if (is_sent(*info)) ::raise(number);  // a memory access is repeated by itself, and ends the process where it is
+    if (is_sent(info)) ::raise(number);  // a memory access is repeated by itself, and ends the process where it is
   }
 
   /// Whether a handler that came first has passed a missing page on by raise(), which tells no address. The access is
   /// then repeated, and comes here by itself.
   static bool is_raised_again([[maybe_unused]] const siginfo_t& info) {
 #ifdef SI_TKILL
-    if (info.si_code != SI_TKILL || info.si_pid != ::getpid()) return false;
+    if ((info.si_code != SI_TKILL && info.si_code != SI_USER) || info.si_pid != ::getpid()) return false;
     for (const Slot* slot = slots.load(std::memory_order_acquire); slot != nullptr; slot = slot->next) {
       const std::uintptr_t begin = slot->begin.load(std::memory_order_acquire);
       struct stat status{};

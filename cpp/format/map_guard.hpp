@@ -15,8 +15,9 @@ namespace gemlet {
 /// installed before, or ends the process as if there were no handler.
 ///
 /// A handler that somebody installs later comes first. One that calls the earlier action, or restores it and raises the
-/// signal again (Python's faulthandler), leaves the maps guarded; one that replaces it for good does not: that is how a
-/// program opts out, as the handler is never installed twice. A fork inherits handler and guards.
+/// signal again (Python's faulthandler), leaves the maps guarded where a file was truncated; one that replaces it for
+/// good does not: that is how a program opts out, as the handler is never installed twice. A fork inherits handler and
+/// guards.
 class MapGuard {
  public:
   MapGuard();  ///< watches nothing yet

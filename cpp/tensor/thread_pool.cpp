@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -52,6 +53,15 @@ bool spin_until(const Done& done) {
   return false;
 }
 
+// A fault whose signal is blocked ends the process past its handler (MapGuard), and a thread inherits what its maker
+// blocks.
+void unblock_faults() {
+  sigset_t faults;
+  sigemptyset(&faults);
+  sigaddset(&faults, SIGBUS);
+  pthread_sigmask(SIG_UNBLOCK, &faults, nullptr);
+}
+
 struct Shared {
   std::mutex turn;  // held by the caller whose job runs
   std::vector<std::thread> workers;
@@ -72,6 +82,7 @@ struct Shared {
   }
 
   void work(int thread) {
+    unblock_faults();
     std::uint32_t seen = 0;  // the number of the last job joined; the first job has number 1
     while (true) {
       std::uint32_t now = state.load(std::memory_order_acquire);

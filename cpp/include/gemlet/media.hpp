@@ -58,7 +58,7 @@ class GEMLET_API SoundStream {
   SoundStream(SoundStream&&) noexcept;
   SoundStream& operator=(SoundStream&&) noexcept;
 
-  /// More samples: mono, at sample_rate, in [-1, 1]. Throws Error(argument) for one that is not finite, of which
+  /// More samples: mono, at sample_rate, in [-1, 1]. Throws Error(argument) for one far outside, of which
   /// nothing is taken then, and after finish(). After Error(cancelled) the samples are taken; call finish() or feed()
   /// again.
   void feed(std::span<const float> samples, const Cancel* cancel = nullptr);

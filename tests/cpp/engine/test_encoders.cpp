@@ -164,4 +164,46 @@ TEST("a tensor that is missing, of another shape or not finite is named") {
   }
 }
 
+TEST("a block that halves the map where none should, or does not where one should, is named") {
+  gguf::Builder file = tiny::encoders();
+  tiny::EncoderWriter add(file);
+  add.weights("v.blk.1.1.dw_mid.conv", {12, 1, 3, 3});
+  add.norm("v.blk.1.1.dw_mid.bn", 12);
+  CHECK_THROWS(load(file), Error::Kind::format, "v.blk.1.1.* halves the size");
+  file = tiny::encoders();
+  std::erase_if(file.tensors, [](const gguf::TensorSpec& t) { return t.name.starts_with("v.blk.2.0.dw_mid"); });
+  CHECK_THROWS(load(file), Error::Kind::format, "v.blk.2.0.* keeps the size");
+}
+
+TEST("a small file that asks for gigabytes is refused") {
+  gguf::Builder file = tiny::encoders();
+  const auto replace = [&](const char* name, std::vector<std::uint64_t> dims) {
+    gguf::TensorSpec& tensor = file.tensor(name);
+    std::uint64_t count = 1;
+    for (const std::uint64_t n : dims) count *= n;
+    tensor.dims = std::move(dims);
+    tensor.data = std::string(count * sizeof(float), '\0');
+  };
+  replace("v.conv_stem.conv.weight", {3, 3, 3, 8000});
+  replace("v.conv_stem.bn.weight", {8000});
+  replace("v.conv_stem.conv.bias", {8000});
+  CHECK_THROWS(load(file), Error::Kind::format,
+               "the stem of the vision encoder has 8000 channels, expected at most 455");
+  file = tiny::encoders();
+  replace("a.conv1d.0.weight", {3, 3, 1, 600});
+  CHECK_THROWS(load(file), Error::Kind::format, "expected 1 to 512");
+}
+
+TEST("weights that are not numbers give an error and no soft tokens") {
+  gguf::Builder file = tiny::encoders();
+  const float bad = NAN;
+  for (const char* name : {"v.msfa.ffn.pw_proj.conv.weight", "a.pre_encode.out.weight"}) {
+    std::memcpy(file.tensor(name).data.data(), &bad, sizeof(bad));
+  }
+  const auto encoders = load(file);
+  CHECK_THROWS(encoders->encode(Image(9, 9).picture, 256), Error::Kind::format, "values that are not numbers");
+  SoundStream stream(encoders);
+  CHECK_THROWS(stream.feed(wave(9000)), Error::Kind::format, "values that are not numbers");
+}
+
 int main() { return check::run_tests(); }

@@ -83,6 +83,24 @@ def test_resize_is_pillows_to_the_bit(shape: tuple[int, int]) -> None:
         np.testing.assert_array_equal(_core.resize(pixels, *size), expected)
 
 
+@pytest.mark.parametrize("size", [(65537, 1), (1, 65537), (10, 0)])
+def test_sizes_that_resizing_refuses(size: tuple[int, int]) -> None:
+    with pytest.raises(gemlet.ArgumentError, match="expected 1 to 65536 each way"):
+        _core.resize(picture(4, 4), *size)
+
+
+def test_a_file_that_is_truncated_under_the_encoders(tmp_path: Path) -> None:
+    path = TinyVision().write(tmp_path / "mmproj.gguf")
+    encoders = _core.Encoders.load(path)
+    whole = encoders.encode(picture(9, 9), 256)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 3)
+    for _ in range(2):
+        with pytest.raises(gemlet.FileError, match="mmproj.gguf"):
+            encoders.encode(picture(9, 9), 256)
+    assert np.isfinite(whole).all()
+
+
 def assert_near(rows: NDArray[np.float32], expected: NDArray[np.floating[Any]]) -> None:
     assert rows.shape == expected.shape
     assert np.abs(rows - expected).max() < 1e-4 * np.sqrt((expected**2).mean())

@@ -243,3 +243,24 @@ assert ask() == (answers or ask())
 """,
         tiny_gguf,
     )
+
+
+def test_a_request_that_is_being_told_of_its_end(tiny_gguf: Path) -> None:
+    """The core has ended it, and waits for the lock of Python that the forking thread holds."""
+    check(
+        """
+sys.setswitchinterval(1000)  # whoever asks for the lock waits
+scheduler = model.scheduler()
+future = scheduler.submit([2, 9], max_tokens=4)
+while scheduler.active or scheduler.waiting:
+    pass
+assert not future.done()
+def child():
+    sys.setswitchinterval(0.005)
+    raises(gemlet.ArgumentError, "forked", lambda: future.result(timeout=60))
+in_child(child)
+sys.setswitchinterval(0.005)
+assert future.result(timeout=60).tokens
+""",
+        tiny_gguf,
+    )
