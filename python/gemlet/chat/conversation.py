@@ -220,15 +220,19 @@ class Chat:
             turn.ended = True
 
     def undo(self) -> bool:
-        """Take the last turn back, with all replies and results of tools in it; False if there is none."""
+        """Take the last turn back, with all replies and results of tools in it; False if there is none. The next turn
+        decides anew which of the oldest messages are left out of the prompt.
+        """
+        self._check_idle()
         turns = turn_starts(self._messages)
         if turns:
             del self._messages[turns[-1] :]
-            self._first = min(self._first, len(self._messages))
+            self._first = 0
         return bool(turns)
 
     def reset(self) -> None:
         """Forget everything but the system instruction."""
+        self._check_idle()
         self._messages.clear()
         self._first = 0
 
@@ -312,8 +316,9 @@ class Chat:
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:
         if result.finish_reason != "cancelled" and turn.prompt is not None:
-            self._messages += [*turn.question, self._as_message(turn.prompt, result)]
-            self._first = turn.first
+            reply = self._as_message(turn.prompt, result)
+            self._first = min(turn.first, len(self._messages))  # another thread may have shortened them meanwhile
+            self._messages += [*turn.question, reply]
 
     def _restored(self, message: Message, same_model: bool = True) -> Message:
         """The message, with its tokens if they are this model's and stand for its text."""

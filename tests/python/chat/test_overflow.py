@@ -83,16 +83,46 @@ def test_streams_say_it_before_the_reply(model: gemlet.Model, chat: gemlet.Chat)
 
 def test_what_brings_dropped_messages_back(model: gemlet.Model, chat: gemlet.Chat) -> None:
     talk_until_dropped(chat)
-    dropped = chat.dropped_messages
-    while len(chat.history) > dropped:
-        assert chat.dropped_messages == dropped and chat.undo()
-    assert chat.undo() and chat.dropped_messages == len(chat.history) == dropped - 2
-    talk_until_dropped(chat)
     chat.history = chat.history[:2]
     assert chat.dropped_messages == 0
     talk_until_dropped(chat)
     chat.reset()
     assert chat.dropped_messages == 0 and chat.history == []
+
+
+def test_what_is_taken_back_makes_room_for_what_was_dropped(model: gemlet.Model, chat: gemlet.Chat) -> None:
+    talk_until_dropped(chat)
+    while len(chat.history) > 4:
+        assert chat.undo()
+    assert chat.dropped_messages == 0
+    prompt = ChatTemplate(model._engine, GEMMA_3).encode(
+        [Message("system", "be an ant"), *chat.history, Message("user", "a")]
+    )
+    result = chat.send("a")
+    assert (result.stats.prompt_tokens, result.dropped_messages, chat.dropped_messages) == (len(prompt), 0, 0)
+    talk_until_dropped(chat)
+    dropped = chat.dropped_messages
+    assert chat.undo()
+    again = chat.send(QUESTION.format(0))  # the conversation is still too long: the turn says what it leaves out
+    assert again.dropped_messages == chat.dropped_messages > 0
+    assert chat.dropped_messages <= dropped
+    while chat.undo():
+        pass
+    assert chat.history == [] and chat.dropped_messages == 0
+
+
+def test_no_more_is_left_out_than_there_is(chat: gemlet.Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may forget the conversation in the moment when a reply is complete and not yet kept."""
+    talk_until_dropped(chat)
+    as_message = chat._as_message
+
+    def forget(prompt: Prompt, result: gemlet.GenerateResult) -> Message:
+        chat.reset()
+        return as_message(prompt, result)
+
+    monkeypatch.setattr(chat, "_as_message", forget)
+    chat.send("the cat")
+    assert [message.content for message in chat.history][:1] == ["the cat"] and chat.dropped_messages == 0
 
 
 def test_the_newest_question_is_never_left_out(chat: gemlet.Chat) -> None:
