@@ -160,6 +160,41 @@ def test_a_text_that_the_end_of_the_input_leaves_open_is_sent(tiny_gguf: Path, t
     assert done.stdout.decode().splitlines()[0] == repr(expected.rstrip("\n") if text.startswith(b'"') else expected)
 
 
+def test_no_text_is_read_without_end(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Of a template, a prompt and stdin, not much more is read than can be of use."""
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    for option, most in (("--template", "1,048,576"), ("-f", "67,108,864")):
+        prompt = ("x",) if option == "--template" else ()
+        done = cli("run", tiny_gguf, *prompt, option, tmp_path / "huge")
+        message = f"gemlet: {tmp_path}/huge: has more than {most} bytes, the most that is read of such a text\n"
+        assert (done.returncode, done.stderr) == (1, message)
+    with (tmp_path / "huge").open("rb") as file:
+        command = [sys.executable, "-m", "gemlet", "run", str(tiny_gguf), "--raw"]
+        read = subprocess.run(command, stdin=file, capture_output=True, timeout=120, env=cli_environment())
+    assert read.returncode == 1 and read.stderr.startswith(b"gemlet: stdin: has more than 67,108,864 bytes")
+
+
+def test_a_template_may_come_from_a_pipe(tiny_gguf: Path) -> None:
+    """As a shell's <(...) gives it."""
+    command = [sys.executable, "-m", "gemlet", "run", str(tiny_gguf), "x", "-n", "1", "--template", "/dev/stdin"]
+    template = b"{{ messages[0].content }}"
+    done = subprocess.run(command, input=template, capture_output=True, timeout=120, env=cli_environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_too_little_memory_is_a_line() -> None:
+    code = "from gemlet.cli import common, main\ndef load(*given): raise MemoryError\ncommon.load = load\nmain()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "tokenize", "nano", "x"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=cli_environment(),
+    )
+    assert (done.returncode, done.stderr) == (1, "gemlet: there is not enough memory\n")
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_closed_streams(tiny_gguf: Path, number: int) -> None:
     """No file that is opened gets the number of a closed stream, into which something would be printed."""
