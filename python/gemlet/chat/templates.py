@@ -47,9 +47,11 @@ class ChatTemplate:
     def __init__(self, engine: _core.Engine, source: str | None = None) -> None:
         """``source``: Jinja; None takes the file's, or the format of the model's turn markers if it has none.
 
-        Raises TemplateError for a source that does not parse.
+        Raises TemplateError for a source that is empty or does not parse.
         """
         self._engine = engine
+        if source is not None and not source.strip():
+            raise TemplateError("the chat template is empty")
         self.source = source or engine.info()["chat_template"]
         takes_system = takes_system_text(self.source)
         self._writer: _Writer
