@@ -58,6 +58,8 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
         "/load /dev/zero",
         "/load .",
         "/load none",
+        "/save ~nosuchuser/x",
+        "/load ~nosuchuser/x",
         "/nope " + ESCAPE,
         "/",
     ]
@@ -73,15 +75,34 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
     done = typed(
         lines, "model.gguf", "-n", 3, "--seed", 1, cwd=tmp_path, env=cli_environment() | {"HOME": str(tmp_path)}
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     errors = done.stderr.decode().splitlines()
     assert len(errors) == len(bad) + 1 and all(line.startswith("gemlet: ") for line in errors), errors
+    assert sum("~nosuchuser/x" in line for line in errors) == 2
     assert b"\x1b" not in done.stderr and b"\x9b" not in done.stderr and b"Traceback" not in done.stderr
     kept = json.loads((tmp_path / "kept").read_text())["messages"]
     assert [message["content"] for message in kept][::2] == ["the cat", "\ufffd\ufffd caf\ufffd"]
     assert done.stdout.decode().count("user: ") == 2
     assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / "link").is_symlink()
     assert (tmp_path / "model.gguf").read_bytes() == tiny_gguf.read_bytes()
+
+
+def test_an_interrupted_command_forgets_no_turn(tiny_gguf: Path) -> None:
+    code = (
+        "from gemlet.chat.conversation import Chat; from gemlet.cli import main\n"
+        "def interrupt(*given): raise KeyboardInterrupt\n"
+        "Chat.save = Chat.load = interrupt\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "chat", str(tiny_gguf), "-n", "2"],
+        input="one\n/save x\n/load x\n/history\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=cli_environment(),
+    )
+    assert done.stderr == "(stopped)\n(stopped)\n" and "user: one" in done.stdout
 
 
 def test_chat_survives_a_mistake_of_ours(tiny_gguf: Path) -> None:
@@ -110,7 +131,9 @@ def test_texts_and_names_outside_of_the_locale(tiny_gguf: Path, tmp_path: Path, 
     lines = ["őrült 🙂".encode(), "/save ő.json".encode(), b"/save plain.json", b"/history"]
     done = typed(lines, tiny_gguf, "-n", 2, cwd=tmp_path, env=environment)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
-    assert len(json.loads((tmp_path / "plain.json").read_text())["messages"]) == 2
+    messages = json.loads((tmp_path / "plain.json").read_text(encoding="utf-8"))["messages"]
+    assert [message["content"] for message in messages][:1] == ["őrült 🙂"] and len(messages) == 2
+    assert os.fsencode("ő.json") in {os.fsencode(entry.name) for entry in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
