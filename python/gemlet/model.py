@@ -284,7 +284,7 @@ class Model:
         if not isinstance(prompt, (str, bytes)):
             return prompt
         data = to_bytes(prompt)
-        require_room(self._engine, data, self.context)
+        require_room(self._engine, len(data), self.context)
         tokens = self._engine.tokenize(data, bos=True, special=True)
         return tokens[1:] if tokens[1:2] == [self.bos] else tokens
 

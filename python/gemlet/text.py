@@ -26,10 +26,10 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def require_room(engine: _core.Engine, data: bytes, context: int) -> None:
-    """Raise ContextError for a text that cannot fit, by its size alone: tokenising it might take gigabytes."""
-    fewest = engine.fewest_tokens(len(data))
+def require_room(engine: _core.Engine, size: int, context: int) -> None:
+    """Raise ContextError for a text of so many bytes that cannot fit: tokenising it might take gigabytes."""
+    fewest = engine.fewest_tokens(size)
     if fewest > context:
         raise ContextError(
-            f"the prompt has {len(data):,} bytes, which are at least {fewest:,} tokens; the context holds {context:,}"
+            f"the prompt has {size:,} bytes, which are at least {fewest:,} tokens; the context holds {context:,}"
         )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import weakref
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -103,7 +104,8 @@ class Chat:
     def history(self) -> list[Message]:
         """The messages so far, without the system instruction, which is in ``system``. Can be set, to Message objects
         or mappings; a system message that begins them becomes ``system``. Setting raises ArgumentError for malformed
-        messages and TemplateError for a conversation that the template refuses.
+        messages, TemplateError for a conversation that the template refuses, and ContextError for one that is too large
+        for the context by its size alone, unless the oldest turns may be dropped.
         """
         return list(self._messages)
 
@@ -118,12 +120,7 @@ class Chat:
             if message.role == "system":
                 raise ArgumentError(f"history: the system message after {i} others, expected it to be the first")
         if checked:
-            self._template.prompt(
-                _with_system(system, checked),
-                tools=self._tools,
-                variables=self._variables,
-                add_generation_prompt=checked[-1].role != "assistant",
-            )
+            self._check_history(system, checked)
         self._messages, self._first, self.system = checked, 0, system
 
     @property
@@ -220,15 +217,19 @@ class Chat:
             turn.ended = True
 
     def undo(self) -> bool:
-        """Take the last turn back, with all replies and results of tools in it; False if there is none."""
+        """Take the last turn back, with all replies and results of tools in it; False if there is none. The next turn
+        decides anew which of the oldest messages are left out of the prompt.
+        """
+        self._check_idle()
         turns = turn_starts(self._messages)
         if turns:
             del self._messages[turns[-1] :]
-            self._first = min(self._first, len(self._messages))
+            self._first = 0
         return bool(turns)
 
     def reset(self) -> None:
         """Forget everything but the system instruction."""
+        self._check_idle()
         self._messages.clear()
         self._first = 0
 
@@ -274,17 +275,15 @@ class Chat:
         if not question or question[-1].role not in ("user", "tool"):
             found = f"a message of the role {question[-1].role!r}" if question else "none"
             raise ArgumentError(f"message: expected a user's or the result of a tool, found {found} at the end")
-        if not isinstance(prefill, str):
-            raise TypeError(f"prefill: expected a text, found {type(prefill).__name__}")
         for said in (self.system or "", prefill, *(each.content for each in question)):
-            require_room(self._model._engine, to_bytes(said), self._session.context)
+            require_room(self._model._engine, len(to_bytes(said)), self._session.context)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
         return _Turn(question, prefill, merged, self._first)
 
     def _encode(self, turn: _Turn) -> Prompt:
         """The prompt of the turn, which leaves out the oldest turns if it has to."""
         messages = [*self._messages[turn.first :], *turn.question]
-        starts = [0, *turn_starts(messages)[1:]]  # what stands before the first turn goes with it
+        starts = _cuts(messages) if self._overflow == "drop_oldest" else [0]
 
         def encode(dropped: int) -> Prompt:
             said = _with_system(self.system, messages[starts[dropped] :])
@@ -296,11 +295,27 @@ class Chat:
 
         context = self._session.context
         reserve = reply_reserve(turn.options.get("max_tokens"), context)
-        most = len(starts) - 1 if self._overflow == "drop_oldest" else 0
-        dropped, turn.prompt = drop_oldest(encode, most, context, reserve)
+        least = self._least_dropped(self.system, messages, starts)
+        dropped, turn.prompt = drop_oldest(encode, len(starts) - 1, context, reserve, least)
         turn.first += starts[dropped]
         turn.dropped = starts[dropped]
         return turn.prompt
+
+    def _least_dropped(self, system: str | None, messages: Sequence[Message], starts: Sequence[int]) -> int:
+        """The index of the first start from which on the messages may fit, as far as their size alone tells: tokenising
+        them might take gigabytes. Raises ContextError if there is none.
+        """
+        engine, context = self._model._engine, self._session.context
+        before, *sizes = map(self._template.least_bytes, [Message("system", system or ""), *messages])
+
+        def size(dropped: int) -> int:
+            return before + sum(sizes[starts[dropped] :])
+
+        least = bisect_left(
+            range(len(starts) - 1), True, key=lambda dropped: engine.fewest_tokens(size(dropped)) <= context
+        )
+        require_room(engine, size(least), context)
+        return least
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
@@ -312,8 +327,21 @@ class Chat:
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:
         if result.finish_reason != "cancelled" and turn.prompt is not None:
-            self._messages += [*turn.question, self._as_message(turn.prompt, result)]
-            self._first = turn.first
+            reply = self._as_message(turn.prompt, result)
+            self._first = min(turn.first, len(self._messages))  # another thread may have shortened them meanwhile
+            self._messages += [*turn.question, reply]
+
+    def _check_history(self, system: str | None, messages: Sequence[Message]) -> None:
+        """Raise what a prompt of the messages would raise, or of those that could be in one."""
+        starts = [*_cuts(messages), len(messages)] if self._overflow == "drop_oldest" else [0]
+        shown = messages[starts[self._least_dropped(system, messages, starts)] :]
+        if shown:
+            self._template.prompt(
+                _with_system(system, shown),
+                tools=self._tools,
+                variables=self._variables,
+                add_generation_prompt=shown[-1].role != "assistant",
+            )
 
     def _restored(self, message: Message, same_model: bool = True) -> Message:
         """The message, with its tokens if they are this model's and stand for its text."""
@@ -331,6 +359,11 @@ class Chat:
         tokens = (*(prompt.prefill_tokens or ()), *result.tokens)
         same = self._model.detokenize(tokens) == result.text
         return Message("assistant", result.text, tokens if same else None)
+
+
+def _cuts(messages: Sequence[Message]) -> list[int]:
+    """Where a prompt may begin when the oldest turns are left out; what stands before the first turn goes with it."""
+    return [0, *turn_starts(messages)[1:]]
 
 
 def _with_system(system: str | None, messages: Sequence[Message]) -> list[Message]:

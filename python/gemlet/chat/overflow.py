@@ -31,7 +31,9 @@ def reply_reserve(max_tokens: object, context: int) -> int:
     return context // 4
 
 
-def drop_oldest(encode: Callable[[int], Prompt], turns: int, context: int, reserve: int) -> tuple[int, Prompt]:
+def drop_oldest(
+    encode: Callable[[int], Prompt], turns: int, context: int, reserve: int, least: int = 0
+) -> tuple[int, Prompt]:
     """The number of turns to leave out, and the prompt without them.
 
     Each time, the KV cache has to be filled anew from the first turn that stays. So that this does not happen at every
@@ -43,6 +45,7 @@ def drop_oldest(encode: Callable[[int], Prompt], turns: int, context: int, reser
         turns: that may be left out.
         context: of the session.
         reserve: tokens that the prompt has to leave free, if leaving out turns can bring that about.
+        least: turns that have to be left out, as their size alone tells.
     """
     prompts: dict[int, Prompt] = {}
 
@@ -52,9 +55,9 @@ def drop_oldest(encode: Callable[[int], Prompt], turns: int, context: int, reser
         return len(prompts[dropped].tokens)
 
     def fewest(most_tokens: int) -> int:
-        return bisect_left(range(turns), True, key=lambda dropped: length(dropped) <= most_tokens)
+        return bisect_left(range(turns), True, lo=least, key=lambda dropped: length(dropped) <= most_tokens)
 
-    if length(0) + reserve <= context or turns == 0:
+    if least == 0 and (length(0) + reserve <= context or turns == 0):
         return 0, prompts[0]
     room = context - reserve - length(turns)
     needed = fewest(context - reserve)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from gemlet import _core
 from gemlet.chat.jinja_template import JinjaTemplate
-from gemlet.chat.messages import MessageLike, to_messages
+from gemlet.chat.messages import Message, MessageLike, to_messages
 from gemlet.chat.published import takes_system_text
 from gemlet.chat.request import PromptEnd, Request
 from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
@@ -47,9 +47,11 @@ class ChatTemplate:
     def __init__(self, engine: _core.Engine, source: str | None = None) -> None:
         """``source``: Jinja; None takes the file's, or the format of the model's turn markers if it has none.
 
-        Raises TemplateError for a source that does not parse.
+        Raises TemplateError for a source that is empty or does not parse.
         """
         self._engine = engine
+        if source is not None and not source.strip():
+            raise TemplateError("the chat template is empty")
         self.source = source or engine.info()["chat_template"]
         takes_system = takes_system_text(self.source)
         self._writer: _Writer
@@ -116,6 +118,14 @@ class ChatTemplate:
     def render(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> str:
         """The prompt as text: for reading, since markup and contents cannot be told apart in it."""
         return to_text(self._engine.detokenize(self.encode(messages, **options), special=True))
+
+    def least_bytes(self, message: Message) -> int:
+        """How many bytes of what a message says the prompt has at least: templates trim, and foreign ones may leave out
+        parts of replies.
+        """
+        if message.role == "assistant" and not isinstance(self._writer, _Turns):
+            return 0
+        return len(message.content.strip().encode("utf-8", "replace"))
 
     async def encode_apart(self, encode: Callable[[], Prompt]) -> Prompt:
         """Call what encodes by this template, for asyncio: the event loop goes on while a foreign template renders."""

@@ -108,4 +108,8 @@ def _run() -> int:
         with contextlib.suppress(BrokenPipeError):
             common.note(f"gemlet: {error}")
         return 2 if isinstance(error, ArgumentError) else 1
+    except MemoryError:
+        with contextlib.suppress(BrokenPipeError):
+            common.note("gemlet: there is not enough memory")
+        return 1
     return 0

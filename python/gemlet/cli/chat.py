@@ -2,13 +2,15 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from gemlet.cache import expand
 from gemlet.cli import common
-from gemlet.errors import ContextError, GemletError
+from gemlet.errors import ArgumentError, ContextError, GemletError
+from gemlet.files import to_path
+from gemlet.text import to_bytes, to_text
 
 if TYPE_CHECKING:
     from gemlet.chat.conversation import Chat
@@ -38,7 +40,13 @@ def chat(
     model: Annotated[
         str, typer.Argument(help="A GGUF file, an exported folder or a name. Default: `nano`, the sample model.")
     ] = "nano",
-    load: Annotated[str | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
+    load: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Go on with a conversation that /save wrote. --system takes the place of the system prompt in it.",
+        ),
+    ] = None,
     overflow: Annotated[
         Literal["error", "drop_oldest"],
         typer.Option(help="When the context is full: refuse to go on, or leave the oldest turns out of the prompt."),
@@ -48,7 +56,8 @@ def chat(
     """Chat with a model. Each turn reuses the KV cache of the turns before and computes only what is new.
 
     Ctrl-C stops the reply and not the program, Ctrl-D leaves, /help lists the commands. When the lines come from a pipe
-    or a file, a reply that fails does not keep the next line from being sent, and the exit code is 1 in the end.
+    or a file, a reply or a command that fails does not keep the next line from being read, and the exit code is 1 in
+    the end.
 
     Examples:
 
@@ -67,6 +76,8 @@ def chat(
     )
     if load is not None:
         conversation.load(load)
+        if answering.system is not None:
+            conversation.system = answering.system
     if sys.stdin.isatty():
         import readline  # noqa: F401  gives input() its editing and its history
 
@@ -82,13 +93,14 @@ class _Terminal:
         self._chat = chat
         self._last: GenerateResult | None = None
         self.failures = 0
-        """Replies that failed."""
+        """Replies and commands that failed."""
 
     def talk(self) -> None:
         """Read and reply until the input ends."""
+        lines = _Input()
         while True:
             try:
-                text = _read()
+                text = lines.read()
             except KeyboardInterrupt:  # drops the line, as in a shell
                 common.note("")
                 continue
@@ -102,11 +114,11 @@ class _Terminal:
                 continue
             is_command = text.startswith("/")
             try:
-                self._command(text) if is_command else self._ask(text)
+                self._command(text) if is_command else self._ask(_as_said(text))
                 continue
             except KeyboardInterrupt:
                 common.write("\n")
-                common.note("(stopped; this turn is forgotten)")
+                common.note("(stopped)" if is_command else "(stopped; this turn is forgotten)")
                 continue
             except BrokenPipeError:
                 raise
@@ -116,7 +128,7 @@ class _Terminal:
                 common.note(f"gemlet: {error}")
             except Exception as error:  # no mistake of ours may cost the conversation
                 common.note(f"gemlet: {type(error).__name__}: {error}")
-            self.failures += not is_command
+            self.failures += 1
 
     @property
     def _drops(self) -> bool:
@@ -143,7 +155,7 @@ class _Terminal:
             common.note("(taken back)" if self._chat.undo() else "(there is no turn to take back)")
         elif name == "/system":
             if argument:
-                self._chat.system = argument
+                self._chat.system = _as_said(argument)
             common.note(self._chat.system or "(no system prompt)")
         elif name == "/overflow":
             if argument:
@@ -155,30 +167,52 @@ class _Terminal:
                     common.note("(the model no longer sees what is above)")
                 common.write(f"{message.role}: {message.content}\n")
         elif name in ("/save", "/load") and argument:
-            path = Path(argument).expanduser()
+            path = expand(str(to_path(argument)))
             self._chat.save(path) if name == "/save" else self._chat.load(path)
         elif name == "/stats":
             common.note(common.describe(self._last.stats) if self._last else "(no reply yet)")
         else:
-            common.note(f"gemlet: {line.strip()}: no such command, or something is missing; /help lists them")
+            raise ArgumentError(f"{line.strip()}: no such command, or something is missing; /help lists them")
 
 
-def _read() -> str:
-    """One message, of several lines perhaps. Raises EOFError at the end of the input."""
-    first = _line("> ")
-    if first.lstrip().startswith('"""'):
-        lines = [first.lstrip()[3:]]
-        with contextlib.suppress(EOFError):  # the end of the input ends the text too
-            while not lines[-1].rstrip().endswith('"""'):
-                lines.append(_line(". "))
-        return "\n".join(lines).rstrip().removesuffix('"""').strip("\n")
-    lines = [first]
-    with contextlib.suppress(EOFError):
-        while lines[-1].endswith("\\"):
-            lines[-1] = lines[-1][:-1]
-            lines.append(_line(". "))
-    return "\n".join(lines)
+def _as_said(text: str) -> str:
+    """What was typed, in Unicode also where the locale does not have the characters."""
+    return to_text(to_bytes(text))
 
 
-def _line(prompt: str) -> str:
-    return input(prompt if sys.stdin.isatty() else "")
+class _Input:
+    """The messages on stdin: lines that are typed, or those of a file in a pipe."""
+
+    def __init__(self) -> None:
+        self._is_typed = sys.stdin.isatty()
+        self._begun = False
+
+    def read(self) -> str:
+        """One message, of several lines perhaps. Raises EOFError at the end of the input."""
+        first = self._line("> ")
+        if first.lstrip().startswith('"""'):
+            lines = [first.lstrip()[3:]]
+            with contextlib.suppress(EOFError):  # the end of the input ends the text too
+                while not lines[-1].rstrip().endswith('"""'):
+                    lines.append(self._line(". "))
+            return "\n".join(lines).rstrip().removesuffix('"""').strip("\n")
+        lines = [first]
+        with contextlib.suppress(EOFError):
+            while lines[-1].endswith("\\"):
+                lines[-1] = lines[-1][:-1]
+                lines.append(self._line(". "))
+        return "\n".join(lines)
+
+    def _line(self, prompt: str) -> str:
+        if self._is_typed:
+            return input(prompt)
+        line = input().removesuffix("\r")
+        if not self._begun:
+            self._begun = True
+            for mark in _BYTE_ORDER_MARKS:
+                line = line.removeprefix(mark)
+        return line
+
+
+_BYTE_ORDER_MARKS = ("\ufeff", "\ufeff".encode().decode("ascii", "surrogateescape"))
+"""As UTF-8 and as ASCII read it."""

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
@@ -61,6 +61,9 @@ Template = Annotated[
     ),
 ]
 System = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt, which holds for all turns.")]
+
+_MOST_TEXT = 1 << 26
+"""Bytes of a prompt. One that fills a context of 128 K tokens has some 500 KB."""
 
 _TERMINAL_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 _NOT_PLAIN = re.compile(rf"{_TERMINAL_CONTROL.pattern}|[\ud800-\udfff]")
@@ -122,8 +125,10 @@ class Answering:
         """The text of the chat template that was given on the command line."""
         if self.template is None:
             return None
+        from gemlet.chat.sandbox import MAX_SOURCE  # characters of at most four bytes
+
         try:
-            return read_text(self.template).decode("utf-8-sig")
+            return read_text(self.template, 4 * MAX_SOURCE).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise FormatError(f"{self.template}: not a text in UTF-8: {error}") from error
 
@@ -210,14 +215,18 @@ def find_model(name: str | Path) -> Path:
         return find(name, advance)
 
 
-def read_text(file: Path) -> bytes:
-    """The bytes of a file; `-` is stdin."""
-    if str(file) == "-":
-        return sys.stdin.buffer.read()
+def read_text(file: Path, most: int = _MOST_TEXT) -> bytes:
+    """The bytes of a file, which may be a FIFO; `-` is stdin. Raises FileError if there are more than `most`."""
+    is_stdin = str(file) == "-"
+    name = "stdin" if is_stdin else str(file)
     try:
-        return file.read_bytes()
+        with nullcontext(sys.stdin.buffer) if is_stdin else file.open("rb") as source:
+            data = source.read(most + 1)
     except OSError as error:
-        raise FileError(f"{file}: {error.strerror}") from error
+        raise FileError(f"{name}: {error.strerror}") from error
+    if len(data) > most:
+        raise FileError(f"{name}: has more than {most:,} bytes, the most that is read of such a text")
+    return data
 
 
 @contextmanager

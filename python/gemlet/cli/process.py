@@ -13,7 +13,7 @@ from gemlet.cli import common
 
 def fill_standard_streams() -> None:
     """Make the three standard streams usable: closed ones lead nowhere, and no text that a stream cannot encode or
-    decode is an error.
+    decode is an error. What stdin cannot decode keeps its bytes, as the names of files do.
 
     Without this, the next file that is opened would get the number of a closed stream, and what is printed would go
     into that file.
@@ -25,9 +25,9 @@ def fill_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
-    for stream in (sys.stdin, sys.stdout):
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=errors)
 
 
 def end_by_exception() -> None:

@@ -59,8 +59,9 @@ def test_a_closed_stream_takes_the_turn_back(chat: gemlet.Chat) -> None:
     before = chat.history
     with chat.stream("the hat") as stream:
         next(stream)
-        with pytest.raises(gemlet.ArgumentError, match="busy"):
-            chat.send("x")
+        for change in (lambda: chat.send("x"), chat.undo, chat.reset):
+            with pytest.raises(gemlet.ArgumentError, match="busy"):
+                change()
     assert chat.history == before
     dropped = chat.stream("the hat")
     next(dropped)
@@ -244,6 +245,9 @@ def test_a_turn_that_a_scheduler_computes_is_taken_back(long_model: gemlet.Model
         await begun.wait()
         with pytest.raises(gemlet.ArgumentError, match="busy"):
             await chat.asend("x")
+        for change in (chat.undo, chat.reset):
+            with pytest.raises(gemlet.ArgumentError, match="busy"):
+                change()
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await turn

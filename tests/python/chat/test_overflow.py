@@ -1,6 +1,7 @@
 """A full context: an error, or the oldest turns are left out of the prompt, visibly."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import gemlet
@@ -9,7 +10,7 @@ from gemlet.chat.messages import Message
 from gemlet.chat.overflow import drop_oldest, reply_reserve
 from gemlet.chat.templates import ChatTemplate, Prompt
 
-from foreign_templates import TOOLS
+from foreign_templates import THINKING, TOOLS
 from published_templates import GEMMA_3
 
 CONTEXT = 256
@@ -83,16 +84,46 @@ def test_streams_say_it_before_the_reply(model: gemlet.Model, chat: gemlet.Chat)
 
 def test_what_brings_dropped_messages_back(model: gemlet.Model, chat: gemlet.Chat) -> None:
     talk_until_dropped(chat)
-    dropped = chat.dropped_messages
-    while len(chat.history) > dropped:
-        assert chat.dropped_messages == dropped and chat.undo()
-    assert chat.undo() and chat.dropped_messages == len(chat.history) == dropped - 2
-    talk_until_dropped(chat)
     chat.history = chat.history[:2]
     assert chat.dropped_messages == 0
     talk_until_dropped(chat)
     chat.reset()
     assert chat.dropped_messages == 0 and chat.history == []
+
+
+def test_what_is_taken_back_makes_room_for_what_was_dropped(model: gemlet.Model, chat: gemlet.Chat) -> None:
+    talk_until_dropped(chat)
+    while len(chat.history) > 4:
+        assert chat.undo()
+    assert chat.dropped_messages == 0
+    prompt = ChatTemplate(model._engine, GEMMA_3).encode(
+        [Message("system", "be an ant"), *chat.history, Message("user", "a")]
+    )
+    result = chat.send("a")
+    assert (result.stats.prompt_tokens, result.dropped_messages, chat.dropped_messages) == (len(prompt), 0, 0)
+    talk_until_dropped(chat)
+    dropped = chat.dropped_messages
+    assert chat.undo()
+    again = chat.send(QUESTION.format(0))  # the conversation is still too long: the turn says what it leaves out
+    assert again.dropped_messages == chat.dropped_messages > 0
+    assert chat.dropped_messages <= dropped
+    while chat.undo():
+        pass
+    assert chat.history == [] and chat.dropped_messages == 0
+
+
+def test_no_more_is_left_out_than_there_is(chat: gemlet.Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may forget the conversation in the moment when a reply is complete and not yet kept."""
+    talk_until_dropped(chat)
+    as_message = chat._as_message
+
+    def forget(prompt: Prompt, result: gemlet.GenerateResult) -> Message:
+        chat.reset()
+        return as_message(prompt, result)
+
+    monkeypatch.setattr(chat, "_as_message", forget)
+    chat.send("the cat")
+    assert [message.content for message in chat.history][:1] == ["the cat"] and chat.dropped_messages == 0
 
 
 def test_the_newest_question_is_never_left_out(chat: gemlet.Chat) -> None:
@@ -110,6 +141,67 @@ def test_the_newest_question_is_never_left_out(chat: gemlet.Chat) -> None:
     )
     long = chat.send(question)  # it leaves no room for the reserve, nor for anything else
     assert long.dropped_messages == 2 and long.finish_reason == "context"
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of each conversation that is made a prompt of."""
+    sizes: list[int] = []
+    prompt = ChatTemplate.prompt
+
+    def measure(self: ChatTemplate, messages: Any, **options: Any) -> Prompt:
+        sizes.append(sum(len(message.content) for message in messages))
+        return prompt(self, messages, **options)
+
+    monkeypatch.setattr(ChatTemplate, "prompt", measure)
+    return sizes
+
+
+HUGE: list[Any] = [
+    {"role": "user", "content": "the cat " * 100_000},
+    {"role": "assistant", "content": "ok"},
+    {"role": "user", "content": "the hat"},
+    {"role": "assistant", "content": "no"},
+]
+
+
+@pytest.mark.parametrize("template", [GEMMA_3, GEMMA_3 + "{# by Jinja #}"])
+def test_what_is_too_large_is_not_tokenised(
+    model: gemlet.Model, encoded: list[int], template: str, tmp_path: Path
+) -> None:
+    """Its size alone tells that it cannot fit."""
+    too_large = f"the prompt has 800,0.. bytes, which are at least .* tokens; the context holds {CONTEXT}"
+    chat = model.chat(template=template, context=CONTEXT, max_tokens=4, seed=1)
+    with pytest.raises(gemlet.ContextError, match=too_large):
+        chat.history = HUGE
+    with pytest.raises(gemlet.ContextError, match=too_large):
+        model.chat(template=template, context=CONTEXT, history=HUGE)
+    assert chat.history == []
+    dropping = model.chat(
+        template=template, context=CONTEXT, history=HUGE, overflow="drop_oldest", max_tokens=4, seed=1
+    )
+    dropping.save(tmp_path / "chat.json")
+    chat.load(tmp_path / "chat.json")
+    with pytest.raises(gemlet.ContextError, match=too_large):
+        chat.send("a bat")
+    with pytest.raises(gemlet.ContextError, match=too_large):
+        asyncio.run(chat.asend("a bat"))
+    result = dropping.send("a bat")
+    assert result.dropped_messages == 2 and len(dropping.history) == 6
+    assert encoded and max(encoded) < 100
+    expected = model.chat(template=template, context=CONTEXT, history=HUGE[2:], max_tokens=4, seed=1).send("a bat")
+    assert result.tokens == expected.tokens
+    dropping.history = HUGE[:2]  # there is nothing left that could be in a prompt
+    assert dropping.send("a bat").dropped_messages == 2
+
+
+def test_what_a_template_leaves_out_takes_no_room(model: gemlet.Model) -> None:
+    """The thoughts of an earlier reply, and white space that is trimmed."""
+    thought = {"role": "assistant", "content": f"<think>{'the cat ' * 1000}</think>no"}
+    chat = model.chat(template=THINKING, context=CONTEXT, history=[HUGE[2], thought], max_tokens=2, seed=1)
+    assert chat.send("a bat").stats.prompt_tokens < CONTEXT
+    spaces = [{"role": "user", "content": "the cat" + "\n" * 9000}, HUGE[1]]
+    assert model.chat(template=GEMMA_3, context=CONTEXT, history=spaces, max_tokens=2).send("a bat").tokens
 
 
 def test_the_results_of_tools_go_with_their_turn(model: gemlet.Model) -> None:
@@ -160,7 +252,12 @@ def test_the_reserve_for_a_reply(max_tokens: object, reserve: int) -> None:
 )
 def test_drop_oldest(turns: list[int], question: int, reserve: int, expected: int) -> None:
     def encode(dropped: int) -> Prompt:
+        asked.append(dropped)
         return Prompt([0] * (sum(turns[dropped:]) + question))
 
-    dropped, prompt = drop_oldest(encode, len(turns), 100, reserve)
-    assert (dropped, len(prompt.tokens)) == (expected, sum(turns[expected:]) + question)
+    certain = [least for least in range(len(turns) + 1) if least == 0 or sum(turns[least - 1 :]) + question > 100]
+    for least in certain:
+        asked: list[int] = []
+        dropped, prompt = drop_oldest(encode, len(turns), 100, reserve, least)
+        assert (dropped, len(prompt.tokens)) == (expected, sum(turns[expected:]) + question)
+        assert min(asked) >= least

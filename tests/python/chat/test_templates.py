@@ -308,3 +308,10 @@ def test_a_content_that_is_no_unicode_is_refused(model: gemlet.Model) -> None:
     for source in (GEMMA_3, PARTS):
         with pytest.raises(gemlet.ArgumentError, match=r"lone surrogate U\+D800"):
             ChatTemplate(model._engine, source).encode([Message("user", "a\ud800")])
+
+
+@pytest.mark.parametrize("source", ["", " \n"])
+def test_an_empty_template_is_refused(model: gemlet.Model, source: str) -> None:
+    """It would not be the template of the model, and writes nothing."""
+    with pytest.raises(gemlet.TemplateError, match="the chat template is empty"):
+        model.chat(template=source)

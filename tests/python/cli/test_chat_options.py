@@ -1,13 +1,15 @@
 """`gemlet run` and `gemlet chat`: prefills, variables for the template, a full context, and exit codes of pipes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import gemlet
 import pytest
 
 from cli.test_cli import terminal
-from conftest import Cli
+from conftest import Cli, cli_environment
 from foreign_templates import THINKING
 
 LONG = "the cat and the hat and the bat and the rat"
@@ -46,10 +48,14 @@ def test_variables_for_the_template(cli: Cli, model: gemlet.Model, tiny_gguf: Pa
         ("run {model} x --template-variable a=1", 1, "does not use 'a'; it has no variables"),
         ("chat {model} --template-variable messages=[]", 2, "'messages' is no name of one's own"),
         ("chat {model} --overflow shift", 2, "shift"),
+        ("chat {model} --template {empty}", 1, "the chat template is empty"),
+        ("run {model} x --template {empty}", 1, "the chat template is empty"),
     ],
 )
-def test_errors(cli: Cli, tiny_gguf: Path, arguments: str, code: int, message: str) -> None:
-    done = cli(*(word.format(model=tiny_gguf) for word in arguments.split()))
+def test_errors(cli: Cli, tiny_gguf: Path, tmp_path: Path, arguments: str, code: int, message: str) -> None:
+    empty = tmp_path / "empty.jinja"
+    empty.touch()
+    done = cli(*(word.format(model=tiny_gguf, empty=empty) for word in arguments.split()))
     assert (done.returncode, done.stdout) == (code, "") and message in done.stderr, done.stderr
 
 
@@ -60,7 +66,42 @@ def test_a_pipe_goes_on_after_a_reply_that_failed_and_tells_in_the_end(cli: Cli,
     assert done.stderr.count("\n") == 1 and "the context holds 512; /overflow drop_oldest leaves out" in done.stderr
     exited = cli("chat", tiny_gguf, "-n", 3, "--seed", 1, input=f"{'a ' * 600}\n/exit\n", encoding="utf-8")
     assert exited.returncode == 1
-    assert cli("chat", tiny_gguf, "-n", 3, input="the cat\n/nope\n", encoding="utf-8").returncode == 0
+    for command in ("/nope", "/save", "/save none/x", "/load none", "/overflow nope"):
+        failed = cli("chat", tiny_gguf, "-n", 3, "--seed", 1, input=f"{command}\nthe cat\n/history\n", encoding="utf-8")
+        assert failed.returncode == 1 and "user: the cat" in failed.stdout, command
+    fine = cli("chat", tiny_gguf, "-n", 3, input="/undo\nthe cat\n/undo\n/help\n", encoding="utf-8")
+    assert fine.returncode == 0
+
+
+def test_a_pipe_from_another_system(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Lines that end in CR LF, behind a byte order mark."""
+    lines = b'\xef\xbb\xbf/system be\r\nthe \\\r\ncat\r\n"""\r\na\r\nb\r\n"""\r\n\r\n\xef\xbb\xbf\r\r\n/save %b\r\n'
+    for name, environment in (("utf8", {"LC_ALL": "C.UTF-8"}), ("ascii", {"LC_ALL": "C", "PYTHONUTF8": "0"})):
+        file = tmp_path / name
+        done = subprocess.run(
+            [sys.executable, "-m", "gemlet", "chat", str(tiny_gguf), "-n", "1"],
+            input=lines % bytes(file),
+            capture_output=True,
+            timeout=120,
+            env=cli_environment() | environment | {"PYTHONCOERCECLOCALE": "0"},
+        )
+        assert done.returncode == 0, done.stderr
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        assert saved["system"] == "be"
+        said = [message["content"] for message in saved["messages"] if message["role"] == "user"]
+        assert said == ["the \ncat", "a\nb", "\ufeff\r"]
+
+
+def test_the_system_prompt_beside_a_saved_conversation(
+    cli: Cli, model: gemlet.Model, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    chat = model.chat("be an ant", max_tokens=2)
+    chat.send("the cat")
+    chat.save(tmp_path / "saved")
+    for options, expected in (((), "be an ant"), (("-s", "be a bat"), "be a bat"), (("-s", ""), "(no system prompt)")):
+        arguments = ("chat", tiny_gguf, "-n", 2, *options, "--load", tmp_path / "saved")
+        done = cli(*arguments, input="/system\n/history\n", encoding="utf-8")
+        assert (done.returncode, done.stderr) == (0, f"{expected}\n") and "user: the cat" in done.stdout
 
 
 def test_a_full_context_in_a_pipe(cli: Cli, tiny_gguf: Path) -> None:

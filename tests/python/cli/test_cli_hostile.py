@@ -58,6 +58,8 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
         "/load /dev/zero",
         "/load .",
         "/load none",
+        "/save ~nosuchuser/x",
+        "/load ~nosuchuser/x",
         "/nope " + ESCAPE,
         "/",
     ]
@@ -73,15 +75,34 @@ def test_chat_survives_whatever_is_typed(tiny_gguf: Path, tmp_path: Path) -> Non
     done = typed(
         lines, "model.gguf", "-n", 3, "--seed", 1, cwd=tmp_path, env=cli_environment() | {"HOME": str(tmp_path)}
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     errors = done.stderr.decode().splitlines()
     assert len(errors) == len(bad) + 1 and all(line.startswith("gemlet: ") for line in errors), errors
+    assert sum("~nosuchuser/x" in line for line in errors) == 2
     assert b"\x1b" not in done.stderr and b"\x9b" not in done.stderr and b"Traceback" not in done.stderr
     kept = json.loads((tmp_path / "kept").read_text())["messages"]
     assert [message["content"] for message in kept][::2] == ["the cat", "\ufffd\ufffd caf\ufffd"]
     assert done.stdout.decode().count("user: ") == 2
     assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / "link").is_symlink()
     assert (tmp_path / "model.gguf").read_bytes() == tiny_gguf.read_bytes()
+
+
+def test_an_interrupted_command_forgets_no_turn(tiny_gguf: Path) -> None:
+    code = (
+        "from gemlet.chat.conversation import Chat; from gemlet.cli import main\n"
+        "def interrupt(*given): raise KeyboardInterrupt\n"
+        "Chat.save = Chat.load = interrupt\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "chat", str(tiny_gguf), "-n", "2"],
+        input="one\n/save x\n/load x\n/history\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=cli_environment(),
+    )
+    assert done.stderr == "(stopped)\n(stopped)\n" and "user: one" in done.stdout
 
 
 def test_chat_survives_a_mistake_of_ours(tiny_gguf: Path) -> None:
@@ -110,7 +131,9 @@ def test_texts_and_names_outside_of_the_locale(tiny_gguf: Path, tmp_path: Path, 
     lines = ["őrült 🙂".encode(), "/save ő.json".encode(), b"/save plain.json", b"/history"]
     done = typed(lines, tiny_gguf, "-n", 2, cwd=tmp_path, env=environment)
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
-    assert len(json.loads((tmp_path / "plain.json").read_text())["messages"]) == 2
+    messages = json.loads((tmp_path / "plain.json").read_text(encoding="utf-8"))["messages"]
+    assert [message["content"] for message in messages][:1] == ["őrült 🙂"] and len(messages) == 2
+    assert os.fsencode("ő.json") in {os.fsencode(entry.name) for entry in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +181,41 @@ def test_a_text_that_the_end_of_the_input_leaves_open_is_sent(tiny_gguf: Path, t
     command = [sys.executable, "-c", code, "chat", str(tiny_gguf), "-n", "1"]
     done = subprocess.run(command, input=text, capture_output=True, timeout=120, env=cli_environment())
     assert done.stdout.decode().splitlines()[0] == repr(expected.rstrip("\n") if text.startswith(b'"') else expected)
+
+
+def test_no_text_is_read_without_end(cli: Cli, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Of a template, a prompt and stdin, not much more is read than can be of use."""
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    for option, most in (("--template", "1,048,576"), ("-f", "67,108,864")):
+        prompt = ("x",) if option == "--template" else ()
+        done = cli("run", tiny_gguf, *prompt, option, tmp_path / "huge")
+        message = f"gemlet: {tmp_path}/huge: has more than {most} bytes, the most that is read of such a text\n"
+        assert (done.returncode, done.stderr) == (1, message)
+    with (tmp_path / "huge").open("rb") as file:
+        command = [sys.executable, "-m", "gemlet", "run", str(tiny_gguf), "--raw"]
+        read = subprocess.run(command, stdin=file, capture_output=True, timeout=120, env=cli_environment())
+    assert read.returncode == 1 and read.stderr.startswith(b"gemlet: stdin: has more than 67,108,864 bytes")
+
+
+def test_a_template_may_come_from_a_pipe(tiny_gguf: Path) -> None:
+    """As a shell's <(...) gives it."""
+    command = [sys.executable, "-m", "gemlet", "run", str(tiny_gguf), "x", "-n", "1", "--template", "/dev/stdin"]
+    template = b"{{ messages[0].content }}"
+    done = subprocess.run(command, input=template, capture_output=True, timeout=120, env=cli_environment())
+    assert done.returncode == 0, done.stderr
+
+
+def test_too_little_memory_is_a_line() -> None:
+    code = "from gemlet.cli import common, main\ndef load(*given): raise MemoryError\ncommon.load = load\nmain()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "tokenize", "nano", "x"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=cli_environment(),
+    )
+    assert (done.returncode, done.stderr) == (1, "gemlet: there is not enough memory\n")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
