@@ -108,7 +108,8 @@ class Model:
             ContextError: more tokens than the context holds.
             ArgumentError: no tokens, or an id outside the vocabulary.
         """
-        import numpy as np
+        with importing:
+            import numpy as np
 
         if not tokens:
             raise ArgumentError("tokens: expected at least one, found none")
