@@ -23,6 +23,7 @@ from gemlet.errors import (
     TemplateError,
     UnsupportedError,
 )
+from gemlet.forked import importing
 from gemlet.info import ModelInfo, TensorInfo
 from gemlet.model import Model, load
 from gemlet.options import GenerateOptions
@@ -93,7 +94,8 @@ def convert(
     transpose_down: bool = False,
 ) -> "Conversion":
     """Convert a Hugging Face checkpoint; see gemlet.conversion.convert. Needs ``pip install 'gemlet[convert]'``."""
-    from gemlet import conversion
+    with importing:
+        from gemlet import conversion
 
     return conversion.convert(
         checkpoint, out, quant, progress, head=head, threads=threads, slice=slice, transpose_down=transpose_down
@@ -114,7 +116,8 @@ def export(
     runtime: str = "litert",
 ) -> "Export":
     """Export to ONNX, TFLite or LiteRT-LM; see gemlet.exporters.export. Needs ``pip install 'gemlet[export]'``."""
-    from gemlet import exporters
+    with importing:
+        from gemlet import exporters
 
     return exporters.export(
         source, out, format, quant, progress, context=context, prefill=prefill, threads=threads, runtime=runtime
@@ -124,11 +127,13 @@ def export(
 def __getattr__(name: str) -> Any:
     """Import Chat and Message on first use: they need asyncio and Jinja, which programs that do not chat can spare."""
     if name == "Chat":
-        from gemlet.chat.conversation import Chat
+        with importing:
+            from gemlet.chat.conversation import Chat
 
         return Chat
     if name == "Message":
-        from gemlet.chat.messages import Message
+        with importing:
+            from gemlet.chat.messages import Message
 
         return Message
     raise AttributeError(f"module 'gemlet' has no attribute {name!r}")

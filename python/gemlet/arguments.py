@@ -6,14 +6,16 @@ names something that this cannot check, such as a protocol, everything passes.
 """
 
 import collections.abc
+import contextlib
 import functools
 import inspect
+import operator
 import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from gemlet.errors import ArgumentError, ArgumentTypeError
 
@@ -50,13 +52,34 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     def annotations() -> dict[str, object]:
         return {name: _resolve(value, function) for name, value in function.__annotations__.items() if name in named}
 
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    def check_all(args: tuple[object, ...], kwargs: dict[str, Any]) -> None:
         known = annotations()
         given: Iterable[tuple[str, object]] = (*zip(positional, args, strict=False), *kwargs.items())
         for name, value in given:
             if name in known and value is not defaults[name]:
                 check(name, value, known[name])
+
+    # What is made of a coroutine function is one, and of an async generator function likewise, as inspect sees it.
+    if inspect.iscoroutinefunction(function):
+
+        async def await_it(*args: P.args, **kwargs: P.kwargs) -> Any:
+            check_all(args, kwargs)
+            return await function(*args, **kwargs)
+
+        return functools.wraps(function)(cast(Callable[P, R], await_it))
+    if inspect.isasyncgenfunction(function):
+
+        async def iterate(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+            check_all(args, kwargs)
+            async with contextlib.aclosing(function(*args, **kwargs)) as items:
+                async for item in items:
+                    yield item
+
+        return functools.wraps(function)(cast(Callable[P, R], iterate))
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_all(args, kwargs)
         return function(*args, **kwargs)
 
     return call
@@ -85,8 +108,10 @@ def check(name: str, value: object, annotation: object) -> None:
         if not _matches(item, item_annotation):
             name, value, annotation = f"{name}[{i}]", item, item_annotation
             break
-    if _is_whole(value) and int in _members(annotation):
-        raise ArgumentError(f"{name} is {value}, expected a number below 2**31")
+    number = _whole(value)
+    if number is not None and int in _members(annotation):
+        bound = "of at least -2**31" if number < 0 else "below 2**31"
+        raise ArgumentError(f"{name} is {show_whole(number)}, expected a number {bound}")
     raise ArgumentTypeError(f"{name}: expected {_describe(annotation)}, found {_show(value)}")
 
 
@@ -105,8 +130,19 @@ def _members(annotation: object) -> tuple[object, ...]:
     return typing.get_args(annotation) if is_union else (annotation,)
 
 
-def _is_whole(value: object) -> bool:
-    return hasattr(value, "__index__")
+def _whole(value: object) -> int | None:
+    """None for what is no whole number: types and arrays have an ``__index__`` too, which fails."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except Exception:
+        return None
+
+
+def show_whole(number: int) -> str:
+    """Its digits, unless there are too many: Python refuses to write thousands of them."""
+    if abs(number) < 10**40:
+        return str(number)
+    return f"{'-' if number < 0 else ''}a number of {number.bit_length()} bits"
 
 
 def _matches(value: object, annotation: object) -> bool:
@@ -118,11 +154,11 @@ def _matches_one(value: object, annotation: object) -> bool:
     if annotation is Any:
         return True
     if origin is Annotated:
-        return _is_whole(value)
+        return _whole(value) is not None
     if annotation is int:
-        return _is_whole(value) and -(2**31) <= int(value) < 2**31  # type: ignore[call-overload]
+        return (number := _whole(value)) is not None and -(2**31) <= number < 2**31
     if annotation in (float, bool):
-        return _is_whole(value) or (annotation is float and hasattr(value, "__float__")) or _is_numpy_bool(value)
+        return _whole(value) is not None or (annotation is float and _is_float(value)) or _is_numpy_bool(value)
     if annotation is None:
         return value is None
     if origin is typing.Literal:
@@ -134,12 +170,20 @@ def _matches_one(value: object, annotation: object) -> bool:
     return not isinstance(origin, type) or getattr(origin, "_is_protocol", False) or isinstance(value, origin)
 
 
+def _is_float(value: object) -> bool:
+    try:
+        return hasattr(value, "__float__") and float(value) is not None
+    except Exception:
+        return False
+
+
 def _is_numpy_bool(value: object) -> bool:
     return type(value).__name__ in ("bool", "bool_")
 
 
 def _is_sequence(value: object) -> bool:
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, Mapping))
+    is_text = isinstance(value, (str, bytes, bytearray, memoryview, Mapping))
+    return not isinstance(value, type) and hasattr(value, "__len__") and hasattr(value, "__getitem__") and not is_text
 
 
 def _items_match(values: Any, annotation: object) -> bool:

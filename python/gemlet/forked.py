@@ -1,8 +1,11 @@
 """What a forked child does with objects that have threads or locks: the child has none of its parent's other threads,
 and finds locks as they held them."""
 
+import concurrent.futures.thread  # these three have hooks at a fork: see the end
 import ctypes
+import logging
 import os
+import random
 import threading
 import weakref
 from typing import Protocol
@@ -36,6 +39,11 @@ def _renew_all() -> None:
 importing = threading.RLock()
 """Held while a function imports a module on first use: a fork waits for that, since Python's own lock of a module that
 another thread is importing stays held in the child for ever."""
+
+# A fork that waits has called the hooks before it, and calls those after it when the wait is over: a module that was
+# imported meanwhile, and registers a pair of them, would release a lock that was never acquired. (filelock, of the
+# hub's client, does so too: it writes a complaint to stderr, and no lock is lost. It is too much to import here.)
+_HOOKED = (concurrent.futures.thread, logging, random)
 
 os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)
 os.register_at_fork(after_in_child=_renew_all)

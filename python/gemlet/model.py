@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from gemlet import _core
-from gemlet.arguments import Large, checked, checked_methods
+from gemlet.arguments import Large, checked, checked_methods, show_whole
 from gemlet.errors import ArgumentError, ContextError, FileError
 from gemlet.files import to_path
 from gemlet.forked import importing
@@ -108,9 +108,10 @@ class Model:
             ContextError: more tokens than the context holds.
             ArgumentError: no tokens, or an id outside the vocabulary.
         """
-        import numpy as np
+        with importing:
+            import numpy as np
 
-        if not tokens:
+        if len(tokens) == 0:
             raise ArgumentError("tokens: expected at least one, found none")
         self._check_length(len(tokens))
         session = self.session()
@@ -204,6 +205,8 @@ class Model:
         with importing:
             from gemlet.scheduler import Scheduler
 
+        if not 0 <= prefix_bytes < 2**64:
+            raise ArgumentError(f"prefix_bytes: expected 0 to 2**64 - 1, found {show_whole(prefix_bytes)}")
         make_core = partial(
             self._engine.scheduler,
             sequences=sequences,

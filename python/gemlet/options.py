@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict, cast, get_type_hints
 
 from gemlet import _core
-from gemlet.arguments import Large, check
+from gemlet.arguments import Large, check, show_whole
 from gemlet.errors import ArgumentError, ArgumentTypeError
 from gemlet.slicing import SliceLike
 from gemlet.slicing import to_core as slice_to_core
@@ -82,7 +82,7 @@ def to_core(options: GenerateOptions, context: int) -> _core.GenerateOptions:
     if seed is None:
         seed = secrets.randbits(32)
     elif isinstance(seed, int) and not 0 <= seed < 2**64:
-        raise ArgumentError(f"seed: expected 0 to 2**64 - 1, found {seed}")
+        raise ArgumentError(f"seed: expected 0 to 2**64 - 1, found {show_whole(seed)}")
     _set(core.sampling, "seed", seed)
     for name, value in values.items():
         _set(core.sampling, name, value)

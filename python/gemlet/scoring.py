@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gemlet.arguments import checked
 from gemlet.errors import ArgumentError
+from gemlet.forked import importing
 from gemlet.model import Model
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def logits_and_targets(model: Model, window: Window) -> "Iterator[tuple[NDArray[
 
 def nll(logits: "NDArray[np.float32]", targets: list[int]) -> "NDArray[np.float64]":
     """Negative log-likelihoods of the targets, one for each row of logits."""
-    import numpy as np
+    with importing:
+        import numpy as np
 
     top = logits.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64))
@@ -108,6 +110,7 @@ def nll(logits: "NDArray[np.float32]", targets: list[int]) -> "NDArray[np.float6
 
 
 def _nll(model: Model, window: Window) -> "NDArray[np.float64]":
-    import numpy as np
+    with importing:
+        import numpy as np
 
     return np.concatenate([nll(logits, targets) for logits, targets in logits_and_targets(model, window)])

@@ -1,5 +1,6 @@
 """Sessions, for callers who drive the model themselves: prefill, decode, rewind, fork, save."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
@@ -8,6 +9,7 @@ from gemlet import _core
 from gemlet.arguments import checked, checked_methods
 from gemlet.errors import ArgumentError
 from gemlet.files import to_path
+from gemlet.forked import importing
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.stream import Stream
@@ -49,6 +51,7 @@ class Session:
             ContextError: they do not fit; the message gives both lengths and nothing has changed.
             ArgumentError: no tokens, or an id outside the vocabulary.
         """
+        _import_numpy()
         return self._core.prefill(tokens)
 
     def prefill_all(self, tokens: Sequence[int]) -> "NDArray[np.float32]":
@@ -56,15 +59,18 @@ class Session:
 
         That is a megabyte a token for a vocabulary of 262144.
         """
+        _import_numpy()
         return self._core.prefill(tokens, all=True)
 
     def step(self, token: int) -> "NDArray[np.float32]":
         """Append one token; return the logits after it, shape (vocabulary,)."""
+        _import_numpy()
         self._core.step_all([self._core], [token])
         return self._core.logits()
 
     def logits(self) -> "NDArray[np.float32]":
         """The logits after the last token, shape (vocabulary,)."""
+        _import_numpy()
         return self._core.logits()
 
     def rewind(self, position: int) -> None:
@@ -106,6 +112,13 @@ class Session:
     ) -> GenerateResult:
         """Bring the timeline to ``prompt``, computing only what is new, and generate a completion."""
         return self.stream(prompt, **options).finish(on_text)
+
+
+@functools.cache
+def _import_numpy() -> None:
+    """What the core would import for its first array, without the lock for that."""
+    with importing:
+        import numpy  # noqa: F401
 
 
 @checked

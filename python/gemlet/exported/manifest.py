@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
 from gemlet.files import open_file, read_file
+from gemlet.forked import importing
 from gemlet.info import LayerInfo, ModelInfo, TensorInfo, without_infinities
 
 from .runner import Runner
@@ -139,7 +140,8 @@ class Manifest:
             FormatError: the runtime does not take the file.
         """
         require_runtime(self.format)
-        backend: ModuleType = importlib.import_module(BACKENDS[self.format])
+        with importing:
+            backend: ModuleType = importlib.import_module(BACKENDS[self.format])
         runner: Runner = backend.open_runner(folder, context, threads)
         return runner
 

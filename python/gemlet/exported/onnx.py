@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gemlet.errors import FormatError
-from gemlet.forked import abandon, renew_in_children
+from gemlet.forked import abandon, importing, renew_in_children
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,14 @@ MODEL: Final = "model.onnx"
 
 _PAST: Final = "past_key_values."
 _ERRORS_ONLY: Final = 3  # log level
+
+
+@functools.cache
+def _onnxruntime() -> Any:
+    with importing:
+        import onnxruntime
+
+    return onnxruntime
 
 
 class OnnxCache:
@@ -45,11 +54,9 @@ class OnnxCache:
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` positions."""
-        import onnxruntime
-
         if length < self._length:
             self.values = {
-                name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :length]))
+                name: _onnxruntime().OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.numpy()[:, :, :length]))
                 for name, value in self.values.items()
             }
             self._length = length
@@ -72,8 +79,6 @@ class OnnxRunner:
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that ONNX Runtime does not take, or another graph than an exported one."""
-        import onnxruntime
-
         self._model = model
         self.threads = threads
         self._loading = threading.Lock()
@@ -85,7 +90,7 @@ class OnnxRunner:
             raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
         self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
         self._outputs = [value.name for value in session.get_outputs()]
-        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+        self.runtime = f"onnxruntime {_onnxruntime().__version__}"
         self.context = context
         renew_in_children(self)
 
@@ -98,15 +103,13 @@ class OnnxRunner:
             _end_without_the_runtime()
 
     def _loaded(self) -> Any:
-        import onnxruntime
-
         with self._loading:
             if self._session is None:
-                options = onnxruntime.SessionOptions()
+                options = _onnxruntime().SessionOptions()
                 options.intra_op_num_threads = self.threads
                 options.log_severity_level = _ERRORS_ONLY
                 try:
-                    self._session = onnxruntime.InferenceSession(
+                    self._session = _onnxruntime().InferenceSession(
                         str(self._model), options, providers=["CPUExecutionProvider"]
                     )
                 except Exception as error:  # onnxruntime's own types differ from version to version
@@ -115,12 +118,10 @@ class OnnxRunner:
 
     def empty(self) -> OnnxCache:
         """An empty cache."""
-        import onnxruntime
-
         shapes = {name: (1, shape[1], 0, shape[3]) for name, shape in self._past.items()}
         return OnnxCache(
             {
-                name: onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+                name: _onnxruntime().OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
                 for name, shape in shapes.items()
             },
             0,
@@ -128,14 +129,12 @@ class OnnxRunner:
 
     def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, or of the last, which the graph always computes."""
-        import onnxruntime
-
         ids = np.array([tokens], np.int64)
         positions = np.arange(cache.length, cache.length + len(tokens), dtype=np.int64)[None]
         wanted = np.array(0 if want == "all" else 1, np.int64)
         feed = dict(cache.values)
         for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
-            feed[name] = onnxruntime.OrtValue.ortvalue_from_numpy(values)
+            feed[name] = _onnxruntime().OrtValue.ortvalue_from_numpy(values)
         found = dict(zip(self._outputs, self._loaded().run_with_ort_values(self._outputs, feed), strict=True))
         logits: NDArray[np.float32] = found["logits"].numpy()[0]
         cache.extend({name: found[name.replace(_PAST, "present.")] for name in self._past}, len(tokens))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gemlet.errors import FormatError
-from gemlet.forked import abandon, renew_in_children
+from gemlet.forked import abandon, importing, renew_in_children
 
 from .weight_cache import weight_cache
 
@@ -127,9 +127,10 @@ class _Loaded:
     """The file in LiteRT."""
 
     def __init__(self, model: Path, threads: int, runtime: str) -> None:
-        from ai_edge_litert.compiled_model import CompiledModel
-        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-        from ai_edge_litert.options import CpuOptions, Options
+        with importing:
+            from ai_edge_litert.compiled_model import CompiledModel
+            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+            from ai_edge_litert.options import CpuOptions, Options
 
         with _silence, weight_cache(model, runtime) as packed:
             cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
@@ -155,7 +156,8 @@ class TfliteRunner:
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
-        import ai_edge_litert
+        with importing:
+            import ai_edge_litert
 
         self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
         self.context = context
@@ -277,7 +279,8 @@ def _discard_errors() -> None:
 @functools.cache
 def _environment() -> Any:
     """One for the process, never taken down: LiteRT would tell the error stream of every accelerator that goes."""
-    from ai_edge_litert.environment import Environment
+    with importing:
+        from ai_edge_litert.environment import Environment
 
     environment = Environment.create()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gemlet.errors import FileError
+from gemlet.forked import importing
 
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
 
@@ -16,7 +17,8 @@ class UnreachableError(FileError):
 @contextlib.contextmanager
 def explained(repo: str) -> Iterator[None]:
     """Turn the client's errors into a FileError. What the server wrote into its answer is not repeated."""
-    from huggingface_hub import errors
+    with importing:
+        from huggingface_hub import errors
 
     try:
         yield
@@ -70,6 +72,7 @@ def _unreachable(repo: str, error: BaseException) -> UnreachableError:
 
 
 def _endpoint() -> str:
-    from huggingface_hub import constants
+    with importing:
+        from huggingface_hub import constants
 
     return str(constants.ENDPOINT)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gemlet.bundled import NANO, bundled_nano
 from gemlet.errors import ArgumentError, FileError
+from gemlet.forked import importing
 from gemlet.hub import hf_cache, ollama, package, reference
 from gemlet.hub.files import Advance, mark_used
 
@@ -41,7 +42,8 @@ def find_model(name: str | os.PathLike[str], advance: Advance | None = None) -> 
         mark_used(cached[0])
         return cached[0]
     if wanted is not None and text.startswith(reference.PREFIX):
-        from gemlet.hub.download import pull
+        with importing:
+            from gemlet.hub.download import pull
 
         return pull(wanted, advance).path
     if text.startswith(_PATH_STARTS) or (text.endswith(".gguf") and (wanted is None or wanted.file is None)):

@@ -13,6 +13,7 @@ from pathlib import Path
 from gemlet.cache import cache_folder, cache_location
 from gemlet.errors import FileError, FormatError
 from gemlet.files import check_space, locked, read_file, remove_abandoned, replacing
+from gemlet.forked import importing
 from gemlet.hub.files import CHUNK, Advance, is_plain_file, mark_used, new_sha256
 
 NAME = "gemma-3-270m"
@@ -80,7 +81,8 @@ def installed_package() -> Package | None:
         return None
     again = f"install it again: pip install --force-reinstall {PACKAGE}"
     try:
-        module = importlib.import_module(_MODULE)
+        with importing:
+            module = importlib.import_module(_MODULE)
         parts = [Path(part) for part in module.chunk_paths()]
         size = sum(part.stat().st_size for part in parts)
         return Package(parts, size, str(module.EXPECTED_SHA256))

@@ -1,6 +1,7 @@
 """Arguments of a wrong type, or out of range: an ArgumentError that names the argument."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,8 +31,25 @@ WRONG: dict[str, tuple[Call, str]] = {
     "batch one": (lambda m: m.generate_batch("abc"), "prompts: expected a"),
     "max_tokens": (lambda m: m.generate("a", max_tokens="3"), "max_tokens: expected a whole"),  # type: ignore[arg-type]
     "max_tokens large": (lambda m: m.generate("a", max_tokens=10**10), "max_tokens is 10000000000"),
+    "max_tokens huge": (
+        lambda m: m.generate("a", max_tokens=10**5000),
+        "max_tokens is a number of 16610 bits",
+    ),
+    "max_tokens negative": (
+        lambda m: m.generate("a", max_tokens=-(2**40)),
+        r"max_tokens is -10.*, .* at least -2",
+    ),
+    "max_tokens type": (lambda m: m.generate("a", max_tokens=int), "max_tokens: expected a whole number"),  # type: ignore[arg-type]
+    "max_tokens array": (lambda m: m.generate("a", max_tokens=np.array([1, 2])), "max_tokens: expected a whole"),  # type: ignore[arg-type]
+    "temperature array": (lambda m: m.generate("a", temperature=np.ones(2)), "temperature: expected a number"),  # type: ignore[arg-type]
+    "temperature type": (lambda m: m.generate("a", temperature=float), "temperature: expected a number"),  # type: ignore[arg-type]
+    "prompt bytearray": (lambda m: m.generate(bytearray(b"a")), "prompt: expected text"),
+    "prompt memoryview": (lambda m: m.generate(memoryview(b"a")), "prompt: expected text"),
+    "prompt 2-D": (lambda m: m.generate(np.array([[2, 9]])), r"prompt\[0\]: expected a whole number"),  # type: ignore[arg-type]
+    "prefill 2-D": (lambda m: m.session().prefill(np.array([[2, 9]])), r"tokens\[0\]: expected a whole"),  # type: ignore[arg-type]
     "stop": (lambda m: m.generate("a", stop=[3]), r"stop\[0\]: expected text"),  # type: ignore[list-item]
     "seed": (lambda m: m.generate("a", seed=2**64), "seed: expected 0 to"),
+    "seed huge": (lambda m: m.generate("a", seed=10**5000), "seed: expected 0 to .*, found a number of 16610 bits"),
     "logit_bias": (lambda m: m.generate("a", logit_bias=[1]), "logit_bias: expected a mapping"),  # type: ignore[arg-type]
     "logit_bias key": (lambda m: m.generate("a", logit_bias={"a": 1}), "logit_bias"),  # type: ignore[dict-item]
     "speculate": (lambda m: m.generate("a", speculate=3), "speculate: expected 'lookup'"),  # type: ignore[arg-type]
@@ -53,6 +71,8 @@ WRONG: dict[str, tuple[Call, str]] = {
     "step_batch tokens": (lambda m: gemlet.step_batch([m.session()], "a"), "tokens: expected"),  # type: ignore[arg-type]
     "scheduler": (lambda m: m.scheduler(sequences="a"), "sequences: expected a whole"),  # type: ignore[arg-type]
     "scheduler large": (lambda m: m.scheduler(max_waiting=2**31), "max_waiting is 2147483648"),
+    "prefix_bytes": (lambda m: m.scheduler(prefix_bytes=-1), "prefix_bytes: expected 0 to 2\\*\\*64 - 1, found -1"),
+    "prefix_bytes huge": (lambda m: m.scheduler(prefix_bytes=2**70), "prefix_bytes: expected 0 to"),
     "submit": (lambda m: m.scheduler().submit("abc"), "prompt: expected a sequence"),  # type: ignore[arg-type]
     "submit session": (lambda m: m.scheduler().submit([2], session=3), "session: expected Session"),  # type: ignore[arg-type]
     "submit scope": (lambda m: m.scheduler().submit([2], prefix_scope=3), "prefix_scope: expected"),  # type: ignore[arg-type]
@@ -110,6 +130,16 @@ def test_what_is_like_a_whole_number_passes(model: gemlet.Model, tmp_path: Path)
     session.step(np.int64(2))  # type: ignore[arg-type]
     session.save(str(tmp_path / "a"))
     assert model.restore(tmp_path / "a").tokens == [2]
+
+
+def test_the_kinds_of_functions_stay(model: gemlet.Model) -> None:
+    assert inspect.iscoroutinefunction(model.agenerate) and inspect.iscoroutinefunction(model.chat().asend)
+    assert inspect.isasyncgenfunction(model.chat().astream)
+    assert not inspect.iscoroutinefunction(model.generate)
+
+
+def test_an_array_of_tokens_has_logits(model: gemlet.Model) -> None:
+    np.testing.assert_array_equal(model.logits(np.array([2, 9])), model.logits([2, 9]))  # type: ignore[arg-type]
 
 
 def test_errors_of_callers_pass_as_they_are(model: gemlet.Model) -> None:

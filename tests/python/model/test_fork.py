@@ -264,3 +264,76 @@ assert future.result(timeout=60).tokens
 """,
         tiny_gguf,
     )
+
+
+FIRST_USES = {
+    "Chat": "gemlet.Chat",
+    "Message": "gemlet.Message",
+    "chat": "model.chat()",
+    "scheduler": "model.scheduler()",
+    "logits": "model.logits([2, 9])",
+    "prefill": "model.session().prefill([2, 9])",
+    "prefill_all": "model.session().prefill_all([2, 9])",
+    "step": "model.session().step(2)",
+    "perplexity": "gemlet.perplexity(model, 'the cat sat on a mat')",
+    "convert": "raises(gemlet.GemletError, '', lambda: gemlet.convert('/nowhere', '/nowhere.gguf'))",
+    "export": "raises(gemlet.GemletError, '', lambda: gemlet.export('/nowhere', '/nowhere', 'onnx'))",
+    "hub": "raises(gemlet.GemletError, '', lambda: gemlet.load('hf:a/b:c'))",
+    "folder": "raises(gemlet.GemletError, '', lambda: gemlet.load('/tmp'))",
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_a_fork_waits_for_what_another_thread_imports_on_first_use(tiny_gguf: Path, use: str) -> None:
+    """The thread is at the first of its imports when the fork begins, and the child does the same as the thread."""
+    check(
+        f"""
+os.environ["HF_HUB_OFFLINE"] = "1"
+if {use!r} == "hub":
+    import filelock  # its hook would complain that it was registered while the fork waited
+importing, forking, unguarded = threading.Event(), threading.Event(), []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is thread:
+            importing.set()
+            forking.wait()
+            if not gemlet.forked.importing._is_owned() and name not in ("jinja2", "markupsafe"):  # which it only finds
+                unguarded.append(name)
+def use():
+    {FIRST_USES[use]}
+thread = threading.Thread(target=use)
+sys.meta_path.insert(0, Finder())
+os.register_at_fork(before=forking.set)  # called before the package's own
+thread.start()
+importing.wait()
+in_child(use)
+thread.join()
+assert unguarded == [], unguarded
+use()
+""",
+        tiny_gguf,
+    )
+
+
+def test_a_module_with_locks_of_its_own_is_imported_while_a_fork_waits() -> None:
+    """As asyncio and the hub's client import theirs; ``import logging`` in a child's parent must not lose a lock."""
+    ended = run_script(
+        FORK
+        + """
+import threading
+from gemlet.forked import importing
+held, forking = threading.Event(), threading.Event()
+def use():
+    with importing:
+        held.set()
+        forking.wait()
+        import concurrent.futures.thread, logging, random
+thread = threading.Thread(target=use)
+os.register_at_fork(before=forking.set)
+thread.start()
+held.wait()
+in_child(lambda: None)
+thread.join()
+"""
+    )
+    assert ended.status == 0 and ended.output == "", ended.output
