@@ -19,10 +19,11 @@ from gemlet.conversion.encoders.vision_mobilenet_v5 import PUBLISHED, Config, fi
 from numpy.typing import NDArray
 
 import tiny_audio
-import tiny_gemma3
 import tiny_vision
-from tiny import Array, Tiny, bfloat16_bits, write_checkpoint, write_safetensors
+from conftest import Cli
+from tiny import Array, Tiny, bfloat16_bits, write_checkpoint
 from tiny_audio import TinyAudio
+from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
 from tiny_vision import TinyVision
 
 TEXT = Tiny()
@@ -101,11 +102,12 @@ class Rounded:
     dtype: str
 
     def weights(self) -> dict[str, Array]:
+        return {name: self._decode(ENCODED[self.dtype](value)) for name, value in self.tiny.weights().items()}
+
+    def _decode(self, values: NDArray[Any]) -> Array:
         if self.dtype == "BF16":
-            decode = lambda v: (bfloat16_bits(v).astype(np.uint32) << 16).view(np.float32)  # noqa: E731
-        else:
-            decode = lambda v: ENCODED[self.dtype](v).astype(np.float32)  # noqa: E731
-        return {name: decode(value) for name, value in self.tiny.weights().items()}
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32)
 
 
 @pytest.mark.parametrize("dtype", ENCODED)
@@ -314,32 +316,28 @@ def test_all_unfitting_tensors_are_listed_at_once(tmp_path: Path) -> None:
         assert line in message
 
 
-@pytest.mark.parametrize("name", sorted(encoder_weights().keys() - {"vision_tower.timm_model.conv_stem.conv.bias"}))
-def test_any_missing_tensor_is_named(missing: Callable[[str], str], name: str) -> None:
-    assert f"missing: {name} [" in missing(name)
-
-
-@pytest.fixture(scope="module")
-def missing(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The message for a checkpoint that lacks a tensor: one whose header calls it by another name."""
-    folder = tmp_path_factory.mktemp("missing")
-    source = checkpoint(folder / "checkpoint", encoder_weights())
-    whole = (source / "model.safetensors").read_bytes()
-
-    def message(name: str) -> str:
-        other = b"x" + name.encode()[1:]
-        (source / "model.safetensors").write_bytes(whole.replace(b'"model.' + name.encode(), b'"model.' + other, 1))
+def test_any_missing_tensor_is_named(tmp_path: Path) -> None:
+    """The file's header calls one tensor after the other by another name."""
+    weights = encoder_weights()
+    source = checkpoint(tmp_path / "checkpoint", weights) / "model.safetensors"
+    whole = source.read_bytes()
+    for name in weights.keys() - {"vision_tower.timm_model.conv_stem.conv.bias"}:
+        other = f'"model.{name}"'.replace("_tower.", "_tower_").replace("embed_", "embed-")
+        with source.open("r+b") as file:
+            file.seek(whole.index(f'"model.{name}"'.encode()))
+            file.write(other.encode())
         with pytest.raises(ConvertError) as caught:
-            convert_mmproj(source, folder / "mmproj.gguf")
-        return str(caught.value)
-
-    return message
+            convert_mmproj(source.parent, tmp_path / "mmproj.gguf")
+        assert str(caught.value).startswith(f"1 tensors do not fit the configuration:\n  - missing: {name} ["), name
+        with source.open("r+b") as file:
+            file.write(whole[: len(whole) - 8])
+    assert not (tmp_path / "mmproj.gguf").exists()
 
 
 def test_the_published_tower_is_expected_where_no_other_is_named(tmp_path: Path) -> None:
     config = {"vision_config": {**VISION.config(), "model_args": None}}
     message = refused(checkpoint(tmp_path / "checkpoint", encoder_weights(), config=config), tmp_path / "out")
-    assert "missing: vision_tower.timm_model.blocks.3.38.pw_proj.bn.weight [n]" in message
+    assert "missing: vision_tower.timm_model.blocks.0.2.bn1.weight [n]" in message
 
 
 @pytest.mark.parametrize(
@@ -375,19 +373,15 @@ def test_bad_configurations(tmp_path: Path, config: dict[str, Any], message: str
 
 def test_checkpoints_without_encoders(tmp_path: Path) -> None:
     assert "the checkpoint is text only" in refused(write_checkpoint(tmp_path / "text", TEXT), tmp_path / "out")
-    gemma3 = tiny_gemma3.write_checkpoint(tmp_path / "gemma3", tiny_gemma3.TinyGemma3())
+    gemma3 = write_gemma3_checkpoint(tmp_path / "gemma3", TinyGemma3())
     assert "is Gemma 3, whose encoders gemlet does not convert" in refused(gemma3, tmp_path / "out3")
 
 
 def test_the_same_tensor_under_two_names(tmp_path: Path) -> None:
     weights = encoder_weights(audio=None)
-    source = checkpoint(tmp_path / "c", weights | {"model.embed_vision.embedding.weight": np.ones(2, np.float32)}, prefix="")
-    source = checkpoint(
-        tmp_path / "d",
-        {f"model.{name}": value for name, value in weights.items()} | {"msfa": np.ones(1, np.float32)},
-        prefix="",
-    )
-    assert source
+    weights["model.embed_vision.embedding.weight"] = weights["embed_vision.embedding.weight"]
+    message = refused(checkpoint(tmp_path / "c", weights, prefix=""), tmp_path / "out")
+    assert "model.embed_vision.embedding.weight stands for the same tensor as embed_vision.embedding.weight" in message
 
 
 def test_a_tower_that_the_core_refuses(tmp_path: Path) -> None:
@@ -406,7 +400,9 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
 
 def test_bad_arguments(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "c", encoder_weights())
-    assert "media_quant is 'q5_0', expected one of f32, f16, bf16, q8_0, q4_0" in refused(source, tmp_path / "o", "q5_0")
+    assert "media_quant is 'q5_0', expected one of f32, f16, bf16, q8_0, q4_0" in refused(
+        source, tmp_path / "o", "q5_0"
+    )
     with pytest.raises(gemlet.ArgumentError, match="threads is 999, expected 0 to 256"):
         gemlet.convert_mmproj(source, tmp_path / "m.gguf", threads=999)
 
@@ -416,3 +412,29 @@ def test_the_text_of_the_same_checkpoint_is_a_file_of_its_own(tmp_path: Path) ->
     done = convert(source, tmp_path / "text.gguf", "f32")
     assert len(done.left_out) == len(encoder_weights()) and done.encoders == ()
     assert gemlet.load(tmp_path / "text.gguf").info.architecture == "gemma3n"
+
+
+def test_the_command(cli: Cli, tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "c", encoder_weights())
+    expected = convert_mmproj(source, tmp_path / "expected.gguf", "q8_0")
+    done = cli("convert", source, "-o", tmp_path / "mmproj.gguf", "--mmproj", "--media-quant", "q8_0")
+    assert done.returncode == 0 and done.stdout.rstrip().endswith(", encoders: vision and audio")
+    assert (tmp_path / "mmproj.gguf").read_bytes() == expected.path.read_bytes()
+    done = cli("convert", source, "-o", tmp_path / "mmproj.gguf", "--mmproj", "--json")
+    assert json.loads(done.stdout)["encoders"] == ["vision", "audio"]
+    assert read(tmp_path / "mmproj.gguf")[0]["general.file_type"] == int(gguf.LlamaFileType.MOSTLY_F16)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--media-quant", "q8_0"], "--media-quant is for the encoders"),
+        (["--mmproj", "--quant", "q8_0"], "--quant is for the text model"),
+        (["--mmproj", "--head", "q6_k"], "--head is for the text model"),
+        (["--mmproj", "--slice", "e2b"], "--slice is for the text model"),
+        (["--mmproj", "--transpose-down"], "--transpose-down is for the text model"),
+    ],
+)
+def test_options_of_the_other_part(cli: Cli, tmp_path: Path, options: list[str], message: str) -> None:
+    done = cli("convert", tmp_path, "-o", tmp_path / "x.gguf", *options)
+    assert done.returncode != 0 and message in done.stderr and list(tmp_path.iterdir()) == []

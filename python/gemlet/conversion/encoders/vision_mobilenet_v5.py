@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import gguf
 
-from gemlet.conversion.config import ConfigFile
+from gemlet.conversion.config import ConfigFile, Fields
 from gemlet.conversion.planned import Role
 
 from .encoder import Encoder
@@ -80,8 +80,9 @@ def read_config(file: ConfigFile) -> Config:
         vocab_size=fields.integer("vocab_size", high=1 << 20),
         is_published=not fields.values.get("model_args"),
     )
-    if file.root.get("vision_soft_tokens_per_image", _SOFT_TOKENS) != _SOFT_TOKENS:
-        fields.problems.append(f"vision_soft_tokens_per_image: expected {_SOFT_TOKENS}")
+    whole = Fields(file.root)
+    whole.fixed("vision_soft_tokens_per_image", (_SOFT_TOKENS,))
+    fields.problems += whole.problems
     fields.raise_problems(file.path)
     return config
 
