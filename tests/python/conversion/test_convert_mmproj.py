@@ -364,7 +364,10 @@ def test_bad_fields(tmp_path: Path, part: str, field: str, value: Any, message: 
     [
         ({"vision_config": [1]}, "vision_config: expected a JSON object, found list"),
         ({"vision_config": None}, "vision_config.hidden_size: expected a whole number"),
-        ({"vision_soft_tokens_per_image": 64}, "vision_soft_tokens_per_image: expected 256, found 64"),
+        (
+            {"vision_soft_tokens_per_image": 64},
+            "vision_soft_tokens_per_image: expected 256 (gemlet runs nothing else), found 64",
+        ),
     ],
 )
 def test_bad_configurations(tmp_path: Path, config: dict[str, Any], message: str) -> None:
