@@ -68,6 +68,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "convert",
+    "convert_mmproj",
     "demo",
     "export",
     "load",
@@ -100,6 +101,22 @@ def convert(
     return conversion.convert(
         checkpoint, out, quant, progress, head=head, threads=threads, slice=slice, transpose_down=transpose_down
     )
+
+
+@checked
+def convert_mmproj(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    media_quant: str = "f16",
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    threads: int | None = None,
+) -> "Conversion":
+    """Convert a checkpoint's encoders of pictures and sound; see gemlet.conversion.convert_mmproj. Needs
+    ``pip install 'gemlet[convert]'``."""
+    from gemlet import conversion
+
+    return conversion.convert_mmproj(checkpoint, out, media_quant, progress, threads=threads)
 
 
 @checked

@@ -59,9 +59,11 @@ class TinyAudio:
     seed: int = 0
 
     def config(self) -> dict[str, Any]:
-        """The fields of Gemma3nAudioConfig that are not its defaults."""
+        """The fields of Gemma3nAudioConfig that have no default here."""
         return {
             "hidden_size": self.width,
+            "vocab_size": 128,
+            "conf_conv_kernel_size": 5,
             "conf_num_attention_heads": self.heads,
             "conf_num_hidden_layers": self.layers,
             "input_feat_size": self.mel,

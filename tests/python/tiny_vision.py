@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -93,6 +94,15 @@ class TinyVision:
         out["embed_vision.soft_embedding_norm.weight"] = norm(self.width)
         out["embed_vision.embedding_projection.weight"] = conv(self.text_hidden, self.width, 1)[:, :, 0, 0]
         return out
+
+    def config(self) -> dict[str, Any]:
+        """The fields of `vision_config`."""
+        return {
+            "architecture": "mobilenetv5_300m_enc",
+            "hidden_size": self.width,
+            "vocab_size": 128,
+            "model_args": {"block_args": self.stages, "stem_size": self.stem},
+        }
 
     def write(self, path: Path) -> Path:
         """The tower as llama.cpp's converter lays it out."""

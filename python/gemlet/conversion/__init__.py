@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 
+from gemlet import _core
 from gemlet.errors import ArgumentError
 from gemlet.files import to_path
 from gemlet.slicing import SliceLike, to_core
@@ -19,25 +19,25 @@ from .checkpoint import read_tensors
 from .config import ConfigFile
 from .errors import ConvertError
 from .metadata import add_general, add_vocabulary
-from .recipes import HEADS, PRESETS, RECIPES, default_quant, find_recipe
+from .mmproj import convert_mmproj
+from .recipes import HEADS, MEDIA_RECIPES, PRESETS, RECIPES, default_quant, find_recipe
+from .result import Conversion
 from .tensors import plan
 from .vocabulary import read_vocabulary
-from .writer import Progress, TypedTensor, write_gguf
+from .writer import Progress, TypedTensor, thread_count, write_gguf
 
-__all__ = ["HEADS", "PRESETS", "RECIPES", "Conversion", "ConvertError", "convert"]
+__all__ = [
+    "HEADS",
+    "MEDIA_RECIPES",
+    "PRESETS",
+    "RECIPES",
+    "Conversion",
+    "ConvertError",
+    "convert",
+    "convert_mmproj",
+]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """Result of a conversion: the file, its size, how many tensors of each type, and the checkpoint's tensors that
-    have no place in it yet (pictures and sound)."""
-
-    path: Path
-    bytes: int
-    types: dict[str, int]
-    left_out: tuple[str, ...]
 
 
 def convert(
@@ -51,7 +51,8 @@ def convert(
     slice: SliceLike | None = None,
     transpose_down: bool = False,
 ) -> Conversion:
-    """Converts the checkpoint in a directory to the GGUF file `out`.
+    """Converts the text model of the checkpoint in a directory to the GGUF file `out`. Encoders of pictures and sound
+    go into a file of their own: convert_mmproj.
 
     quant: "f32", "bf16", "f16", "q8_0" or "q4_0", or a preset: "performance" (bf16), "balanced" (q8_0),
         "maximum_efficiency" (q4_0). recipes.py says which tensor gets which type. By default "q4_0", and "q8_0" for
@@ -71,8 +72,7 @@ def convert(
     gemlet.ArgumentError for a slice that the model does not have.
     """
     directory, path = to_path(checkpoint), to_path(out)
-    if threads is not None and not 0 <= threads <= 256:
-        raise ArgumentError(f"threads is {threads}, expected 0 to 256")
+    count = thread_count(threads)
     asked = None if quant is None else find_recipe(quant, head)
     file = ConfigFile.read(directory)
     architecture = architectures.find(file)
@@ -101,8 +101,12 @@ def convert(
         architecture.add_metadata(writer, config)
         add_vocabulary(writer, vocabulary)
 
-    count = threads or os.cpu_count() or 1
     sources = [file for file in directory.iterdir() if file.suffix != ".gguf"]
-    size = write_gguf(path, architecture.name, add_metadata, tensors, planned.stored, count, progress, sources)
+    load = _load if architecture.name in _core.architectures() else None
+    size = write_gguf(path, architecture.name, add_metadata, tensors, planned.stored, count, progress, sources, load)
     types = Counter(tensor.type.name for tensor in tensors)
     return Conversion(path, size, dict(types), tuple(planned.left_out))
+
+
+def _load(path: Path) -> None:
+    _core.Engine.load(path, threads=1)

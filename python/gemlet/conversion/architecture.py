@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import gguf
 
 from gemlet import _core
 
 from .config import ConfigFile, TextConfig
+from .encoders.encoder import Encoder
 from .errors import ConvertError
 from .planned import PlannedTensor, Role
 
@@ -40,7 +41,7 @@ class Architecture(Generic[C]):
     model_types: tuple[str, ...]
     """Values of `model_type` in config.json, or in its text_config."""
     outside: tuple[str, ...]
-    """Prefixes of tensors outside the text model: encoders of pictures and sound have no place in the file yet."""
+    """Prefixes of tensors outside the text model: encoders of pictures and sound, which have no place in its file."""
     read_config: Callable[[ConfigFile], C]
     """Checks the configuration. Raises one ConvertError that lists every field that is missing or wrong."""
     tensors: Callable[[C], Iterable[PlannedTensor]]
@@ -56,6 +57,8 @@ class Architecture(Generic[C]):
     the architecture has no slices."""
     transpose_down: Callable[[C, Sequence[PlannedTensor]], list[PlannedTensor]] | None = None
     """Has the down projections of sparse layers stored transposed. None if the architecture has no sparse layers."""
+    encoders: Mapping[str, Encoder[Any]] = field(default_factory=dict)
+    """The encoders of pictures and sound that can be converted, by llama.cpp's projector types."""
 
     def role_of(self, name: str, shape: Sequence[int]) -> Role:
         """The role of a tensor of the GGUF file. Raises ConvertError for a matrix that is in no table: a guess would

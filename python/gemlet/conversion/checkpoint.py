@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 
+def describe_shape(shape: Sequence[int | None]) -> str:
+    """A shape as messages give it, with n for a length that is not known."""
+    return f"[{', '.join('n' if length is None else str(length) for length in shape)}]"
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """Where a tensor lies. `shape` is outermost first."""
@@ -53,6 +58,17 @@ class StoredTensor:
     @property
     def readable(self) -> bool:
         return self.dtype in _DTYPES
+
+    def misfit(self, shape: Sequence[int | None]) -> str | None:
+        """What is wrong with a tensor that should have this shape, or None. An axis of None has any length but 0."""
+        fits = len(shape) == len(self.shape) and all(
+            length > 0 if wanted is None else length == wanted for length, wanted in zip(self.shape, shape, strict=True)
+        )
+        if not fits:
+            return f"misshapen: {self.name} is {list(self.shape)}, expected {describe_shape(shape)}"
+        if not self.readable:
+            return f"unreadable: {self.name} has type {self.dtype}, expected F32, F16 or BF16"
+        return None
 
     def slabs(self, rows: int, cols: int, at_once: int, first_row: int = 0) -> Iterator[NDArray[Any]]:
         """`rows` rows of `cols` values from `first_row` on, at most `at_once` at a time: float32, float16, or uint16

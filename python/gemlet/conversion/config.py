@@ -72,6 +72,13 @@ class ConfigFile:
         _require_plain_weights(path, root, text)
         return cls(path, root, text)
 
+    def part(self, name: str) -> Fields:
+        """The fields of another part of a multimodal checkpoint, such as `vision_config`."""
+        values = self.root.get(name)
+        if not isinstance(values, dict | None):
+            raise ConvertError(f"{self.path}: {name}: expected a JSON object, found {type(values).__name__}")
+        return Fields(values or {}, f"{name}.")
+
     def fields(self, **defaults: Any) -> Fields:
         """The text model's fields; `defaults` stand in for those that are missing."""
         return Fields({**defaults, "tie_word_embeddings": self.root.get("tie_word_embeddings", True), **self.text})
@@ -132,14 +139,15 @@ def _require_plain_weights(path: Path, root: dict[str, Any], text: dict[str, Any
 class Fields:
     """Takes typed fields out of a JSON object and collects what is wrong with them."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], prefix: str = "") -> None:
         self.values = values
+        self.prefix = prefix
         self.problems: list[str] = []
 
     def complain(self, name: str, expected: str) -> None:
         """Note a field that is not as expected."""
         found = json.dumps(self.values[name])[:80] if name in self.values else "nothing"
-        self.problems.append(f"{name}: expected {expected}, found {found}")
+        self.problems.append(f"{self.prefix}{name}: expected {expected}, found {found}")
 
     def integer(self, name: str, low: int = 1, high: int = 1 << 24, default: int | None = None) -> int:
         """A whole number in a range."""

@@ -16,6 +16,7 @@ class Role(enum.Enum):
     GLUE = "small matrices whose outputs every later layer reads"
     HEAD = "token embedding and output head"
     TABLE = "an embedding table of which a token reads one row"
+    KERNEL = "kernels of convolutions over several pixels, which are small"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class PlannedTensor:
     one after the other, each `source_shape`, or the parts of their rows and columns that `row_parts` and `col_parts`
     name, each (begin, end). Rows that the sources do not give are copies of their row 0, or `constant` where there is
     no source at all. `transposed`: the source is a matrix whose columns are this one's rows. `shift` is added to every
-    value. `absent`: what becomes of the tensor if its sources are not in the checkpoint."""
+    value. `absent`: what becomes of the tensor if its sources are not in the checkpoint. `header_shape`: the shape that
+    the file's header gives, where readers want further axes of length 1."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,6 +38,7 @@ class PlannedTensor:
     transposed: bool = False
     shift: float = 0.0
     absent: Literal["refused", "left out", "zeros"] = "refused"
+    header_shape: tuple[int, ...] = ()
 
     @property
     def cols(self) -> int:

@@ -17,6 +17,22 @@ F32 in all of them. In q4_0:
 - glue, the few small matrices of Gemma 3n whose outputs every later layer reads, takes Q8_0: 49 M weights of E2B's
   1.9 G (24 MB more than in Q4_0). llama.cpp leaves them in 16 bits for the same reason.
 
+Encoders of pictures and sound have recipes of their own (MEDIA_RECIPES):
+
+| quant | linear layers, 1x1 convolutions | attention and projections | hard tokens | other convolutions |
+|-------|---------------------------------|---------------------------|-------------|--------------------|
+| f32   | F32                             | F32                       | F32         | F32                |
+| f16   | F16                             | F16                       | F16         | F16                |
+| bf16  | BF16                            | BF16                      | BF16        | F32                |
+| q8_0  | Q8_0                            | Q8_0                      | F16         | F16                |
+| q4_0  | Q4_0                            | Q8_0                      | F16         | F16                |
+
+The columns are the roles LAYER, GLUE, TABLE and KERNEL. Norms, layer scales, the stem and the convolutions of the audio
+encoder are F32. The other convolutions have 1.8 million of the vision encoder's 294 million weights, and llama.cpp
+computes them in F16 and F32 alone. In q4_0, what GLUE holds keeps eight bits: the four matrices of attention in the
+vision encoder, which have no norm behind them as its other convolutions have, and in the audio encoder the matrix of
+positions and those between the encoder and its neighbours.
+
 Q6_K comes in blocks of 256 weights, the others in blocks of 32: where a matrix's rows are not whole blocks, Q6_K falls
 back to Q8_0 and everything to F16.
 """
@@ -73,6 +89,14 @@ RECIPES: Final = {
 }
 
 
+MEDIA_RECIPES: Final = {
+    "f32": RECIPES["f32"],
+    "f16": RECIPES["f16"],
+    "bf16": _uniform(gguf.LlamaFileType.MOSTLY_BF16, _Q.BF16, kernel=_Q.F32),
+    "q8_0": _uniform(gguf.LlamaFileType.MOSTLY_Q8_0, _Q.Q8_0, table=_Q.F16, kernel=_Q.F16),
+    "q4_0": _uniform(gguf.LlamaFileType.MOSTLY_Q4_0, _Q.Q4_0, glue=_Q.Q8_0, table=_Q.F16, kernel=_Q.F16),
+}
+
 HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 
 
@@ -97,3 +121,10 @@ def find_recipe(quant: str, head: str | None = None) -> Recipe:
     if head.lower() not in HEADS:
         raise ConvertError(f"head is {head!r}, expected one of {', '.join(HEADS)}")
     return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head.lower()]})
+
+
+def find_media_recipe(quant: str) -> Recipe:
+    """Find a recipe of encoders by the name of its type. Raises ConvertError listing the names."""
+    if quant.lower() not in MEDIA_RECIPES:
+        raise ConvertError(f"media_quant is {quant!r}, expected one of {', '.join(MEDIA_RECIPES)}")
+    return MEDIA_RECIPES[quant.lower()]

@@ -70,10 +70,8 @@ def plan(architecture: Architecture[Any], config: TextConfig, tensors: dict[str,
         found = stored.get(name)
         if found is None:
             problems.append(f"missing: {name} {list(shape)}")
-        elif found.shape != shape:
-            problems.append(f"misshapen: {found.name} is {list(found.shape)}, expected {list(shape)}")
-        elif not found.readable:
-            problems.append(f"unreadable: {found.name} has type {found.dtype}, expected F32, F16 or BF16")
+        elif (problem := found.misfit(shape)) is not None:
+            problems.append(problem)
     problems += [
         f"extra: {tensor.name} {list(tensor.shape)}"
         for name, tensor in stored.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedWriter
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
-from gemlet.errors import FormatError, UnsupportedError
+from gemlet.errors import ArgumentError, FormatError, UnsupportedError
 from gemlet.files import check_space, check_target, place, scratch
 
 from .checkpoint import StoredTensor
@@ -42,6 +43,14 @@ class TypedTensor:
     @property
     def bytes(self) -> int:
         return self.planned.rows * self.row_bytes
+
+
+def thread_count(threads: int | None) -> int:
+    """The threads that the quantiser runs on; one for each processor where nobody asks for a number. Raises
+    ArgumentError."""
+    if threads is not None and not 0 <= threads <= 256:
+        raise ArgumentError(f"threads is {threads}, expected 0 to 256")
+    return threads or os.cpu_count() or 1
 
 
 def _encode(rows: NDArray[Any], tensor: TypedTensor, threads: int, origin: str) -> NDArray[np.uint8]:
@@ -101,8 +110,10 @@ def write_gguf(
     threads: int,
     progress: Progress | None,
     sources: Sequence[Path],
+    load: Callable[[Path], object] | None,
 ) -> int:
-    """Writes the file and returns its size in bytes. `sources` are files that it may not replace.
+    """Writes the file and returns its size in bytes. `sources` are files that it may not replace; `load` opens the
+    finished file in the core, before it gets its name.
 
     Raises ConvertError for weights that cannot be stored and for a file that gemlet would not load, and FileError where
     the file cannot be written.
@@ -111,7 +122,11 @@ def write_gguf(
     add_metadata(header)
     for tensor in tensors:
         header.add_tensor_info(
-            tensor.planned.name, tensor.planned.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type
+            tensor.planned.name,
+            tensor.planned.header_shape or tensor.planned.shape,
+            np.dtype(np.float32),
+            tensor.bytes,
+            raw_dtype=tensor.type,
         )
     total = sum(tensor.bytes for tensor in tensors)
     check_target(path, sources)
@@ -134,16 +149,16 @@ def write_gguf(
                         progress(done, total)
             _align(file)
             size = file.tell()
-        if architecture in _core.architectures():
-            _check_loads(new, path)
+        if load is not None:
+            _check_loads(load, new, path)
         place(new, path, sources)
     return size
 
 
-def _check_loads(new: Path, path: Path) -> None:
+def _check_loads(load: Callable[[Path], object], new: Path, path: Path) -> None:
     """Raises ConvertError unless the core takes the file, whatever else was checked on the way to it."""
     try:
-        _core.Engine.load(new, threads=1)
+        load(new)
     except (FormatError, UnsupportedError) as error:
         reason = str(error).removeprefix(f"{new}: ")
         raise ConvertError(f"{path}: what this checkpoint would become cannot be loaded: {reason}") from error

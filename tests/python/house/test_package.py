@@ -30,7 +30,14 @@ def test_all_public_names_exist_and_say_what_they_are() -> None:
         gemlet.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize(("ours", "room"), [(gemlet.convert, conversion.convert), (gemlet.export, exporters.export)])
+@pytest.mark.parametrize(
+    ("ours", "room"),
+    [
+        (gemlet.convert, conversion.convert),
+        (gemlet.convert_mmproj, conversion.convert_mmproj),
+        (gemlet.export, exporters.export),
+    ],
+)
 def test_the_functions_of_rooms_take_the_same_arguments(ours: Callable[..., Any], room: Callable[..., Any]) -> None:
     """`gemlet.convert` and `gemlet.export` hand on to the rooms that need an extra, and miss no argument of theirs."""
 

@@ -29,6 +29,7 @@ from gemlet.conversion.config import (
     is_size,
     read_rope,
 )
+from gemlet.conversion.encoders import audio_usm, vision_mobilenet_v5
 from gemlet.conversion.planned import PlannedTensor, Role, one, stack
 
 #: llama.cpp runs files with exactly this many layers that own keys and values (src/models/gemma3n.cpp).
@@ -339,4 +340,5 @@ ARCHITECTURE: Final = Architecture(
     unused=unused,
     cut=cut,
     transpose_down=transpose_down,
+    encoders={"gemma3nv": vision_mobilenet_v5.ENCODER, "gemma3na": audio_usm.ENCODER},
 )
