@@ -27,7 +27,7 @@ struct PySoundStream {
 
   int hidden_size;
   SoundStream stream;
-  Busy busy;
+  Busy busy{"sound stream"};
 };
 
 using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
@@ -83,7 +83,13 @@ void bind_media(py::module_& m) {
   py::class_<PySoundStream>(m, "SoundStream")
       .def(
           "feed",
-          [](PySoundStream& self, const py::array_t<float, py::array::c_style>& samples) {
+          [](PySoundStream& self, const py::array& given) {
+            const bool is_sound = given.ndim() == 1 && (given.dtype().equal(py::dtype::of<float>()) ||
+                                                        given.dtype().equal(py::dtype::of<double>()));
+            if (!is_sound) {
+              throw Error(Error::Kind::argument, "the samples: expected float32[samples], one channel");
+            }
+            const auto samples = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(given);
             const Busy::Use use(self.busy);
             const std::span<const float> all(samples.data(), static_cast<std::size_t>(samples.size()));
             run_interruptible([&](const Cancel* cancel) { self.stream.feed(all, cancel); });

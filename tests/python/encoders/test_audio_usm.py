@@ -98,6 +98,14 @@ def test_sounds_that_are_none(path: Path) -> None:
             stream.feed(sound(10))
 
 
+def test_samples_of_another_shape_or_type(path: Path) -> None:
+    encoders = _core.Encoders.load(path, 1)
+    for bad in (np.zeros(600, np.int16), np.zeros((600, 2), np.float32), np.float32(0)):
+        with pytest.raises(gemlet.ArgumentError, match=r"^the samples: expected float32\[samples\], one channel"):
+            encoders.sound().feed(bad)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(encode(encoders, sound(3000).astype(np.float64)), encode(encoders, sound(3000)))
+
+
 def test_loud_and_silent_sounds_stay_finite(path: Path) -> None:
     encoders = _core.Encoders.load(path, 1)
     for samples in (np.zeros(20000, np.float32), np.full(20000, 16, np.float32), np.float32(1e-30) * sound(20000)):
