@@ -96,7 +96,7 @@ def test_a_file_that_is_truncated_under_the_encoders(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 3)
     for _ in range(2):
-        with pytest.raises(gemlet.FileError, match="mmproj.gguf"):
+        with pytest.raises(gemlet.FileError, match=r"mmproj\.gguf"):
             encoders.encode(picture(9, 9), 256)
     assert np.isfinite(whole).all()
 
