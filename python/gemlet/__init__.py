@@ -114,7 +114,8 @@ def convert_mmproj(
 ) -> "Conversion":
     """Convert a checkpoint's encoders of pictures and sound; see gemlet.conversion.convert_mmproj. Needs
     ``pip install 'gemlet[convert]'``."""
-    from gemlet import conversion
+    with importing:
+        from gemlet import conversion
 
     return conversion.convert_mmproj(checkpoint, out, media_quant, progress, threads=threads)
 

@@ -100,7 +100,7 @@ def test_sounds_that_are_none(path: Path) -> None:
 
 def test_samples_of_another_shape_or_type(path: Path) -> None:
     encoders = _core.Encoders.load(path, 1)
-    for bad in (np.zeros(600, np.int16), np.zeros((600, 2), np.float32), np.float32(0)):
+    for bad in (np.zeros(600, np.int16), np.zeros((600, 2), np.float32), np.zeros((), np.float32)):
         with pytest.raises(gemlet.ArgumentError, match=r"^the samples: expected float32\[samples\], one channel"):
             encoders.sound().feed(bad)  # type: ignore[arg-type]
     np.testing.assert_array_equal(encode(encoders, sound(3000).astype(np.float64)), encode(encoders, sound(3000)))
