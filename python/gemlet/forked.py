@@ -42,7 +42,7 @@ another thread is importing stays held in the child for ever."""
 
 # A fork that waits has called the hooks before it, and calls those after it when the wait is over: a module that was
 # imported meanwhile, and registers a pair of them, would release a lock that was never acquired. (filelock, of the
-# hub's client, does so too: it writes a complaint to stderr, and no lock is lost. It is too much to import here.)
+# hub's client, does so too: that is imported without this lock.)
 _HOOKED = (concurrent.futures.thread, logging, random)
 
 os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)

@@ -12,7 +12,6 @@ from typing import Any
 
 from gemlet.errors import FileError, FormatError, UnsupportedError
 from gemlet.files import check_space, locked, place, replacing
-from gemlet.forked import importing
 from gemlet.hub.fetch import Checksum, Source, fetch
 from gemlet.hub.files import Advance, is_plain_file
 from gemlet.hub.hf_cache import find_cached, repo_folder, writable_hf_cache_folder
@@ -88,10 +87,11 @@ def pull(wanted: Reference, advance: Advance | None = None) -> Pulled:
 
 
 def _client() -> Any:
+    # Without gemlet.forked.importing: filelock, which this imports, takes a lock of its own both for that and before a
+    # fork, so that a fork would wait for this, and this for the fork.
     try:
-        with importing:
-            import huggingface_hub
-            from huggingface_hub import constants, errors, file_download, hf_api, utils  # noqa: F401  lazy otherwise
+        import huggingface_hub
+        from huggingface_hub import constants, errors, file_download, hf_api, utils  # noqa: F401  lazy otherwise
     except ModuleNotFoundError as error:
         raise UnsupportedError(f"the Hugging Face hub needs {error.name}: pip install 'gemlet[hub]'") from error
     return huggingface_hub
