@@ -95,18 +95,22 @@ def test_no_mutation_makes_markup_of_what_is_said(model: gemlet.Model) -> None:
         source = mutated_text(source, (*PUBLISHED, *CHATS), NUMBERS, rng)
         roles: tuple[Role, ...] = rng.choice((("user",), ("user", "assistant", "user"), ("system", "user")))
         said = [Message(role, rng.choice(ATTACKS)) for role in roles]
-        nothing = [Message(role, "quxlyzorp") for role in roles]
         tools: list[object] | None = [{"name": rng.choice(ATTACKS)}] if rng.random() < 0.1 else None
         where = f"seed {seed(4)}, case {number}: {source!r} with {said!r} and {tools!r}"
         try:
             writer = ChatTemplate(engine, source)
             found = control_tokens(writer, said, tools)
-            expected = control_tokens(writer, nothing, [{"name": "quxlyzorp"}] if tools else None)
+            expected, longer = (
+                control_tokens(writer, [Message(role, word) for role in roles], [{"name": word}] if tools else None)
+                for word in ("quxlyzorp", "quxly zorp quxlyzorp")
+            )
         except gemlet.TemplateError:
             continue
         except Exception as error:
             error.add_note(where)
             raise
+        if longer != expected:
+            continue  # it writes markup for each letter, as many as were said
         prompts += 1
         assert found == expected, where
     assert tried < 100 or prompts > tried / 20
