@@ -347,6 +347,7 @@ TEST("many threads submit and cancel while one runs") {
 }
 
 TEST("a forked child has none of the requests that another thread computes") {
+  if (forked::skipped()) return;
   const auto model = engine();
   const GenerateResult expected = alone(model, prompt(5, 1), lively(9, 1));
   Scheduler scheduler(model);
@@ -385,6 +386,7 @@ TEST("a forked child has none of the requests that another thread computes") {
 }
 
 TEST("a forked child goes on with a scheduler that its thread steps") {
+  if (forked::skipped()) return;
   const auto model = engine();
   const GenerateResult expected = alone(model, prompt(5, 1), lively(9, 1));
   Scheduler scheduler(model);

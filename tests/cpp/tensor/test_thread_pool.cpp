@@ -56,6 +56,7 @@ TEST("every item is visited once, in ranges of at most a chunk") {
 }
 
 TEST("a forked child has threads of its own") {
+  if (forked::skipped()) return;
   ThreadPool pool(3);
   check_job(pool, 1000, 1);
   std::atomic<bool> stop = false;
