@@ -9,8 +9,8 @@
 
 namespace forked {
 
-/// Says so where a process with threads cannot be forked: under qemu's user mode, which ends it with an assertion of its
-/// own. scripts/lib/emulate.sh tells.
+/// Says so where a process with threads cannot be forked: under qemu's user mode, which ends it with an assertion of
+/// its own. scripts/lib/emulate.sh tells.
 inline bool skipped() {
   if (std::getenv("GEMLET_EMULATED") == nullptr) return false;
   std::printf("      skipped: the emulator cannot fork a process with threads\n");
