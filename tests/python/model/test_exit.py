@@ -187,8 +187,8 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_what_a_signal_handler_raises_reaches_the_caller(long_gguf: Path, call: str) -> None:
-    # asyncio reports any other exception that strikes one of its callbacks, and goes on; it may strike while the loop is
-    # made.
+    # asyncio reports any other exception that strikes one of its callbacks, and goes on; and a signal may strike while
+    # the loop is made.
     kind, begin = ("KeyboardInterrupt", "") if call == "awaited" else ("LookupError", "begun.set()")
     check(
         f"""
