@@ -30,8 +30,6 @@ class AudioUsm {
   static bool is_in(const GgufFile& file);
 
   std::size_t hidden_size() const { return soft_tokens_.hidden_size(); }
-  const SoftTokens& soft_tokens() const { return soft_tokens_; }
-  const LogMel& log_mel() const { return log_mel_; }
 
   /// A sound that is encoded as it comes. How it is cut into pieces changes nothing, to the bit.
   class Sound {

@@ -15,13 +15,8 @@ import gguf
 import numpy as np
 
 from tiny import Array
+from tiny_mmproj import F32, embedder_name, mmproj_writer, write_tensors
 
-_EMBEDDER = {
-    "embedding": "embedding",
-    "hard_embedding_norm": "hard_emb_norm",
-    "soft_embedding_norm": "soft_emb_norm",
-    "embedding_projection": "input_projection",
-}
 _BLOCK = {
     "ffw_layer_start.pre_layer_norm": "ffn_norm",
     "ffw_layer_start.ffw_layer_1": "ffn_up",
@@ -111,25 +106,13 @@ class TinyAudio:
                     out[whole] = normal(*shapes.get(part, (width, width)))
         return out
 
-    def write(self, path: Path, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32) -> Path:
+    def write(self, path: Path, kind: gguf.GGMLQuantizationType = F32) -> Path:
         """The encoder as llama.cpp's converter lays it out; `kind` is the type of what has two dimensions."""
-        writer = gguf.GGUFWriter(path, "clip")
-        writer.add_string("general.type", "mmproj")
-        writer.add_bool("clip.has_audio_encoder", True)
-        writer.add_string("clip.audio.projector_type", "gemma3na")
+        writer = mmproj_writer(path, "audio", "gemma3na")
         writer.add_uint32("clip.audio.block_count", self.layers)
         writer.add_uint32("clip.audio.num_mel_bins", self.mel)
         writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)  # which is wrong there too
-        for name, value in self.weights().items():
-            if value.ndim == 2:
-                data = gguf.quants.quantize(value, kind)
-                writer.add_tensor(gguf_name(name), data, raw_dtype=kind)
-            else:
-                writer.add_tensor(gguf_name(name), value)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        write_tensors(writer, {gguf_name(name): value for name, value in self.weights().items()}, kind)
         return path
 
 
@@ -137,7 +120,7 @@ def gguf_name(name: str) -> str:
     """llama.cpp's name of a tensor of transformers'."""
     base = name.removesuffix(".weight")
     if base.startswith("embed_audio."):
-        return f"mm.a.{_EMBEDDER[base.split('.')[1]]}.weight"
+        return embedder_name("mm.a.", name)
     if (conv := re.fullmatch(r"subsample_conv_projection\.conv_(\d)\.(conv|norm)", base)) is not None:
         return f"a.conv1d.{conv[1]}{'.norm' if conv[2] == 'norm' else ''}.weight"
     if base == "subsample_conv_projection.input_proj_linear":

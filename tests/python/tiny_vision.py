@@ -10,10 +10,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 
 from tiny import Array
+from tiny_mmproj import embedder_name, mmproj_writer, write_tensors
 
 STAGES = (
     ("er_r1_k3_s2_e4_c24", "er_r1_k3_s1_e4_c24"),
@@ -106,23 +106,13 @@ class TinyVision:
 
     def write(self, path: Path) -> Path:
         """The tower as llama.cpp's converter lays it out."""
-        writer = gguf.GGUFWriter(path, "clip")
-        writer.add_string("general.type", "mmproj")
-        writer.add_bool("clip.has_vision_encoder", True)
-        writer.add_string("clip.vision.projector_type", "gemma3nv")
-        for name, value in self.weights().items():
-            writer.add_tensor(gguf_name(name), value)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        writer = mmproj_writer(path, "vision", "gemma3nv")
+        write_tensors(writer, {gguf_name(name): value for name, value in self.weights().items()})
         return path
 
 
 def gguf_name(name: str) -> str:
     """llama.cpp's name of a tensor of timm's."""
-    embedder = {"embedding": "embedding", "hard_embedding_norm": "hard_emb_norm"}
-    embedder |= {"soft_embedding_norm": "soft_emb_norm", "embedding_projection": "input_projection"}
     if name.startswith("embed_vision."):
-        return f"mm.{embedder[name.split('.')[1]]}.weight"
+        return embedder_name("mm.", name)
     return "v." + name.replace("blocks.", "blk.", 1)
