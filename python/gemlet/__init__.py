@@ -39,10 +39,13 @@ if TYPE_CHECKING:
     from gemlet.chat.messages import Message
     from gemlet.conversion import Conversion
     from gemlet.exporters import Export
+    from gemlet.media.audio import Audio
+    from gemlet.media.image import Image
 
 __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
+    "Audio",
     "CancelledError",
     "Chat",
     "ContextError",
@@ -52,6 +55,7 @@ __all__ = [
     "GemletError",
     "GenerateOptions",
     "GenerateResult",
+    "Image",
     "Message",
     "Model",
     "ModelInfo",
@@ -143,7 +147,7 @@ def export(
 
 
 def __getattr__(name: str) -> Any:
-    """Import Chat and Message on first use: they need asyncio and Jinja, which programs that do not chat can spare."""
+    """Import on first use what needs libraries that other programs can spare: asyncio and Jinja to chat."""
     if name == "Chat":
         with importing:
             from gemlet.chat.conversation import Chat
@@ -154,4 +158,14 @@ def __getattr__(name: str) -> Any:
             from gemlet.chat.messages import Message
 
         return Message
+    if name == "Image":
+        with importing:
+            from gemlet.media.image import Image
+
+        return Image
+    if name == "Audio":
+        with importing:
+            from gemlet.media.audio import Audio
+
+        return Audio
     raise AttributeError(f"module 'gemlet' has no attribute {name!r}")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[3] / "python" / "gemlet"
 LAYERS = [
     {"_core", "cache", "errors", "forked", "memory", "version"},
     {"arguments", "bundled", "files", "slicing", "text"},
-    {"hub", "info", "options", "result"},
+    {"hub", "info", "media", "options", "result"},
     {"stream"},
     {"session"},
     {"scheduler"},
