@@ -146,7 +146,8 @@ def _of_array(array: "NDArray[Any]", rate: int) -> "NDArray[np.float32]":
         raise ArgumentError("the sound has no samples, expected at least one")
     if len(samples) > LONGEST_SOUND * rate:
         raise ArgumentError(f"the sound has {len(samples) / rate:,.0f} seconds, expected at most {LONGEST_SOUND:,}")
-    floats = (samples * np.float32(scale)).astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
+        floats = (samples * np.float32(scale)).astype(np.float32)
     if not np.all(np.abs(floats) <= LOUDEST):
         worst = floats.flat[int(np.argmin(np.abs(floats) <= LOUDEST))]
         raise ArgumentError(f"a sample of the sound is {worst}, expected numbers in [-1, 1]")

@@ -76,7 +76,7 @@ def converted(raw: Raw, name: str, longest: float = LONGEST_RECORDING) -> "Itera
         import numpy as np
 
     resampler = _resampler(raw.rate, name) if raw.rate != RATE else None
-    count = 0
+    count = given = 0
     for block in raw.blocks:
         if not np.all(np.abs(block) <= LOUDEST):  # false for what is no number
             worst = block.flat[int(np.argmin(np.abs(block) <= LOUDEST))]
@@ -89,10 +89,14 @@ def converted(raw: Raw, name: str, longest: float = LONGEST_RECORDING) -> "Itera
         if resampler is not None:
             mono = resampler.resample_chunk(mono)
         if len(mono):
+            given += len(mono)
             yield mono
-    if count == 0:
-        raise FormatError(f"{name}: has no samples, expected at least one")
-    if resampler is not None and len(rest := resampler.resample_chunk(np.empty(0, np.float32), last=True)):
+    rest = (
+        np.empty(0, np.float32) if resampler is None else resampler.resample_chunk(np.empty(0, np.float32), last=True)
+    )
+    if given + len(rest) == 0:
+        raise FormatError(f"{name}: has no samples at {RATE} Hz ({count} at {raw.rate} Hz), expected at least one")
+    if len(rest):
         yield rest
 
 
