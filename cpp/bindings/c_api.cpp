@@ -291,7 +291,7 @@ gemlet_status gemlet_prompt(const gemlet_engine* engine, const gemlet_turn* turn
     require(count, "count");
     const std::span<int32_t> output = array(tokens, capacity, "tokens");
     const gemlet::PromptOptions options{.end = gemlet::prompt_end_of(end)};
-    copy_out<int32_t>(from.prompt(gemlet::turns_of(turns, turn_count), options), output, count);
+    copy_out<int32_t>(from.prompt(gemlet::turns_of(turns, turn_count), options).tokens, output, count);
   });
 }
 

@@ -81,6 +81,7 @@ PYBIND11_MODULE(_core, m) {
   gemlet::bind_quantize(m);
   gemlet::bind_files(m);
   gemlet::bind_bench(m);
+  gemlet::bind_prompt(m);
   gemlet::bind_media(m);
   gemlet::bind_gguf(m);
   py::module_::import("atexit").attr("register")(py::cpp_function(&gemlet::Job::end_all));

@@ -10,9 +10,11 @@
 #include <string_view>
 
 #include "bindings/python_gil.hpp"
+#include "bindings/python_prompt.hpp"
 #include "engine/engine.hpp"
 #include "model/slice.hpp"
 #include "text/markers.hpp"
+#include "text/turns.hpp"
 
 namespace py = pybind11;
 
@@ -93,6 +95,7 @@ void bind_slice(py::module_& m) {
 }
 
 void bind_engine(py::module_& m) {
+  m.attr("AROUND_MEDIA") = std::string(around_media);
   py::class_<PyEngine>(m, "Engine")
       .def_static(
           "load",
@@ -130,6 +133,14 @@ void bind_engine(py::module_& m) {
             return self->prompt(conversation, options);
           },
           py::arg("turns"), py::arg("end") = "generation_prompt")
+      .def(
+          "prompt_of_medium",
+          [](const PyEngine& self, const std::shared_ptr<Medium>& medium) {
+            Prompt prompt;
+            append_medium(Engine::Impl::of(*self.engine).tokenizer, *medium, prompt);
+            return prompt;
+          },
+          py::arg("medium"))
       .def("piece", [](const PyEngine& self, Token token) { return py::bytes(self->piece(token)); })
       .def("kind", [](const PyEngine& self, Token token) { return name_of(self->kind(token)); })
       .def("find_token",

@@ -32,8 +32,7 @@ struct PySession {
 /// One or several completions under way.
 class Generation {
  public:
-  static std::unique_ptr<Generation> one(std::shared_ptr<PySession> session, std::vector<Token> prompt,
-                                         GenerateOptions options);
+  static std::unique_ptr<Generation> one(std::shared_ptr<PySession> session, Prompt prompt, GenerateOptions options);
   static std::unique_ptr<Generation> batch(const PyEngine& engine, std::vector<std::vector<Token>> prompts,
                                            std::vector<GenerateOptions> options);
 

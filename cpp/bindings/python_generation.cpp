@@ -91,7 +91,7 @@ struct Lent {
   Busy::Use use;
 };
 
-Scheduler::Id submit(Scheduler& self, std::vector<Token> prompt, GenerateOptions options,
+Scheduler::Id submit(Scheduler& self, Prompt prompt, GenerateOptions options,
                      const std::optional<py::function>& on_piece, py::function on_end,
                      const std::shared_ptr<PySession>& session, std::string prefix_scope) {
   Request request{.prompt = std::move(prompt), .options = std::move(options), .prefix_scope = std::move(prefix_scope)};
@@ -142,7 +142,7 @@ Generation::Generation(std::shared_ptr<PySession> session, Compute compute)
     : session_(std::move(session)),
       job_([compute = std::move(compute), results = results_](Job::Body& job) { *results = compute(job); }) {}
 
-std::unique_ptr<Generation> Generation::one(std::shared_ptr<PySession> session, std::vector<Token> prompt,
+std::unique_ptr<Generation> Generation::one(std::shared_ptr<PySession> session, Prompt prompt,
                                             GenerateOptions options) {
   auto compute = [session, prompt = std::move(prompt), options = std::move(options)](Job::Body& job) {
     const Busy::Use use(session->busy);

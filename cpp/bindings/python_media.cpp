@@ -1,12 +1,16 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/busy.hpp"
@@ -30,6 +34,7 @@ struct PySoundStream {
   Busy busy{"sound stream"};
 };
 
+using Samples = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using Pixels = py::array_t<std::uint8_t, py::array::c_style>;
 
 Picture view(const Pixels& pixels) {
@@ -40,14 +45,56 @@ Picture view(const Pixels& pixels) {
   return {pixels.data(), width, static_cast<std::size_t>(pixels.shape(0)), 3 * width};
 }
 
-py::array_t<float> encode(const Encoders& self, const Pixels& pixels, int size) {
-  const Picture picture = view(pixels);
-  std::vector<float> rows;
-  run_interruptible([&](const Cancel* cancel) { rows = self.encode(picture, size, cancel); });
-  const auto hidden = static_cast<py::ssize_t>(self.hidden_size());
-  py::array_t<float> out({static_cast<py::ssize_t>(rows.size()) / hidden, hidden});
-  std::copy(rows.begin(), rows.end(), out.mutable_data());
-  return out;
+/// The bindings hand out values: pybind11 has no holder for pointers to const.
+std::shared_ptr<Medium> hand_out(std::shared_ptr<const Medium> medium) {
+  return std::const_pointer_cast<Medium>(std::move(medium));
+}
+
+/// A picture or a sound that is being encoded. Its progress comes in steps of a thousandth.
+class Encoding {
+ public:
+  using Encode = std::function<std::shared_ptr<const Medium>(Job::Body& job)>;
+
+  /// `source`: the array that is encoded.
+  Encoding(std::shared_ptr<py::object> source, Encode encode)
+      : job_([source = std::move(source), encode = std::move(encode), medium = medium_](Job::Body& job) {
+          *medium = encode(job);
+        }) {}
+
+  /// The share that is done, or nothing at the end.
+  std::optional<double> next() {
+    const std::optional<Job::Piece> piece = job_.next();
+    if (!piece) return std::nullopt;
+    return static_cast<double>(piece->index) / steps;
+  }
+  void cancel() { job_.cancel(); }
+  std::shared_ptr<Medium> finish() {
+    while (job_.next()) {
+    }
+    return hand_out(*medium_);
+  }
+
+  static constexpr int steps = 1000;
+
+ private:
+  std::shared_ptr<std::shared_ptr<const Medium>> medium_ = std::make_shared<std::shared_ptr<const Medium>>();
+  Job job_;
+};
+
+std::function<void(float)> show_progress(Job::Body& job) {
+  return [&job](float share) { job.emit(static_cast<std::size_t>(share * Encoding::steps), {}); };
+}
+
+std::span<const float> view(const Samples& samples) {
+  return {samples.data(), static_cast<std::size_t>(samples.size())};
+}
+
+/// Samples as the core takes them; copies what is not.
+Samples to_samples(const py::array& given) {
+  const bool is_sound = given.ndim() == 1 &&
+                        (given.dtype().equal(py::dtype::of<float>()) || given.dtype().equal(py::dtype::of<double>()));
+  if (!is_sound) throw Error(Error::Kind::argument, "the samples: expected float32[samples], one channel");
+  return Samples::ensure(given);
 }
 
 }  // namespace
@@ -75,30 +122,53 @@ void bind_media(py::module_& m) {
           },
           py::arg("path"), py::arg("threads") = 0, py::arg("kernels") = "")
       .def_property_readonly("sees", &Encoders::sees)
-      .def("encode", &encode, py::arg("pixels"), py::arg("size") = 768)
+      .def(
+          "encode",
+          [](std::shared_ptr<Encoders> self, Pixels pixels, int size) {
+            const Picture picture = view(pixels);
+            return std::make_unique<Encoding>(hold(std::move(pixels)), [=](Job::Body& job) {
+              return self->encode(picture, size, job.cancel_flag(), show_progress(job));
+            });
+          },
+          py::arg("pixels"), py::arg("size") = 0)
+      .def(
+          "encode_sound",
+          [](std::shared_ptr<Encoders> self, const py::array& given) {
+            Samples samples = to_samples(given);
+            const std::span<const float> all = view(samples);
+            return std::make_unique<Encoding>(hold(std::move(samples)), [=](Job::Body& job) {
+              return self->encode(all, job.cancel_flag(), show_progress(job));
+            });
+          },
+          py::arg("samples"))
       .def_property_readonly("hears", &Encoders::hears)
       .def_property_readonly("hidden_size", &Encoders::hidden_size)
       .def("sound", [](const std::shared_ptr<Encoders>& self) { return std::make_unique<PySoundStream>(self); });
+
+  py::class_<Encoding>(m, "Encoding")
+      .def("next", &Encoding::next)
+      .def("cancel", &Encoding::cancel)
+      .def("finish", &Encoding::finish);
 
   py::class_<PySoundStream>(m, "SoundStream")
       .def(
           "feed",
           [](PySoundStream& self, const py::array& given) {
-            const bool is_sound = given.ndim() == 1 && (given.dtype().equal(py::dtype::of<float>()) ||
-                                                        given.dtype().equal(py::dtype::of<double>()));
-            if (!is_sound) {
-              throw Error(Error::Kind::argument, "the samples: expected float32[samples], one channel");
-            }
-            const auto samples = py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(given);
+            const Samples samples = to_samples(given);
             const Busy::Use use(self.busy);
-            const std::span<const float> all(samples.data(), static_cast<std::size_t>(samples.size()));
-            run_interruptible([&](const Cancel* cancel) { self.stream.feed(all, cancel); });
+            run_interruptible([&](const Cancel* cancel) { self.stream.feed(view(samples), cancel); });
           },
           py::arg("samples"))
       .def("finish",
            [](PySoundStream& self) {
              const Busy::Use use(self.busy);
              run_interruptible([&](const Cancel* cancel) { self.stream.finish(cancel); });
+           })
+      .def("medium",
+           [](PySoundStream& self) {
+             const Busy::Use use(self.busy);
+             const WithoutGil without_gil;
+             return hand_out(self.stream.medium());
            })
       .def("rows", [](PySoundStream& self) {
         const Busy::Use use(self.busy);

@@ -20,6 +20,7 @@ void bind_quantize(pybind11::module_& m);
 void bind_files(pybind11::module_& m);
 void bind_bench(pybind11::module_& m);
 void bind_media(pybind11::module_& m);
+void bind_prompt(pybind11::module_& m);
 void bind_gguf(pybind11::module_& m);
 void bind_slice(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
@@ -29,13 +30,6 @@ void bind_scheduler(pybind11::module_& m);
 void bind_runner(pybind11::module_& m);
 
 const char* name_of(TokenKind kind);
-
-/// Turns as Python gives them: (role, text, sampled tokens).
-using PyTurns = std::vector<std::tuple<std::string, pybind11::bytes, std::vector<Token>>>;
-std::vector<Turn> to_turns(const PyTurns& turns);
-
-/// Parses "generation_prompt", "complete" or "open_answer"; throws Error(argument) for another name.
-PromptEnd parse_prompt_end(std::string_view name);
 
 /// The control tokens of an engine or a tokenizer, and the one for what is unknown.
 template <typename Vocabulary>

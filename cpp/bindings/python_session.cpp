@@ -24,19 +24,20 @@ py::array_t<float> copy_logits(std::span<const float> logits, std::vector<py::ss
   return out;
 }
 
-py::array_t<float> prefill(PySession& self, const std::vector<Token>& tokens, bool all) {
+py::array_t<float> prefill(PySession& self, const Prompt& prompt, bool all) {
   const Busy::Use use(self.busy);
   std::span<const float> logits;
   run_interruptible(
-      [&](const Cancel* cancel) { logits = self.session.prefill(tokens, all ? Logits::all : Logits::last, cancel); });
+      [&](const Cancel* cancel) { logits = self.session.prefill(prompt, all ? Logits::all : Logits::last, cancel); });
   const auto vocabulary = static_cast<py::ssize_t>(self.session.engine().info().vocabulary);
   if (!all) return copy_logits(logits, {vocabulary});
-  return copy_logits(logits, {static_cast<py::ssize_t>(tokens.size()), vocabulary});
+  return copy_logits(logits, {static_cast<py::ssize_t>(prompt.tokens.size()), vocabulary});
 }
 
 /// The output of each layer, float[streams][tokens][hidden], of all tokens, whatever the chunks they were computed in.
-py::list prefill_layers(PySession& self, const std::vector<Token>& tokens) {
+py::list prefill_layers(PySession& self, const Prompt& prompt) {
   const Busy::Use use(self.busy);
+  const std::size_t positions = prompt.tokens.size();
   const ModelInfo& info = self.session.engine().info();
   const auto hidden = static_cast<std::size_t>(info.hidden_size);
   std::vector<std::vector<std::vector<float>>> chunks(static_cast<std::size_t>(info.layers));
@@ -44,7 +45,7 @@ py::list prefill_layers(PySession& self, const std::vector<Token>& tokens) {
     chunks[layer].emplace_back(streams.begin(), streams.end());
   });
   try {
-    run_interruptible([&](const Cancel* cancel) { self.session.prefill(tokens, Logits::all, cancel); });
+    run_interruptible([&](const Cancel* cancel) { self.session.prefill(prompt, Logits::all, cancel); });
   } catch (...) {
     self.session.on_layer({});
     throw;
@@ -54,8 +55,8 @@ py::list prefill_layers(PySession& self, const std::vector<Token>& tokens) {
   for (const auto& layer : chunks) {
     std::size_t floats = 0;
     for (const auto& chunk : layer) floats += chunk.size();
-    const std::size_t count = floats / (tokens.size() * hidden);
-    py::array_t<float> streams({count, tokens.size(), hidden});
+    const std::size_t count = floats / (positions * hidden);
+    py::array_t<float> streams({count, positions, hidden});
     float* row = streams.mutable_data();
     for (std::size_t i = 0; i < count; ++i) {
       for (const auto& chunk : layer) {
@@ -99,10 +100,10 @@ void bind_session(py::module_& m) {
           py::arg("position"))
       .def(
           "advance_to",
-          [](PySession& self, const std::vector<Token>& tokens) {
+          [](PySession& self, const Prompt& prompt) {
             const Busy::Use use(self.busy);
             int reused = 0;
-            run_interruptible([&](const Cancel* cancel) { reused = self.session.advance_to(tokens, cancel); });
+            run_interruptible([&](const Cancel* cancel) { reused = self.session.advance_to(prompt, cancel); });
             return reused;
           },
           py::arg("tokens"))

@@ -10,6 +10,7 @@
 
 #include "bindings/python_gil.hpp"
 #include "bindings/python_module.hpp"
+#include "bindings/python_prompt.hpp"
 #include "format/gguf.hpp"
 #include "text/tokenizer.hpp"
 #include "text/turns.hpp"
@@ -34,21 +35,6 @@ const char* name_of(TokenKind kind) {
       return "byte";
   }
   return "";
-}
-
-PromptEnd parse_prompt_end(std::string_view name) {
-  if (name == "generation_prompt") return PromptEnd::generation_prompt;
-  if (name == "complete") return PromptEnd::complete;
-  if (name == "open_answer") return PromptEnd::open_answer;
-  throw Error(Error::Kind::argument, "end: expected \"generation_prompt\", \"complete\" or \"open_answer\", found \"" +
-                                         std::string(name) + "\"");
-}
-
-std::vector<Turn> to_turns(const PyTurns& turns) {
-  std::vector<Turn> out;
-  out.reserve(turns.size());
-  for (const auto& [role, text, tokens] : turns) out.push_back({parse_role(role), std::string(text), tokens});
-  return out;
 }
 
 void bind_tokenizer(py::module_& m) {
@@ -91,10 +77,11 @@ void bind_tokenizer(py::module_& m) {
             const std::vector<Turn> conversation = to_turns(turns);
             const PromptOptions options{.end = parse_prompt_end(end)};
             const WithoutGil without_gil;
-            return prompt_tokens(self, conversation, options);
+            return prompt_of_turns(self, conversation, options);
           },
           py::arg("turns"), py::arg("end") = "generation_prompt",
-          "A conversation as tokens in the vocabulary's own turn format; each turn is (role, text, sampled tokens).")
+          "The prompt of a conversation in the vocabulary's own turn format; each turn is (role, text or parts, "
+          "sampled tokens).")
       .def("is_end", &Tokenizer::is_end, py::arg("token"), "Whether the token ends a turn or the text.")
       .def("special_tokens", [](const Tokenizer& self) { return special_tokens(self, self.vocabulary()); })
       .def_property_readonly("bos", &Tokenizer::bos)

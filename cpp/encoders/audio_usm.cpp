@@ -14,6 +14,10 @@ constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros 
 constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
 constexpr std::size_t mel_frames_at_once = 256;
 
+constexpr std::size_t published_filled_tokens = 188;  // of 30 seconds
+constexpr std::size_t max_filled_tokens = 1 << 14;
+constexpr std::size_t end_mark = 0;  // of the hard tokens; the last one is for padding
+
 constexpr float loudest = 16;  // resampling overshoots; a sound of whole numbers of 16 bits is another
 
 }  // namespace
@@ -23,10 +27,22 @@ bool AudioUsm::is_in(const GgufFile& file) { return has_tensors(file, {"a.conv1d
 AudioUsm::AudioUsm(const GgufFile& file, Compute& compute)
     : weights_(read_audio_weights(Reader(file, "clip.audio"))),
       soft_tokens_(Reader(file, "clip.audio"), "mm.a.", weights_.shape.width),
-      log_mel_(weights_.shape.mel_bins) {
+      log_mel_(weights_.shape.mel_bins),
+      filled_tokens_(
+          Reader(file, "clip.audio").size("filled_soft_tokens", 0, max_filled_tokens, published_filled_tokens)) {
   for (const AudioBlockWeights& block : weights_.blocks) {
     constants_.push_back(AudioConformer::constants(weights_.shape, block, compute));
   }
+}
+
+void AudioUsm::close(std::vector<float>& rows, Compute& compute) const {
+  if (rows.size() < filled_tokens_ * hidden_size()) {
+    const std::size_t sound = rows.size();
+    soft_tokens_.append_hard(soft_tokens_.hard_tokens() - 1, compute, rows);
+    const std::vector<float> padding(rows.begin() + static_cast<std::ptrdiff_t>(sound), rows.end());
+    while (rows.size() < filled_tokens_ * hidden_size()) rows.insert(rows.end(), padding.begin(), padding.end());
+  }
+  soft_tokens_.append_hard(end_mark, compute, rows);
 }
 
 AudioUsm::Sound::Sound(const AudioUsm& encoder, Compute& compute)
@@ -36,13 +52,17 @@ AudioUsm::Sound::Sound(const AudioUsm& encoder, Compute& compute)
   }
 }
 
-void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel) {
+void AudioUsm::Sound::check(std::span<const float> samples) const {
   if (ended_) throw Error(Error::Kind::argument, "the sound is finished: it takes no more samples");
   for (std::size_t i = 0; i < samples.size(); ++i) {
     if (std::fabs(samples[i]) <= loudest) continue;  // false for what is no number
     throw Error(Error::Kind::argument, "sample " + std::to_string(received_ + i) + " is " + std::to_string(samples[i]) +
                                            ", expected a number in [-1, 1]");
   }
+}
+
+void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel) {
+  check(samples);
   samples_.insert(samples_.end(), samples.begin(), samples.end());
   received_ += samples.size();
   encode(false, cancel);

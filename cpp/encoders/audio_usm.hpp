@@ -31,13 +31,22 @@ class AudioUsm {
 
   std::size_t hidden_size() const { return soft_tokens_.hidden_size(); }
 
+  /// The piece in front of a sound; the mark behind it is the last row.
+  static constexpr const char* begin = "<start_of_audio>";
+
+  /// Makes the soft tokens of a sound, float[tokens][hidden_size()], what enters a prompt: a short one is filled up
+  /// with the hard token for padding, and one that marks the end follows.
+  void close(std::vector<float>& rows, Compute& compute) const;
+
   /// A sound that is encoded as it comes. How it is cut into pieces changes nothing, to the bit.
   class Sound {
    public:
     Sound(const AudioUsm& encoder, Compute& compute);
 
-    /// More samples: mono, 16 kHz, in [-1, 1]. Throws Error(argument) for one far outside, of which nothing is taken
-    /// then, and after finish(). After Error(cancelled) the samples are taken, and the next call goes on.
+    /// Throws Error(argument) for a sample far outside of [-1, 1], and after finish().
+    void check(std::span<const float> samples) const;
+    /// More samples: mono, 16 kHz. Throws what check() does, and nothing is taken then. After Error(cancelled) the
+    /// samples are taken, and the next call goes on.
     void feed(std::span<const float> samples, const Cancel* cancel = nullptr);
     /// No more samples come. Throws Error(argument) if there were none, and Error(cancelled): call it again then.
     void finish(const Cancel* cancel = nullptr);
@@ -67,6 +76,7 @@ class AudioUsm {
   AudioWeights weights_;
   SoftTokens soft_tokens_;
   LogMel log_mel_;
+  std::size_t filled_tokens_;  // that a short sound is filled up to
   std::vector<AudioConformer::Constants> constants_;
 };
 

@@ -91,13 +91,18 @@ std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height, 
 
 }  // namespace
 
-std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height, const Cancel* cancel) {
+void check_picture(const Picture& picture) {
   check_size(picture.width, picture.height);
-  check_size(width, height);
+  if (picture.pixels == nullptr) throw Error(Error::Kind::argument, "the picture's pixels are null");
   if (picture.stride < channels * picture.width) {
     throw Error(Error::Kind::argument, "rows of " + std::to_string(picture.stride) + " bytes for a picture of " +
                                            std::to_string(picture.width) + " pixels of 3 bytes");
   }
+}
+
+std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height, const Cancel* cancel) {
+  check_picture(picture);
+  check_size(width, height);
   const auto view = [](const std::vector<std::uint8_t>& bytes, std::size_t w, std::size_t h) {
     return Picture{bytes.data(), w, h, w * channels};
   };

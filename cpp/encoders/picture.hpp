@@ -9,12 +9,14 @@
 
 namespace gemlet {
 
+/// Throws Error(argument) for a picture of no pixels or of more than 65536 each way, or whose rows overlap.
+void check_picture(const Picture& picture);
+
 /// The same picture at width x height, whatever its aspect: bilinear with anti-aliasing, as Pillow's resize() computes
 /// it to the bit (Resample.c: weights of 22 bits, rounded to 8 bits after each of its two passes, in the order of its
 /// version 13). Returns uint8[height][width][3].
 ///
-/// Throws Error(argument) for a picture or a size of no pixels, or of more than 65536 each way: sums of 32 bits would
-/// overflow; and Error(cancelled).
+/// Throws what check_picture() does, also for the size: sums of 32 bits would overflow; and Error(cancelled).
 std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height,
                                  const Cancel* cancel = nullptr);
 

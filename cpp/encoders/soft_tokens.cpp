@@ -28,14 +28,13 @@ void SoftTokens::project(float* x, std::size_t tokens, float* out, Compute& comp
   project_normed(x, tokens, out, compute);
 }
 
-std::vector<float> SoftTokens::hard(std::size_t index, Compute& compute) const {
+void SoftTokens::append_hard(std::size_t index, Compute& compute, std::vector<float>& rows) const {
   std::vector<float> x(width());
   compute.kernels().weights[static_cast<std::size_t>(hard_embedding_.type)].dequantize(hard_embedding_.row(index),
                                                                                        x.data(), x.size());
   norm_rows(x.data(), hard_norm_.data(), width(), 1, compute);
-  std::vector<float> out(hidden_size());
-  project_normed(x.data(), 1, out.data(), compute);
-  return out;
+  rows.resize(rows.size() + hidden_size());
+  project_normed(x.data(), 1, rows.data() + rows.size() - hidden_size(), compute);
 }
 
 void SoftTokens::project_normed(const float* x, std::size_t tokens, float* out, Compute& compute) const {

@@ -29,8 +29,8 @@ class SoftTokens {
 
   /// Replaces `x`, float[tokens][width()]; `out` is float[tokens][hidden_size()].
   void project(float* x, std::size_t tokens, float* out, Compute& compute) const;
-  /// The embedding of hard token `index` < hard_tokens(): float[hidden_size()].
-  std::vector<float> hard(std::size_t index, Compute& compute) const;
+  /// Appends the embedding of hard token `index` < hard_tokens(), float[hidden_size()].
+  void append_hard(std::size_t index, Compute& compute, std::vector<float>& rows) const;
 
  private:
   void project_normed(const float* x, std::size_t tokens, float* out, Compute& compute) const;

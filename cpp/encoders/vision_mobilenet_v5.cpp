@@ -9,6 +9,11 @@
 #include "gemlet/error.hpp"
 
 namespace gemlet {
+namespace {
+
+constexpr std::size_t end_mark = 0;  // of the hard tokens
+
+}  // namespace
 
 bool VisionMobileNetV5::is_in(const GgufFile& file) { return has_tensors(file, {"v.conv_stem.", "v.msfa."}); }
 
@@ -60,6 +65,7 @@ std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute&
   });
   std::vector<float> out(tokens * soft_tokens_.hidden_size());
   soft_tokens_.project(fused.values.data(), tokens, out.data(), compute);
+  soft_tokens_.append_hard(end_mark, compute, out);
   if (progress) progress(1);
   return out;
 }

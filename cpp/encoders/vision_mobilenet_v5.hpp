@@ -34,8 +34,12 @@ class VisionMobileNetV5 {
 
   const SoftTokens& soft_tokens() const { return soft_tokens_; }
 
-  /// `picture` is square, of 3 channels (red, green, blue) in [0, 1]; returns float[tokens][hidden size]. `progress` is
-  /// called with the share of blocks that are done. Throws Error(cancelled).
+  /// The piece in front of a picture; the mark behind it is the last row.
+  static constexpr const char* begin = "<start_of_image>";
+
+  /// `picture` is square, of 3 channels (red, green, blue) in [0, 1]; returns float[tokens + 1][hidden size], the last
+  /// one a hard token that marks the end. `progress` is called with the share of blocks that are done. Throws
+  /// Error(cancelled).
   std::vector<float> encode(const FeatureMap& picture, Compute& compute, const Cancel* cancel = nullptr,
                             const std::function<void(float)>& progress = {}) const;
 

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,9 +13,41 @@
 #include "encoders/vision_mobilenet_v5.hpp"
 #include "engine/cpu.hpp"
 #include "gemlet/media.hpp"
+#include "model/content_hash.hpp"
+#include "tensor/at_fork.hpp"
 #include "tensor/thread_pool.hpp"
 
 namespace gemlet {
+namespace {
+
+constexpr int default_picture_size = 768;
+
+/// What has been encoded, as long as somebody holds it.
+class EncodedMedia {
+ public:
+  std::shared_ptr<const Medium> find(const ContentHash& content) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = media_.find(content);
+    return found == media_.end() ? nullptr : found->second.lock();
+  }
+
+  void add(const std::shared_ptr<const Medium>& medium) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(media_, [](const auto& entry) { return entry.second.expired(); });
+    media_[medium->content] = medium;
+  }
+
+ private:
+  mutable ForkMutex mutex_;
+  std::map<ContentHash, std::weak_ptr<const Medium>> media_;
+};
+
+template <typename T>
+void add_values(ContentHasher& hasher, std::span<const T> values) {
+  hasher.add(std::as_bytes(values));
+}
+
+}  // namespace
 
 struct Encoders::Impl {
   Impl(const std::filesystem::path& path, const EngineOptions& options)
@@ -31,6 +65,7 @@ struct Encoders::Impl {
                                            std::to_string(vision->soft_tokens().hidden_size()) + " and " +
                                            std::to_string(audio->hidden_size()));
     }
+    file_fingerprint = fingerprint(file);
   }
 
   void read_encoders() {
@@ -61,11 +96,44 @@ struct Encoders::Impl {
                 file.path().string() + ": the encoder computes values that are not numbers; its weights are damaged");
   }
 
+  /// Begins the hash of a medium: what is encoded by others, or in another way, is something else.
+  ContentHasher hasher(std::initializer_list<std::uint64_t> how) const {
+    ContentHasher hasher;
+    add_values<std::uint64_t>(hasher, {{file_fingerprint}});
+    add_values<std::uint64_t>(hasher, how);
+    return hasher;
+  }
+  ContentHash hash_of(const Picture& picture, std::size_t size) const {
+    ContentHasher all = hasher({picture.width, picture.height, size});
+    for (std::size_t y = 0; y < picture.height; ++y) {
+      add_values<std::uint8_t>(all, {picture.pixels + y * picture.stride, 3 * picture.width});
+    }
+    return all.hash();
+  }
+  ContentHasher sound_hasher() const { return hasher({SoundStream::sample_rate}); }
+
+  std::shared_ptr<const Medium> make_medium(const char* begin, std::vector<float> rows, const ContentHash& content) {
+    check_numbers(rows);
+    auto medium = std::make_shared<Medium>();
+    medium->begin = begin;
+    medium->count = rows.size() / static_cast<std::size_t>(hidden_size());
+    medium->content = content;
+    medium->rows = std::make_shared<const std::vector<float>>(std::move(rows));
+    encoded.add(medium);
+    return medium;
+  }
+
+  int hidden_size() const {
+    return static_cast<int>(audio ? audio->hidden_size() : vision->soft_tokens().hidden_size());
+  }
+
   GgufFile file;
+  std::uint64_t file_fingerprint = 0;
   const kernels::Kernels& kernels;
-  mutable ThreadPool pool;
+  ThreadPool pool;
   std::optional<VisionMobileNetV5> vision;
   std::optional<AudioUsm> audio;
+  EncodedMedia encoded;
 };
 
 Encoders::Encoders() = default;
@@ -79,30 +147,50 @@ std::shared_ptr<const Encoders> Encoders::load(const std::filesystem::path& path
 
 bool Encoders::sees() const { return impl_->vision.has_value(); }
 bool Encoders::hears() const { return impl_->audio.has_value(); }
-int Encoders::hidden_size() const {
-  return static_cast<int>(impl_->audio ? impl_->audio->hidden_size() : impl_->vision->soft_tokens().hidden_size());
-}
+int Encoders::hidden_size() const { return impl_->hidden_size(); }
 
-std::vector<float> Encoders::encode(const Picture& picture, int size, const Cancel* cancel,
-                                    const std::function<void(float)>& progress) const {
+std::shared_ptr<const Medium> Encoders::encode(const Picture& picture, int size, const Cancel* cancel,
+                                               const std::function<void(float)>& progress) const {
   const VisionMobileNetV5& eyes = impl_->eyes();
-  if (size != 256 && size != 512 && size != 768) {
+  const int pixels = size == 0 ? default_picture_size : size;
+  if (pixels != 256 && pixels != 512 && pixels != 768) {
     throw Error(Error::Kind::argument, "size is " + std::to_string(size) + ", expected 256, 512 or 768");
   }
+  check_picture(picture);
+  const ContentHash content = impl_->hash_of(picture, static_cast<std::size_t>(pixels));
+  if (std::shared_ptr<const Medium> known = impl_->encoded.find(content)) return known;
   impl_->file.check_unchanged();
   Compute compute(impl_->kernels, impl_->pool);
   std::vector<float> rows =
-      eyes.encode(prepare_picture(picture, static_cast<std::size_t>(size), cancel), compute, cancel, progress);
+      eyes.encode(prepare_picture(picture, static_cast<std::size_t>(pixels), cancel), compute, cancel, progress);
   impl_->file.check_unchanged();
-  impl_->check_numbers(rows);
-  return rows;
+  return impl_->make_medium(VisionMobileNetV5::begin, std::move(rows), content);
+}
+
+std::shared_ptr<const Medium> Encoders::encode(std::span<const float> samples, const Cancel* cancel,
+                                               const std::function<void(float)>& progress) const {
+  ContentHasher hasher = impl_->sound_hasher();
+  add_values(hasher, samples);
+  if (std::shared_ptr<const Medium> known = impl_->encoded.find(hasher.hash())) return known;
+  SoundStream stream(shared_from_this());
+  const std::size_t count = samples.size();
+  constexpr std::size_t at_once = SoundStream::sample_rate;
+  while (!samples.empty()) {
+    const std::size_t next = std::min(samples.size(), at_once);
+    stream.feed(samples.first(next), cancel);
+    samples = samples.subspan(next);
+    if (progress) progress(1 - static_cast<float>(samples.size()) / static_cast<float>(count));
+  }
+  stream.finish(cancel);
+  return stream.medium();
 }
 
 struct SoundStream::Impl {
   explicit Impl(std::shared_ptr<const Encoders> from)
       : encoders(std::move(from)),
         compute(encoders->impl_->kernels, encoders->impl_->pool),
-        sound(encoders->impl_->ears(), compute) {}
+        sound(encoders->impl_->ears(), compute),
+        hasher(encoders->impl_->sound_hasher()) {}
 
   /// Nothing that was computed from a damaged file is given away.
   template <typename Hear>
@@ -118,6 +206,8 @@ struct SoundStream::Impl {
   std::shared_ptr<const Encoders> encoders;
   Compute compute;
   AudioUsm::Sound sound;
+  ContentHasher hasher;  // of the samples so far
+  bool finished = false;
 };
 
 SoundStream::SoundStream(std::shared_ptr<const Encoders> encoders) {
@@ -129,15 +219,30 @@ SoundStream::SoundStream(SoundStream&&) noexcept = default;
 SoundStream& SoundStream::operator=(SoundStream&&) noexcept = default;
 
 void SoundStream::feed(std::span<const float> samples, const Cancel* cancel) {
-  impl_->hear([&] { impl_->sound.feed(samples, cancel); });
+  impl_->hear([&] {
+    impl_->sound.check(samples);
+    add_values(impl_->hasher, samples);
+    impl_->sound.feed(samples, cancel);
+  });
 }
 void SoundStream::finish(const Cancel* cancel) {
   impl_->hear([&] { impl_->sound.finish(cancel); });
   impl_->encoders->impl_->file.check_unchanged();
+  impl_->finished = true;
 }
 std::span<const float> SoundStream::rows() const {
   impl_->encoders->impl_->file.check_intact();
   return impl_->sound.rows();
+}
+
+std::shared_ptr<const Medium> SoundStream::medium() const {
+  if (!impl_->finished) throw Error(Error::Kind::argument, "the sound is not finished: call finish() first");
+  Encoders::Impl& encoders = *impl_->encoders->impl_;
+  const std::span<const float> soft = impl_->sound.rows();
+  std::vector<float> rows(soft.begin(), soft.end());
+  encoders.ears().close(rows, impl_->compute);
+  encoders.file.check_intact();
+  return encoders.make_medium(AudioUsm::begin, std::move(rows), impl_->hasher.hash());
 }
 
 }  // namespace gemlet

@@ -191,8 +191,8 @@ std::string Engine::detokenize(std::span<const Token> tokens, bool special) cons
   return impl_->tokenizer.decode(tokens, special);
 }
 
-std::vector<Token> Engine::prompt(std::span<const Turn> turns, const PromptOptions& options) const {
-  return prompt_tokens(impl_->tokenizer, turns, options);
+Prompt Engine::prompt(std::span<const Turn> turns, const PromptOptions& options) const {
+  return prompt_of_turns(impl_->tokenizer, turns, options);
 }
 
 std::string Engine::piece(Token token) const { return std::string(impl_->tokenizer.piece(token)); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -47,6 +48,10 @@ std::string_view role_name(Role role) {
   return "";
 }
 
+/// Stands in the places of media: the padding token, which is in all vocabularies and whose per-layer embeddings are
+/// those of media.
+constexpr Token placeholder = 0;
+
 [[noreturn]] void reject(std::span<const Turn> turns, std::size_t index, const std::string& why) {
   throw Error(Error::Kind::argument,
               "turn " + std::to_string(index) + " (" + std::string(role_name(turns[index].role)) + "): " + why);
@@ -71,8 +76,12 @@ void check_order(std::span<const Turn> turns, PromptEnd end) {
   }
 }
 
-void check_tokens(const Tokenizer& tokenizer, std::span<const Turn> turns) {
+void check_contents(const Tokenizer& tokenizer, std::span<const Turn> turns) {
   for (std::size_t i = 0; i < turns.size(); ++i) {
+    if (!turns[i].parts.empty()) {
+      if (turns[i].role != Role::user) reject(turns, i, "has parts, which only a user's turn may have");
+      if (!turns[i].text.empty()) reject(turns, i, "has a text and parts, expected one of them");
+    }
     if (turns[i].tokens.empty()) continue;
     if (turns[i].role != Role::model) reject(turns, i, "has tokens, which only a model turn may have");
     for (const Token token : turns[i].tokens) {
@@ -87,15 +96,16 @@ void check_tokens(const Tokenizer& tokenizer, std::span<const Turn> turns) {
 
 /// Gemma 1 to 3n. As in the published templates, texts are trimmed and the system text, which is not, goes in front of
 /// the first user text.
-std::vector<Token> prompt_gemma(const TurnFormat& format, const Tokenizer& tokenizer, std::span<const Turn> turns,
-                                const PromptOptions& options) {
+Prompt prompt_gemma(const TurnFormat& format, const Tokenizer& tokenizer, std::span<const Turn> turns,
+                    const PromptOptions& options) {
   const PromptEnd end = options.end;
   check_order(turns, end);
-  check_tokens(tokenizer, turns);
+  check_contents(tokenizer, turns);
   const Token begin_turn = *tokenizer.find(format.begin);
   const Token end_turn = *tokenizer.find(format.end);
 
-  std::vector<Token> tokens{tokenizer.bos()};
+  Prompt prompt{tokenizer.bos()};
+  std::vector<Token>& tokens = prompt.tokens;
   std::string system;
   for (const Turn& turn : turns) {
     if (turn.role == Role::system) {
@@ -106,9 +116,17 @@ std::vector<Token> prompt_gemma(const TurnFormat& format, const Tokenizer& token
     // One text, since the reference tokenises as one whatever stands between two control tokens.
     std::string text = std::string(role_name(turn.role)) + "\n" + std::exchange(system, {});
     if (turn.tokens.empty()) text += trim(turn.text);
+    for (const TurnPart& part : turn.parts) {
+      if (part.medium == nullptr) {
+        text += trim(part.text);
+        continue;
+      }
+      tokenizer.append_typed(std::exchange(text, std::string(around_media)) + std::string(around_media), tokens);
+      append_medium(tokenizer, *part.medium, prompt);
+    }
     tokenizer.append_typed(text, tokens);
     tokens.insert(tokens.end(), turn.tokens.begin(), turn.tokens.end());
-    if (end == PromptEnd::open_answer && &turn == &turns.back()) return tokens;
+    if (end == PromptEnd::open_answer && &turn == &turns.back()) return prompt;
     tokens.push_back(end_turn);
     tokenizer.append_typed("\n", tokens);
   }
@@ -116,7 +134,7 @@ std::vector<Token> prompt_gemma(const TurnFormat& format, const Tokenizer& token
     tokens.push_back(begin_turn);
     tokenizer.append_typed("model\n", tokens);
   }
-  return tokens;
+  return prompt;
 }
 
 constexpr auto formats = std::to_array<TurnFormat>({
@@ -155,8 +173,26 @@ const TurnFormat& turn_format(const Tokenizer& tokenizer, std::string_view name)
               "the vocabulary has the markers of no turn format that is known (" + known + ")");
 }
 
-std::vector<Token> prompt_tokens(const Tokenizer& tokenizer, std::span<const Turn> turns,
-                                 const PromptOptions& options) {
+void append_medium(const Tokenizer& tokenizer, const Medium& medium, Prompt& prompt) {
+  const auto mark = [&](const std::string& piece) {
+    const std::optional<Token> found = tokenizer.find(piece);
+    if (!found) {
+      throw Error(Error::Kind::unsupported,
+                  "the vocabulary has no " + piece + ": the model knows no pictures or sounds of this kind");
+    }
+    prompt.tokens.push_back(*found);
+  };
+  if (medium.count == 0 || medium.rows == nullptr) {
+    throw Error(Error::Kind::argument, "a picture or a sound has no embeddings, expected at least one");
+  }
+  mark(medium.begin);
+  prompt.media.push_back(
+      {.begin = prompt.tokens.size(), .count = medium.count, .content = medium.content, .rows = medium.rows});
+  prompt.tokens.resize(prompt.tokens.size() + medium.count, placeholder);
+  if (!medium.end.empty()) mark(medium.end);
+}
+
+Prompt prompt_of_turns(const Tokenizer& tokenizer, std::span<const Turn> turns, const PromptOptions& options) {
   const TurnFormat& format = turn_format(tokenizer);
   return format.prompt(format, tokenizer, turns, options);
 }

@@ -15,8 +15,8 @@ struct TurnFormat {
   std::string_view name;   ///< "gemma"
   std::string_view begin;  ///< the piece that opens a turn; a vocabulary that has it and `end` uses this format
   std::string_view end;
-  std::vector<Token> (*prompt)(const TurnFormat& format, const Tokenizer& tokenizer, std::span<const Turn> turns,
-                               const PromptOptions& options);
+  Prompt (*prompt)(const TurnFormat& format, const Tokenizer& tokenizer, std::span<const Turn> turns,
+                   const PromptOptions& options);
 };
 
 /// The format of a vocabulary's own markers, or the one of this name. Throws Error(unsupported) if the vocabulary lacks
@@ -25,7 +25,13 @@ const TurnFormat& turn_format(const Tokenizer& tokenizer, std::string_view name 
 
 /// The prompt of a whole conversation in the vocabulary's own format, the begin-of-sequence token first. Throws
 /// Error(argument) naming the turn that does not fit.
-std::vector<Token> prompt_tokens(const Tokenizer& tokenizer, std::span<const Turn> turns,
-                                 const PromptOptions& options = {});
+Prompt prompt_of_turns(const Tokenizer& tokenizer, std::span<const Turn> turns, const PromptOptions& options = {});
+
+/// What stands around a picture or a sound (transformers, the processors of Gemma 3 and 3n).
+inline constexpr std::string_view around_media = "\n\n";
+
+/// Appends a picture or a sound between its marks. Throws Error(unsupported) for a vocabulary without them, and
+/// Error(argument) for a medium without rows.
+void append_medium(const Tokenizer& tokenizer, const Medium& medium, Prompt& prompt);
 
 }  // namespace gemlet

@@ -25,6 +25,7 @@ from gemlet.errors import (
 )
 from gemlet.forked import importing
 from gemlet.info import ModelInfo, TensorInfo
+from gemlet.media import Audio, Image
 from gemlet.model import Model, load
 from gemlet.options import GenerateOptions
 from gemlet.result import FinishReason, GenerateResult, Piece, Stats, TokenLogProb
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from gemlet.chat.messages import Message
     from gemlet.conversion import Conversion
     from gemlet.exporters import Export
-    from gemlet.media.audio import Audio
-    from gemlet.media.image import Image
 
 __all__ = [
     "ArgumentError",
@@ -158,14 +157,4 @@ def __getattr__(name: str) -> Any:
             from gemlet.chat.messages import Message
 
         return Message
-    if name == "Image":
-        with importing:
-            from gemlet.media.image import Image
-
-        return Image
-    if name == "Audio":
-        with importing:
-            from gemlet.media.audio import Audio
-
-        return Audio
     raise AttributeError(f"module 'gemlet' has no attribute {name!r}")

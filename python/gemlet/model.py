@@ -13,6 +13,7 @@ from gemlet.files import to_path
 from gemlet.forked import importing
 from gemlet.hub.names import find_model
 from gemlet.info import ModelInfo, Work
+from gemlet.media.encoding import MediaEncoder
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.session import Session
@@ -40,9 +41,10 @@ _LOGIT_ROWS = 64  # rows of logits that the core holds at a time: 64 MB for a vo
 class Model:
     """A loaded model: immutable, and shared by any number of threads. Get one from ``gemlet.load``."""
 
-    def __init__(self, engine: _core.Engine, path: Path) -> None:
-        """Wrap a loaded engine: the core's, or an exported model."""
+    def __init__(self, engine: _core.Engine, path: Path, media: MediaEncoder | None = None) -> None:
+        """Wrap a loaded engine, the core's or an exported model, and its encoders of pictures and sound."""
         self._engine = engine
+        self._media = media or MediaEncoder()
         self.path = path
         self.info = ModelInfo.of(engine)
         self._scheduler: Scheduler | None = None  # shared_scheduler
@@ -300,6 +302,7 @@ class Model:
 def load(
     path: str | os.PathLike[str],
     *,
+    media: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     context: int | None = None,
     cache: Literal["f16", "f32", "int8"] = "f16",
@@ -315,6 +318,8 @@ def load(
         path: the file, or a name; the file is mapped, not read, and has to stay as it is while the model is in use.
             Replacing it by renaming another over it is fine. Calls on a model whose file was truncated or overwritten
             raise FileError; docs/c_api.md says what is noticed of it, and of the handler of SIGBUS.
+        media: the file of the encoders, for a model that sees and hears, by its path or name: an mmproj, which
+            ``gemlet convert --mmproj`` writes, or llama.cpp's. By default those that the model's file holds, if any.
         threads: by default one for each physical core that this process may use, within its quota of processor time
             (a container's limit): two threads of one core share its arithmetic and its way to memory. A slower core
             takes fewer pieces of the work, so that none waits for it.
@@ -342,6 +347,8 @@ def load(
             "slice": slice,
             "kernels": kernels,
         }
+        if media is not None:
+            raise ArgumentError(f"media: only for GGUF files, and {file} is an exported model")
         return _load_folder(file, backend, threads, context, own)
     if backend not in (None, "core"):
         raise ArgumentError(
@@ -349,7 +356,23 @@ def load(
         )
     settings = {"threads": threads, "context": context, "chunk": chunk}
     given = {name: value for name, value in settings.items() if value is not None}
-    return Model(_core.Engine.load(file, cache=cache, slice=slice_to_core(slice), kernels=kernels or "", **given), file)
+    engine = _core.Engine.load(file, cache=cache, slice=slice_to_core(slice), kernels=kernels or "", **given)
+
+    def encoders(source: Path) -> _core.Encoders:
+        found = _core.Encoders.load(source, threads or 0, kernels or "")
+        if found.hidden_size != (expected := engine.info()["hidden_size"]):
+            raise ArgumentError(
+                f"media: {source} has encoders for models with a hidden size of {found.hidden_size}, expected "
+                f"{expected}, that of {file}"
+            )
+        return found
+
+    if media is not None:
+        loaded = encoders(find_model(media))
+        return Model(engine, file, MediaEncoder(lambda: loaded))
+    if any(tensor["name"].startswith(("v.", "a.")) for tensor in engine.info()["tensors"]):
+        return Model(engine, file, MediaEncoder(partial(encoders, file)))
+    return Model(engine, file)
 
 
 def _load_folder(

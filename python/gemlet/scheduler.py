@@ -55,7 +55,7 @@ class Scheduler:
 
     def submit(
         self,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | _core.Prompt,
         *,
         session: Session | None = None,
         on_text: Callable[[str], object] | None = None,
@@ -88,7 +88,7 @@ class Scheduler:
 
     async def agenerate(
         self,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | _core.Prompt,
         *,
         session: Session | None = None,
         on_text: Callable[[str], object] | None = None,
@@ -132,7 +132,7 @@ class Scheduler:
 
     def stream(
         self,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | _core.Prompt,
         *,
         session: Session | None = None,
         prefix_scope: str = "",
@@ -178,7 +178,7 @@ class Scheduler:
 
     def _submit(
         self,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | _core.Prompt,
         options: _core.GenerateOptions,
         session: Session | None,
         on_piece: Callable[[Piece], object] | None,
@@ -203,7 +203,7 @@ class _Pieces:
     def __init__(
         self,
         scheduler: Scheduler,
-        prompt: Sequence[int],
+        prompt: Sequence[int] | _core.Prompt,
         options: _core.GenerateOptions,
         session: Session | None,
         prefix_scope: str,

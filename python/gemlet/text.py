@@ -26,10 +26,15 @@ def to_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def require_room(engine: _core.Engine, size: int, context: int) -> None:
-    """Raise ContextError for a text of so many bytes that cannot fit: tokenising it might take gigabytes."""
-    fewest = engine.fewest_tokens(size)
+def require_room(engine: _core.Engine, size: int, context: int, media: int = 0) -> None:
+    """Raise ContextError for a text of so many bytes that cannot fit: tokenising it might take gigabytes.
+
+    ``media``: the tokens of pictures and sounds beside it.
+    """
+    fewest = engine.fewest_tokens(size) + media
     if fewest > context:
+        beside = ", and pictures or sounds" if media else ""
         raise ContextError(
-            f"the prompt has {size:,} bytes, which are at least {fewest:,} tokens; the context holds {context:,}"
+            f"the prompt has {size:,} bytes{beside}, which are at least {fewest:,} tokens; the context holds "
+            f"{context:,}"
         )

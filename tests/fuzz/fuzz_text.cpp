@@ -109,7 +109,7 @@ void check_turns(const gemlet::Tokenizer& tokenizer, fuzz::Input& input) {
   std::optional<Tokens> prompts[2];
   for (std::size_t i = 0; i < 2; ++i) {
     try {
-      prompts[i] = gemlet::prompt_tokens(tokenizer, i == 0 ? said : other, options);
+      prompts[i] = gemlet::prompt_of_turns(tokenizer, i == 0 ? said : other, options).tokens;
     } catch (const gemlet::Error&) {
     }
   }

@@ -125,7 +125,7 @@ def _with_ogg_checksums(data: bytes) -> bytes:
     for begin, end in zip(pages, [*pages[1:], len(data)], strict=True):
         if end - begin >= 27:
             out[begin + 22 : begin + 26] = bytes(4)
-            out[begin + 22 : begin + 26] = struct.pack("<I", _ogg_checksum(out[begin:end]))
+            out[begin + 22 : begin + 26] = struct.pack("<I", _ogg_checksum(bytes(out[begin:end])))
     return bytes(out)
 
 

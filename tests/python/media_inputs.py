@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from gemlet import _core
 from numpy.typing import NDArray
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "encoders.npz"
@@ -25,3 +26,8 @@ def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:height, 0:width]
     planes = np.stack([128 + 100 * np.sin(x / 17 + y / 29), 255 * x / width, 255 * y / height], -1)
     return np.clip(planes + random.normal(size=planes.shape) * 20, 0, 255).astype(np.uint8)
+
+
+def see(encoders: _core.Encoders, pixels: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """The soft tokens of a picture, [256][hidden], without the mark that ends it."""
+    return encoders.encode(pixels, size).finish().rows()[:256]

@@ -35,6 +35,15 @@ using ContentHash = std::array<std::uint64_t, 2>;
 /// Hash of bytes, for Media and the like. It does not resist collisions that are made on purpose.
 GEMLET_API ContentHash content_hash(std::span<const std::byte> bytes);
 
+/// A picture or a sound that has been encoded: what stands for it in a prompt. Encoders::encode() makes it.
+struct Medium {
+  std::string begin;      ///< the piece that a prompt has in front of it: "<start_of_image>"
+  std::string end{};      ///< the piece behind it; empty where the mark is the last of the rows
+  std::size_t count = 0;  ///< rows, and places that it takes in a prompt
+  ContentHash content{};  ///< of what was encoded, how, and by which encoders
+  std::shared_ptr<const std::vector<float>> rows{};  ///< float[count][hidden_size], as they enter the first layer
+};
+
 /// A picture or a sound in a timeline: embeddings that stand in for those of its placeholder tokens.
 struct Media {
   std::size_t begin = 0;  ///< position of the first placeholder
@@ -155,6 +164,12 @@ enum class Role { system, user, model };
 /// Parses "system", "user", "model" or "assistant"; throws Error(argument) for another name.
 GEMLET_API Role parse_role(std::string_view name);
 
+/// A piece of a turn: text, or a picture or a sound.
+struct TurnPart {
+  std::string text{};
+  std::shared_ptr<const Medium> medium{};  ///< null for text
+};
+
 /// One turn of a conversation. Nothing in its text becomes a control token, whatever is typed there.
 struct Turn {
   Role role = Role::user;
@@ -162,6 +177,8 @@ struct Turn {
   /// A model's turn: the tokens that were sampled, which take the place of the text. Tokenising the text again may give
   /// others, and then nothing that was computed for them can be used again.
   std::vector<Token> tokens{};
+  /// A user's turn: what it consists of, in order, in place of the text.
+  std::vector<TurnPart> parts{};
 };
 
 /// How a prompt ends that is made of turns.
@@ -194,9 +211,9 @@ class GEMLET_API Engine : public std::enable_shared_from_this<Engine> {
   /// vocabulary.
   std::string detokenize(std::span<const Token> tokens, bool special = false) const;
   /// The tokens of a whole conversation in the format of the model's own turn markers, the begin-of-sequence token
-  /// first. No text can pass for markup. Throws Error(argument) naming the turn that does not fit, and
-  /// Error(unsupported) for a vocabulary without turn markers.
-  std::vector<Token> prompt(std::span<const Turn> turns, const PromptOptions& options = {}) const;
+  /// first. No text can pass for markup or for a picture. Throws Error(argument) naming the turn that does not fit, and
+  /// Error(unsupported) for a vocabulary without turn markers, or without those of a medium.
+  Prompt prompt(std::span<const Turn> turns, const PromptOptions& options = {}) const;
   std::string piece(Token token) const;  ///< as the file stores it
   TokenKind kind(Token token) const;
   std::optional<Token> find_token(std::string_view piece) const;

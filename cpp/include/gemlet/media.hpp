@@ -32,11 +32,16 @@ class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
   bool hears() const;
   int hidden_size() const;  ///< of the text model: the floats of a soft token
 
-  /// The soft tokens of a picture, float[256][hidden size]. It is resized to a square of `size` pixels (256, 512 or
-  /// 768), whatever its aspect; smaller is faster. `progress` gets the share that is done. Throws Error(argument) for
-  /// another size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
-  std::vector<float> encode(const Picture& picture, int size = 768, const Cancel* cancel = nullptr,
-                            const std::function<void(float)>& progress = {}) const;
+  /// A picture, as it enters prompts. It is resized to a square of `size` pixels (256, 512 or 768), whatever its
+  /// aspect; smaller is faster, and 0 is the size that the encoder was made for. What is still held somewhere is not
+  /// encoded again. `progress` gets the share that is done. Throws Error(argument) for another size or a picture
+  /// without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
+  std::shared_ptr<const Medium> encode(const Picture& picture, int size = 0, const Cancel* cancel = nullptr,
+                                       const std::function<void(float)>& progress = {}) const;
+
+  /// A sound, as it enters prompts: what a SoundStream makes of it. Gemma 3n was trained on sounds of up to 30 s.
+  std::shared_ptr<const Medium> encode(std::span<const float> samples, const Cancel* cancel = nullptr,
+                                       const std::function<void(float)>& progress = {}) const;
 
   struct GEMLET_HIDDEN Impl;
 
@@ -66,6 +71,8 @@ class GEMLET_API SoundStream {
   void finish(const Cancel* cancel = nullptr);
   /// The soft tokens so far: float[tokens][hidden size]. Valid until the next call.
   std::span<const float> rows() const;
+  /// The sound, as it enters prompts. Throws Error(argument) before finish().
+  std::shared_ptr<const Medium> medium() const;
 
  private:
   struct Impl;

@@ -19,6 +19,8 @@ from gemlet.chat.templates import ChatTemplate, Prompt
 from gemlet.errors import ArgumentError
 from gemlet.files import to_path
 from gemlet.info import ModelInfo
+from gemlet.media import Audio, Image
+from gemlet.media.encoding import Encode, MediaEncoder, least_places
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.scheduler import Scheduler
@@ -33,6 +35,7 @@ class ChatModel(Protocol):
     info: ModelInfo
     path: Path
     _engine: _core.Engine
+    _media: MediaEncoder
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Turn tokens into text."""
@@ -41,8 +44,8 @@ class ChatModel(Protocol):
         """The scheduler for what is awaited."""
 
 
-Said = str | MessageLike | Sequence[MessageLike]
-"""What begins a turn: the text of a user, or messages, such as the results of tools."""
+Said = str | Image | Audio | MessageLike | Sequence[str | Image | Audio | MessageLike]
+"""What begins a turn: what a user says, in words, pictures and sounds; or messages, such as the results of tools."""
 
 
 @dataclass
@@ -50,6 +53,7 @@ class _Turn:
     question: list[Message]
     prefill: str
     options: GenerateOptions
+    encode: Encode
     first: int
     """The first message of the history that is in the prompt."""
     dropped: int = 0
@@ -82,7 +86,7 @@ class Chat:
     ) -> None:
         """See ``Model.chat``."""
         self._model = model
-        self._template = ChatTemplate(model._engine, template)
+        self._template = ChatTemplate(model._engine, template, model._media)
         self._variables = dict(template_variables or {})
         self._template.check_variables(self._variables)
         self._tools = tools
@@ -115,7 +119,7 @@ class Chat:
         checked = [self._restored(message) for message in to_messages(messages, "history")]
         system = self.system
         if checked and checked[0].role == "system":
-            system = checked.pop(0).content
+            system = checked.pop(0).text
         for i, message in enumerate(checked):
             if message.role == "system":
                 raise ArgumentError(f"history: the system message after {i} others, expected it to be the first")
@@ -143,27 +147,37 @@ class Chat:
         *,
         prefill: str = "",
         on_text: Callable[[str], object] | None = None,
+        on_media: Callable[[float], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> GenerateResult:
         """Send a message and return the reply.
 
         Args:
-            message: the text of a user; or a Message, a mapping, or several of them, such as the results of tools.
+            message: the text of a user, an Image, an Audio, or a list of these in any order; or a Message, a mapping,
+                or several of them, such as the results of tools.
             prefill: the beginning of the reply, which the model goes on with. Control tokens in it are text, and white
                 space at its ends goes where the template trims. The text of the result begins with it; stop strings are
                 looked for in what follows.
             on_text: gets each piece as it comes, the prefill first.
+            on_media: gets the share of the new pictures and sounds that is encoded, from 0 to 1.
             options: for this turn.
 
         Raises:
             ContextError: the conversation has grown beyond the context; the message gives both lengths.
             TemplateError: the template refuses the conversation.
         """
-        return self.stream(message, prefill=prefill, **options).finish(on_text)
+        return self.stream(message, prefill=prefill, on_media=on_media, **options).finish(on_text)
 
-    def stream(self, message: Said, *, prefill: str = "", **options: Unpack[GenerateOptions]) -> Stream:
+    def stream(
+        self,
+        message: Said,
+        *,
+        prefill: str = "",
+        on_media: Callable[[float], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Stream:
         """Send a message and stream the reply. Closing the iterator takes the turn back. See ``send``."""
-        turn = self._begin(message, prefill, options)
+        turn = self._begin(message, prefill, options, Encode(on_media))
         prompt = self._encode(turn)
 
         def keep(result: GenerateResult) -> None:
@@ -171,9 +185,9 @@ class Chat:
 
         if self._scheduler is None:
             core = to_core(turn.options, self._session.context)
-            stream = Stream(self._session._core.generate(prompt.tokens, core), core.sampling.seed, keep)
+            stream = Stream(self._session._core.generate(prompt.core, core), core.sampling.seed, keep)
         else:
-            stream = self._scheduler.stream(prompt.tokens, session=self._session, on_end=keep, **turn.options)
+            stream = self._scheduler.stream(prompt.core, session=self._session, on_end=keep, **turn.options)
         stream.prefill, stream.dropped_messages = prompt.prefill, turn.dropped
         self._active, self._source = weakref.ref(stream), stream.source
         return stream
@@ -189,7 +203,7 @@ class Chat:
         """``send`` for asyncio: replies that are awaited at the same time are batched, by the chat's scheduler or the
         one of ``Model.agenerate``. ``on_text`` is called in the event loop. Cancelling the task takes the turn back.
         """
-        turn = self._begin(message, prefill, options)
+        turn = self._begin(message, prefill, options, Encode())
         self._active = weakref.ref(turn)
         try:
             result = await self._answer(turn, on_text)
@@ -202,7 +216,7 @@ class Chat:
         self, message: Said, *, prefill: str = "", **options: Unpack[GenerateOptions]
     ) -> AsyncIterator[str]:
         """Like ``asend``, piece by piece; leaving the loop early and closing, or cancelling, takes the turn back."""
-        turn = self._begin(message, prefill, options)
+        turn = self._begin(message, prefill, options, Encode())
         self._active = weakref.ref(turn)
         pieces = asyncio.Queue[str | None]()
         answer = asyncio.ensure_future(self._answer(turn, pieces.put_nowait))
@@ -262,23 +276,18 @@ class Chat:
         if active is not None and not active.ended:
             raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
 
-    def _begin(self, message: Said, prefill: str, options: GenerateOptions) -> _Turn:
+    def _begin(self, message: Said, prefill: str, options: GenerateOptions, encode: Encode) -> _Turn:
         self._check_idle()
         if self._source is not None:
             self._source.close()  # of a stream that was dropped: it may still have the session
-        if isinstance(message, str):
-            question = [Message("user", message)]
-        elif isinstance(message, (Message, Mapping)):
-            question = [Message.of(message)]
-        else:
-            question = to_messages(message, "message")
+        question = _question(message)
         if not question or question[-1].role not in ("user", "tool"):
             found = f"a message of the role {question[-1].role!r}" if question else "none"
             raise ArgumentError(f"message: expected a user's or the result of a tool, found {found} at the end")
-        for said in (self.system or "", prefill, *(each.content for each in question)):
+        for said in (self.system or "", prefill, *(each.text for each in question)):
             require_room(self._model._engine, len(to_bytes(said)), self._session.context)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
-        return _Turn(question, prefill, merged, self._first)
+        return _Turn(question, prefill, merged, encode, self._first)
 
     def _encode(self, turn: _Turn) -> Prompt:
         """The prompt of the turn, which leaves out the oldest turns if it has to."""
@@ -286,7 +295,9 @@ class Chat:
         starts = _cuts(messages) if self._overflow == "drop_oldest" else [0]
 
         def encode(dropped: int) -> Prompt:
-            said = _with_system(self.system, messages[starts[dropped] :])
+            shown = messages[starts[dropped] :]
+            self._model._media.encode_all(_media(shown), turn.encode)
+            said = _with_system(self.system, shown)
             if turn.prefill:
                 said = [*said, Message("assistant", turn.prefill)]
             return self._template.prompt(
@@ -307,22 +318,32 @@ class Chat:
         """
         engine, context = self._model._engine, self._session.context
         before, *sizes = map(self._template.least_bytes, [Message("system", system or ""), *messages])
+        places = [sum(map(least_places, message.media)) for message in messages]
 
-        def size(dropped: int) -> int:
-            return before + sum(sizes[starts[dropped] :])
+        def size(dropped: int) -> tuple[int, int]:
+            return before + sum(sizes[starts[dropped] :]), sum(places[starts[dropped] :])
 
-        least = bisect_left(
-            range(len(starts) - 1), True, key=lambda dropped: engine.fewest_tokens(size(dropped)) <= context
-        )
-        require_room(engine, size(least), context)
+        def fits(dropped: int) -> bool:
+            text, media = size(dropped)
+            return engine.fewest_tokens(text) + media <= context
+
+        least = bisect_left(range(len(starts) - 1), True, key=fits)
+        text, media = size(least)
+        require_room(engine, text, context, media)
         return least
 
     async def _answer(self, turn: _Turn, on_text: Callable[[str], object] | None) -> GenerateResult:
         scheduler = self._scheduler or self._model.shared_scheduler()
-        prompt = await self._template.encode_apart(partial(self._encode, turn))
+        shown = [*self._messages[turn.first :], *turn.question]
+        slow = not self._model._media.is_encoded(_media(shown))
+        try:
+            prompt = await self._template.encode_apart(partial(self._encode, turn), slow=slow)
+        except asyncio.CancelledError:
+            turn.encode.cancel()
+            raise
         if prompt.prefill and on_text is not None:
             on_text(prompt.prefill)
-        result = await scheduler.agenerate(prompt.tokens, session=self._session, on_text=on_text, **turn.options)
+        result = await scheduler.agenerate(prompt.core, session=self._session, on_text=on_text, **turn.options)
         return replace(result, text=prompt.prefill + result.text, prefill=prompt.prefill, dropped_messages=turn.dropped)
 
     def _keep(self, turn: _Turn, result: GenerateResult) -> None:
@@ -348,7 +369,7 @@ class Chat:
         tokens = message.tokens
         known = range(self._model.info.vocabulary)
         same = same_model and tokens is not None and all(token in known for token in tokens)
-        if same and self._model.detokenize(tokens or ()) == message.content:
+        if same and self._model.detokenize(tokens or ()) == message.text:
             return message
         return replace(message, tokens=None)
 
@@ -359,6 +380,20 @@ class Chat:
         tokens = (*(prompt.prefill_tokens or ()), *result.tokens)
         same = self._model.detokenize(tokens) == result.text
         return Message("assistant", result.text, tokens if same else None)
+
+
+def _question(message: Said) -> list[Message]:
+    if isinstance(message, (str, Image, Audio)):
+        message = [message]
+    if isinstance(message, (Message, Mapping)):
+        return [Message.of(message)]
+    if any(isinstance(part, (str, Image, Audio)) for part in message):
+        return [Message.of({"role": "user", "content": list(message)})]
+    return to_messages(message, "message")
+
+
+def _media(messages: Sequence[Message]) -> list[Image | Audio]:
+    return [medium for message in messages for medium in message.media]
 
 
 def _cuts(messages: Sequence[Message]) -> list[int]:

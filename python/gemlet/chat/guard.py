@@ -64,7 +64,7 @@ class Guard:
         """The tokenizer, and what it must not find in contents."""
         self._engine = engine
         self._control_text = control_text
-        self._values: list[str | tuple[int, ...]] = []
+        self._values: list[str | tuple[int, ...] | _core.Medium] = []
 
     def protect(self, value: Any, begun: bool = True) -> Any:
         """A copy with placeholders for control text, in all the strings of a JSON-like value. ``begun``: also for what
@@ -82,21 +82,29 @@ class Guard:
             return [self.protect(item) for item in value]
         return value
 
-    def hold(self, value: str | tuple[int, ...]) -> str:
-        """A placeholder for control text, or for a reply as it was sampled."""
+    def hold(self, value: str | tuple[int, ...] | _core.Medium) -> str:
+        """A placeholder for control text, for a reply as it was sampled, or for a picture or a sound."""
         self._values.append(value)
         return f"{_OPEN}{len(self._values) - 1}{_CLOSE}"
 
-    def tokenize(self, text: str) -> list[int]:
-        """The tokens of a rendered text."""
+    def tokenize(self, text: str) -> _core.Prompt:
+        """The prompt that a rendered text stands for."""
+        prompt = _core.Prompt([])
         tokens: list[int] = []
+        before = ""
         parts = _PLACEHOLDER.split(text)
         for markup, number in itertools.zip_longest(parts[::2], parts[1::2]):
-            tokens += self._engine.tokenize(to_bytes(markup), special=True)
             # A placeholder that the template itself made up stands for nothing.
             value = self._values[int(number)] if number and int(number) < len(self._values) else ()
-            tokens += self._tokenize_typed(value) if isinstance(value, str) else value
-        return tokens
+            after = _core.AROUND_MEDIA if isinstance(value, _core.Medium) else ""
+            tokens += self._engine.tokenize(to_bytes(before + markup + after), special=True)
+            before = after
+            if isinstance(value, _core.Medium):
+                prompt = prompt + _core.Prompt(tokens) + self._engine.prompt_of_medium(value)
+                tokens = []
+            else:
+                tokens += self._tokenize_typed(value) if isinstance(value, str) else value
+        return prompt + _core.Prompt(tokens)
 
     def _tokenize_typed(self, text: str) -> list[int]:
         """Control text is cut after its first character, so that not even a user-defined piece is found, and so is

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gemlet import _core
 from gemlet.chat.guard import ControlText, Guard
+from gemlet.chat.messages import Message
 from gemlet.chat.replies import keep_sampled
 from gemlet.chat.request import Request
 from gemlet.chat.sandbox import Budget, LimitError, Renderer
@@ -45,14 +46,14 @@ class JinjaTemplate:
                 + (f"it uses {', '.join(own)}" if own else "it has no variables")
             )
 
-    def write(self, request: Request) -> tuple[list[int], str]:
-        """The tokens, and the beginning of the answer as the template wrote it."""
+    def write(self, request: Request) -> tuple[_core.Prompt, str]:
+        """The prompt, and the beginning of the answer as the template wrote it."""
         guard = Guard(self._engine, self._control_text)
         conversation = _Conversation(request, guard)
-        contents = [guard.protect(message.content) for message in request.messages]
+        contents = [_protected(message, request, guard) for message in request.messages]
         answer, mark = "", ""
         if request.ends == "answer":
-            answer = guard.protect(request.messages[-1].content, begun=False)
+            answer = guard.protect(request.messages[-1].text, begun=False)
             mark = guard.hold(())
             contents[-1] = f"{answer}{mark} "
         text, form = self._complete(conversation, contents)
@@ -62,16 +63,16 @@ class JinjaTemplate:
         prefill = ""
         if mark:
             text, trimmed = _cut(text, mark, answer)
-            prefill = to_text(to_bytes(request.messages[-1].content))
+            prefill = to_text(to_bytes(request.messages[-1].text))
             as_sampled = tuple(placeholder for placeholder, i in sampled.items() if i == len(contents) - 1)
             if trimmed and not text.endswith(as_sampled):
                 prefill, answer = prefill.strip(), answer.strip()
             if not text.endswith((answer, *as_sampled)):
                 raise TemplateError("the chat template does not write the beginning of the answer as it is")
             conversation.check_contents(text, contents)
-        tokens = guard.tokenize(text)
+        prompt = guard.tokenize(text)
         bos = self._engine.bos
-        return (tokens if tokens[:1] == [bos] else [bos, *tokens]), prefill
+        return (prompt if prompt.tokens[:1] == [bos] else _core.Prompt([bos]) + prompt), prefill
 
     def _with_sampled(
         self,
@@ -217,6 +218,21 @@ class _Conversation:
                     f"the chat template leaves out what message {said[missing]} ({role}) says, whether it gets "
                     "contents as text or as a list of parts"
                 )
+
+
+def _protected(message: Message, request: Request, guard: Guard) -> str:
+    """The content, with placeholders for what the template must not see. Text is trimmed beside pictures and sounds, as
+    the published templates do.
+    """
+    if isinstance(message.content, str):
+        return str(guard.protect(message.content))
+    written = ""
+    for part in message.content:
+        if isinstance(part, str):
+            written += guard.protect(part.strip())
+        else:
+            written += "".join(map(guard.hold, request.encode(part)))
+    return written
 
 
 def _cut(text: str, mark: str, answer: str) -> tuple[str, bool]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from gemlet.errors import ArgumentError
+from gemlet.media import Audio, Image, Part, part_of
 
 Role = Literal["system", "user", "assistant", "tool"]
 _ROLES = get_args(Role)
@@ -17,7 +18,8 @@ class Message:
     """One message of a conversation: what a user or the system says, a reply, or the result of a tool."""
 
     role: Role
-    content: str
+    content: str | tuple[Part, ...]
+    """The words; or, where a user shows a picture or plays a sound, all of it in order."""
     tokens: tuple[int, ...] | None = None
     """Sampled tokens of a reply, if they stand for exactly ``content``."""
     name: str | None = None
@@ -28,17 +30,33 @@ class Message:
     """Functions that a reply calls: ``{"type": "function", "function": {"name": ..., "arguments": {...}}}``, with an
     ``id`` perhaps."""
 
+    @property
+    def text(self) -> str:
+        """The words, without pictures and sounds, with line breaks between the parts."""
+        parts = (self.content,) if isinstance(self.content, str) else self.content
+        return "\n".join(part for part in parts if isinstance(part, str))
+
+    @property
+    def media(self) -> tuple[Image | Audio, ...]:
+        """The pictures and sounds."""
+        parts = () if isinstance(self.content, str) else self.content
+        return tuple(part for part in parts if not isinstance(part, str))
+
     @classmethod
-    def of(cls, value: object, where: str = "message") -> "Message":
+    def of(cls, value: object, where: str = "message", *, files: bool = True) -> "Message":
         """A checked message. ``value`` is one already, or a mapping in the form of OpenAI's API and of transformers.
 
-        A ``content`` that is a list of text parts becomes one text, with line breaks between them; arguments of tool
-        calls that are JSON in a string, as OpenAI's API has them, become what they hold, which templates expect.
+        A ``content`` that is a list of text parts becomes one text, with line breaks between them; one with pictures or
+        sounds, which only a user's message may have, keeps its parts. Arguments of tool calls that are JSON in a
+        string, as OpenAI's API has them, become what they hold, which templates expect.
+
+        ``files``: whether pictures and sounds may be named by the path of a file.
 
         Raises:
             ArgumentError: it names ``where``, what was expected and what was found.
+            GemletError: what making a picture or a sound raises.
         """
-        given = value.to_dict() if isinstance(value, Message) else value
+        given = {key: getattr(value, key) for key in _FIELDS} if isinstance(value, Message) else value
         if not isinstance(given, Mapping):
             raise ArgumentError(f"{where} is of the type {type(value).__name__}, expected a Message or a mapping")
         fields = dict(given)
@@ -60,7 +78,7 @@ class Message:
         checked_calls = _tool_calls(calls, where)
         return cls(
             cast(Role, role),
-            _text(content, where, may_be_missing=checked_calls is not None),
+            _content(content, where, role, files=files, may_be_missing=checked_calls is not None),
             _tokens(tokens, where),
             name,
             call_id,
@@ -68,8 +86,13 @@ class Message:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As a mapping, without what is not set."""
-        return {key: item for key in _FIELDS if (item := getattr(self, key)) is not None}
+        """As a mapping of what JSON holds, without what is not set."""
+        fields = {key: item for key in _FIELDS if (item := getattr(self, key)) is not None}
+        if not isinstance(self.content, str):
+            fields["content"] = [
+                {"type": "text", "text": part} if isinstance(part, str) else part.to_dict() for part in self.content
+            ]
+        return fields
 
 
 _FIELDS = ("role", "content", "tokens", "name", "tool_call_id", "tool_calls")
@@ -78,11 +101,11 @@ MessageLike = Message | Mapping[str, Any]
 """A message, or a mapping that ``Message.of`` takes."""
 
 
-def to_messages(values: object, what: str) -> list[Message]:
-    """Checked messages. ``what`` names the list in errors. Raises ArgumentError."""
+def to_messages(values: object, what: str, *, files: bool = True) -> list[Message]:
+    """Checked messages. ``what`` names the list in errors. Raises what ``Message.of`` does."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise ArgumentError(f"{what} is of the type {type(values).__name__}, expected a list of messages")
-    return [Message.of(value, f"{what}[{i}]") for i, value in enumerate(values)]
+    return [Message.of(value, f"{what}[{i}]", files=files) for i, value in enumerate(values)]
 
 
 def turn_starts(messages: Sequence[Message]) -> list[int]:
@@ -94,21 +117,20 @@ def turn_starts(messages: Sequence[Message]) -> list[int]:
     ]
 
 
-def _text(content: object, where: str, *, may_be_missing: bool) -> str:
+def _content(content: object, where: str, role: object, *, files: bool, may_be_missing: bool) -> str | tuple[Part, ...]:
     if isinstance(content, str):
         return content
     if content is None and may_be_missing:
         return ""
-    if isinstance(content, (list, tuple)):
-        return "\n".join(_text_of_part(part, where) for part in content)
-    raise ArgumentError(f"{where}: the content is {reprlib.repr(content)}, expected a text")
-
-
-def _text_of_part(part: object, where: str) -> str:
-    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise ArgumentError(f"{where}: the content has a part of the type {reprlib.repr(kind)}, expected text parts only")
+    if not isinstance(content, (list, tuple)):
+        raise ArgumentError(f"{where}: the content is {reprlib.repr(content)}, expected a text or a list of parts")
+    parts = tuple(part_of(part, f"{where}: part {i} of the content", files=files) for i, part in enumerate(content))
+    texts = [part for part in parts if isinstance(part, str)]
+    if len(texts) == len(parts):
+        return "\n".join(texts)
+    if role != "user":
+        raise ArgumentError(f"{where} ({role}) has a picture or a sound, which only a user's message may have")
+    return parts
 
 
 def _tokens(tokens: object, where: str) -> tuple[int, ...] | None:

@@ -46,7 +46,7 @@ class SavedChat:
             system, model = saved["system"], saved["model"]
             if type(model) is not int or not (system is None or isinstance(system, str)):
                 raise ValueError(f"model is {model!r:.40} and system {system!r:.40}, expected a number and a text")
-            messages = to_messages(saved["messages"], "messages")
+            messages = to_messages(saved["messages"], "messages", files=False)
             if any(message.role == "system" for message in messages):
                 raise ValueError("a message is the system's, expected it in system")
             return cls(model, system, messages)

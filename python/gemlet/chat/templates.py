@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypedDict, Unpack
 
 from gemlet import _core
@@ -18,6 +19,7 @@ from gemlet.chat.published import takes_system_text
 from gemlet.chat.request import PromptEnd, Request
 from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
 from gemlet.forked import renew_in_children
+from gemlet.media.encoding import MediaEncoder
 from gemlet.text import to_bytes, to_text
 
 
@@ -25,11 +27,16 @@ from gemlet.text import to_bytes, to_text
 class Prompt:
     """What a model is given to continue."""
 
-    tokens: list[int]
+    core: _core.Prompt
     prefill: str = ""
     """The beginning of the answer, as the template wrote it: some trim it."""
     prefill_tokens: tuple[int, ...] | None = None
     """The last of ``tokens``, if they stand for exactly ``prefill``."""
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """The tokens, with one for each place of a picture or a sound."""
+        return self.core.tokens
 
 
 class PromptOptions(TypedDict, total=False):
@@ -44,12 +51,14 @@ class PromptOptions(TypedDict, total=False):
 class ChatTemplate:
     """A model's chat template. Safe to use from several threads."""
 
-    def __init__(self, engine: _core.Engine, source: str | None = None) -> None:
+    def __init__(self, engine: _core.Engine, source: str | None = None, media: MediaEncoder | None = None) -> None:
         """``source``: Jinja; None takes the file's, or the format of the model's turn markers if it has none.
+        ``media``: the model's encoders of pictures and sounds.
 
         Raises TemplateError for a source that is empty or does not parse.
         """
         self._engine = engine
+        self._media = media or MediaEncoder()
         if source is not None and not source.strip():
             raise TemplateError("the chat template is empty")
         self.source = source or engine.info()["chat_template"]
@@ -108,16 +117,22 @@ class ChatTemplate:
         ends: PromptEnd = "generation_prompt" if add_generation_prompt else "complete"
         if continue_final_message:
             ends = "answer"
-        tokens, prefill = self._writer.write(Request(said, tools or None, variables or {}, ends))
-        return Prompt(tokens, prefill, self._end_of(tokens, prefill) if prefill else None)
+        core, prefill = self._writer.write(Request(said, tools or None, variables or {}, ends, self._media.encode))
+        return Prompt(core, prefill, self._end_of(core.tokens, prefill) if prefill else None)
 
     def encode(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> list[int]:
         """The tokens of ``prompt``."""
         return self.prompt(messages, **options).tokens
 
     def render(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> str:
-        """The prompt as text: for reading, since markup and contents cannot be told apart in it."""
-        return to_text(self._engine.detokenize(self.encode(messages, **options), special=True))
+        """The prompt as text: for reading, since markup and contents cannot be told apart in it. Pictures and sounds
+        are their marks.
+        """
+        core = self.prompt(messages, **options).core
+        tokens = core.tokens
+        for begin, count, _ in reversed(core.media):
+            del tokens[begin : begin + count]
+        return to_text(self._engine.detokenize(tokens, special=True))
 
     def least_bytes(self, message: Message) -> int:
         """How many bytes of what a message says the prompt has at least: templates trim, and foreign ones may leave out
@@ -125,10 +140,14 @@ class ChatTemplate:
         """
         if message.role == "assistant" and not isinstance(self._writer, _Turns):
             return 0
-        return len(message.content.strip().encode("utf-8", "replace"))
+        return len(message.text.strip().encode("utf-8", "replace"))
 
-    async def encode_apart(self, encode: Callable[[], Prompt]) -> Prompt:
-        """Call what encodes by this template, for asyncio: the event loop goes on while a foreign template renders."""
+    async def encode_apart(self, encode: Callable[[], Prompt], *, slow: bool) -> Prompt:
+        """Call what encodes by this template, for asyncio: the event loop goes on while a foreign template renders.
+        ``slow``: pictures or sounds are encoded too.
+        """
+        if slow:
+            return await _encoding.run(encode)
         return encode() if isinstance(self._writer, _Turns) else await _rendering.run(encode)
 
     def _end_of(self, tokens: Sequence[int], text: str) -> tuple[int, ...] | None:
@@ -152,26 +171,28 @@ class _Writer(Protocol):
     def check_variables(self, variables: Mapping[str, Any]) -> None:
         """Raises TemplateError for variables that are of no use."""
 
-    def write(self, request: Request) -> tuple[list[int], str]:
-        """The tokens, and the beginning of the answer as it was written."""
+    def write(self, request: Request) -> tuple[_core.Prompt, str]:
+        """The prompt, and the beginning of the answer as it was written."""
 
 
-class _Rendering:
-    """A thread for templates that asyncio waits for. The default one of an event loop may be full of others that wait
-    for the same chat; more than one would only take turns at the process that renders."""
+class _Apart:
+    """A thread that asyncio waits for. The default ones of an event loop may be full of others that wait for the same
+    chat; more than one for a purpose would only take turns, at the process that renders or at the cores."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.renew_after_fork()
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "gemlet-template")  # starts it at the first use
+        self._thread = ThreadPoolExecutor(1, self._name)  # starts it at the first use
 
     async def run(self, encode: Callable[[], Prompt]) -> Prompt:
         return await asyncio.get_running_loop().run_in_executor(self._thread, encode)
 
 
-_rendering = _Rendering()
+_rendering = _Apart("gemlet-template")
+_encoding = _Apart("gemlet-media")
 
 
 class _Turns:
@@ -185,7 +206,7 @@ class _Turns:
         name = reprlib.repr(next(iter(variables)))
         raise TemplateError(f"template_variables: the chat template does not use {name}; it has no variables")
 
-    def write(self, request: Request) -> tuple[list[int], str]:
+    def write(self, request: Request) -> tuple[_core.Prompt, str]:
         if request.tools:
             raise TemplateError("the chat template does not describe tools: the model would not see them")
         for i, message in enumerate(request.messages):
@@ -197,21 +218,31 @@ class _Turns:
                 )
         if not self._takes_system and any(message.role == "system" for message in request.messages):
             raise TemplateError("the chat template does not accept this conversation: it takes no system message")
-        turns = [(message.role, to_bytes(message.content), message.tokens or ()) for message in request.messages]
+        turns = [(message.role, _written(message, request), message.tokens or ()) for message in request.messages]
         end = "open_answer" if request.ends == "answer" else request.ends
         try:
-            tokens = self._engine.prompt(turns, end)
+            prompt = self._engine.prompt(turns, end)
         except ArgumentError as error:
             raise TemplateError(f"the chat template does not accept this conversation: {error}") from error
         if request.ends != "answer":
-            return tokens, ""
+            return prompt, ""
         answer = request.messages[-1]
-        return tokens, to_text(turns[-1][1]) if answer.tokens else to_text(turns[-1][1]).strip()
+        text = to_text(to_bytes(answer.text))
+        return prompt, text if answer.tokens else text.strip()
+
+
+def _written(message: Message, request: Request) -> bytes | list[bytes | _core.Medium]:
+    if isinstance(message.content, str):
+        return to_bytes(message.content)
+    written: list[bytes | _core.Medium] = []
+    for part in message.content:
+        written += [to_bytes(part)] if isinstance(part, str) else request.encode(part)
+    return written
 
 
 def _has_gemma_turns(engine: _core.Engine) -> bool:
     """Whether the core writes this model's turns as Gemma 1 to 3n do."""
     try:
-        return engine.prompt([("user", b"", ())])[1] == engine.find_token(b"<start_of_turn>")
+        return engine.prompt([("user", b"", ())]).tokens[1] == engine.find_token(b"<start_of_turn>")
     except (ArgumentError, UnsupportedError):
         return False

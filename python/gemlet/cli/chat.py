@@ -165,7 +165,7 @@ class _Terminal:
             for i, message in enumerate(self._chat.history):
                 if i == self._chat.dropped_messages > 0:
                     common.note("(the model no longer sees what is above)")
-                common.write(f"{message.role}: {message.content}\n")
+                common.write(f"{message.role}: {message.text}\n")
         elif name in ("/save", "/load") and argument:
             path = expand(str(to_path(argument)))
             self._chat.save(path) if name == "/save" else self._chat.load(path)

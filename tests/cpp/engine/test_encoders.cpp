@@ -87,22 +87,71 @@ TEST("a cancelled sound goes on where it was") {
   CHECK(same_bits({stream.rows().begin(), stream.rows().end()}, encode(encoders, samples, samples.size())));
 }
 
-TEST("a picture gives 256 tokens, the same on any number of threads and for any stride") {
+TEST("a picture gives 256 tokens and a mark, the same on any number of threads and for any stride") {
   const auto one = load(tiny::encoders());
   const auto three = load(tiny::encoders(), 3);
   const Image tight(70, 90), loose(70, 90, 11);
   for (const int size : {256, 512}) {
-    const std::vector<float> rows = one->encode(tight.picture, size);
-    CHECK(rows.size() == 256 * 64);
-    CHECK(same_bits(rows, three->encode(tight.picture, size)));
+    const std::vector<float> rows = *one->encode(tight.picture, size)->rows;
+    CHECK(rows.size() == 257 * 64);
+    CHECK(same_bits(rows, *three->encode(tight.picture, size)->rows));
     float last = 0;
     const auto progress = [&](float done) {
       CHECK(done >= last && done <= 1);
       last = done;
     };
-    CHECK(same_bits(rows, one->encode(loose.picture, size, nullptr, progress)));
+    CHECK(same_bits(rows, *one->encode(loose.picture, size, nullptr, progress)->rows));
     CHECK(last == 1);
   }
+}
+
+TEST("what is held is not encoded again, and what differs in anything is another content") {
+  const auto encoders = load(tiny::encoders());
+  Image image(40, 30);
+  const auto held = encoders->encode(image.picture, 256);
+  CHECK(held->begin == "<start_of_image>" && held->end.empty() && held->count == 257);
+  const Cancel cancel(true);  // nothing is computed that could be cancelled
+  CHECK(encoders->encode(image.picture, 256, &cancel) == held);
+  const Image loose(40, 30, 5);
+  CHECK(encoders->encode(loose.picture, 256) == held);
+
+  CHECK(encoders->encode(image.picture, 512)->content != held->content);
+  const Picture other_shape{image.pixels.data(), 30, 40, 90};
+  CHECK(encoders->encode(other_shape, 256)->content != held->content);
+  image.pixels.back() ^= 1;
+  CHECK(encoders->encode(image.picture, 256)->content != held->content);
+}
+
+TEST("a sound enters a prompt filled up to 188 tokens and a mark, however it came") {
+  const auto encoders = load(tiny::encoders());
+  const std::vector<float> samples = wave(30001);
+  const std::vector<float> soft = encode(encoders, samples, samples.size());
+  const auto whole = encoders->encode(samples);
+  CHECK(whole->begin == "<start_of_audio>" && whole->end.empty() && whole->count == 189);
+  const std::vector<float>& rows = *whole->rows;
+  CHECK(std::equal(soft.begin(), soft.end(), rows.begin()));
+  for (std::size_t row = 13; row < 188; ++row) {
+    CHECK(std::equal(rows.begin() + 12 * 64, rows.begin() + 13 * 64, rows.begin() + static_cast<int>(row) * 64));
+  }
+  CHECK(!std::equal(rows.begin() + 187 * 64, rows.begin() + 188 * 64, rows.begin() + 188 * 64));
+
+  SoundStream stream(encoders);
+  for (std::size_t i = 0; i < samples.size(); i += 777) {
+    stream.feed(std::span(samples).subspan(i, std::min<std::size_t>(777, samples.size() - i)));
+  }
+  CHECK_THROWS(stream.medium(), Error::Kind::argument, "not finished");
+  stream.finish();
+  CHECK(stream.medium()->content == whole->content && same_bits(*stream.medium()->rows, rows));
+  const Cancel cancel(true);
+  CHECK(encoders->encode(samples, &cancel) == stream.medium());
+
+  float last = 0;
+  const std::vector<float> longer = wave(16000 * 31);
+  const auto much = encoders->encode(longer, nullptr, [&](float done) {
+    CHECK(done > last && done <= 1);
+    last = done;
+  });
+  CHECK(last == 1 && much->count == 195 && much->content != whole->content);
 }
 
 TEST("a picture is refused that is none, and encoding it can be cancelled") {

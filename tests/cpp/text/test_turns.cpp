@@ -1,3 +1,5 @@
+#include <initializer_list>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,10 +23,11 @@ constexpr Token end = 3;
 constexpr Token start = 15;
 
 /// letters(), Gemma's markers and a token for every byte, so that any text can be told from its tokens.
-Tokenizer gemma() {
+Tokenizer gemma(std::initializer_list<const char*> other_markers = {}) {
   std::vector<Entry> entries = letters();
   entries.push_back({"<start_of_turn>", control});
   add_bytes(entries, byte);
+  for (const char* marker : other_markers) entries.push_back({marker, control});
   return load(vocabulary(entries));
 }
 
@@ -47,14 +50,14 @@ std::string shown(const Tokenizer& tokenizer, const std::vector<Token>& tokens) 
 
 std::string prompt(const std::vector<Turn>& turns, PromptEnd how = PromptEnd::generation_prompt) {
   const Tokenizer tokenizer = gemma();
-  return shown(tokenizer, gemlet::prompt_tokens(tokenizer, turns, {.end = how}));
+  return shown(tokenizer, gemlet::prompt_of_turns(tokenizer, turns, {.end = how}).tokens);
 }
 
 void refuses(const std::vector<Turn>& turns, const std::string& what, PromptEnd how = PromptEnd::generation_prompt,
              check::Where where = check::Where::current()) {
   const Tokenizer tokenizer = gemma();
   try {
-    (void)gemlet::prompt_tokens(tokenizer, turns, {.end = how});
+    (void)gemlet::prompt_of_turns(tokenizer, turns, {.end = how});
   } catch (const Error& error) {
     check::that(error.kind() == Error::Kind::argument && std::string(error.what()).find(what) != std::string::npos,
                 error.what(), where);
@@ -115,8 +118,8 @@ TEST("typed markup stays text") {
 TEST("sampled tokens stand in place of their text") {
   const Tokenizer tokenizer = gemma();
   const std::vector<Token> sampled = {4, 5, 6};  // "abc", which tokenising makes one token of
-  const auto tokens = gemlet::prompt_tokens(
-      tokenizer, std::vector<Turn>{{Role::user, "a"}, {Role::model, "abc", sampled}}, {.end = PromptEnd::open_answer});
+  const std::vector<Turn> turns = {{Role::user, "a"}, {Role::model, "abc", sampled}};
+  const auto tokens = gemlet::prompt_of_turns(tokenizer, turns, {.end = PromptEnd::open_answer}).tokens;
   CHECK(tokens.size() > 3 && std::vector<Token>(tokens.end() - 3, tokens.end()) == sampled);
   CHECK(shown(tokenizer, tokens) == "[bos][start]user\na[end]\n[start]model\nabc");
   refuses({{Role::user, "a", {4}}}, "turn 0 (user): has tokens, which only a model turn may have");
@@ -164,3 +167,37 @@ TEST("roles have names") {
 }
 
 int main() { return check::run_tests(); }
+
+TEST("pictures and sounds stand between their marks, wherever the text is cut") {
+  const Tokenizer tokenizer = gemma({"<start_of_image>", "<start_of_audio>"});
+  const auto rows = std::make_shared<const std::vector<float>>(6, 0.5F);
+  const auto picture = std::make_shared<const gemlet::Medium>(
+      gemlet::Medium{.begin = "<start_of_image>", .count = 3, .content = {1, 2}, .rows = rows});
+  const auto sound = std::make_shared<const gemlet::Medium>(
+      gemlet::Medium{.begin = "<start_of_audio>", .end = "<end_of_turn>", .count = 2, .content = {3, 4}, .rows = rows});
+  Turn turn{.role = Role::user, .text = {}};
+  turn.parts = {{" a "}, {.medium = picture}, {.medium = sound}, {" <start_of_image> b\n"}, {"c"}};
+  const std::string two = shown(tokenizer, {0, 0}), three = shown(tokenizer, {0, 0, 0});
+  const gemlet::Prompt prompt =
+      gemlet::prompt_of_turns(tokenizer, std::vector<Turn>{turn}, {.end = PromptEnd::complete});
+  CHECK(shown(tokenizer, prompt.tokens) == "[bos][start]user\na\n\n<start_of_image>" + three +
+                                               "\n\n\n\n<start_of_audio>" + two +
+                                               "[end]\n\n<start_of_image> bc[end]\n");
+  CHECK(prompt.media.size() == 2);
+  CHECK(prompt.media[0].content == picture->content && prompt.media[1].content == sound->content);
+  for (const gemlet::Media& media : prompt.media) {
+    CHECK(prompt.tokens[media.begin] == 0 && prompt.tokens[media.end() - 1] == 0 && prompt.tokens[media.end()] != 0);
+  }
+
+  turn.text = "both";
+  refuses({turn}, "turn 0 (user): has a text and parts");
+  Turn reply{.role = Role::model, .text = {}};
+  reply.parts = {{"a"}};
+  refuses({{Role::user, "x"}, reply}, "turn 1 (model): has parts");
+  turn = {.role = Role::user, .text = {}};
+  turn.parts = {{.medium = std::make_shared<const gemlet::Medium>(gemlet::Medium{.begin = "<start_of_image>"})}};
+  CHECK_THROWS(gemlet::prompt_of_turns(tokenizer, std::vector<Turn>{turn}), Error::Kind::argument, "no embeddings");
+  turn.parts = {
+      {.medium = std::make_shared<const gemlet::Medium>(gemlet::Medium{.begin = "<video>", .count = 3, .rows = rows})}};
+  CHECK_THROWS(gemlet::prompt_of_turns(tokenizer, std::vector<Turn>{turn}), Error::Kind::unsupported, "no <video>");
+}

@@ -64,7 +64,7 @@ def test_the_system_message_is_handled_once(model: gemlet.Model) -> None:
         ([{"role": "user", "content": 3}], r"history\[0\]: the content is 3"),
         ([Message("user", None)], r"history\[0\]: the content is None"),  # type: ignore[arg-type]
         ([{"role": "user", "content": "a", "weight": 1}], r"history\[0\] has 'weight'"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}], "a part of the type 'image_url', expected text"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "part 0 of the content is None, expected ."),
         ([{"role": "user", "content": "a", "tool_calls": [CALL]}], "has tool_calls, which only a reply"),
         ([{"role": "user", "content": "a", "tool_call_id": "c"}], "has a tool_call_id, which only the result"),
         ([{"role": "user", "content": "a", "tokens": [1]}], "has tokens, which only a reply"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import gemlet
 import pytest
+from gemlet import _core
 from gemlet.chat.messages import Message
 from gemlet.chat.overflow import drop_oldest, reply_reserve
 from gemlet.chat.templates import ChatTemplate, Prompt
@@ -253,7 +254,7 @@ def test_the_reserve_for_a_reply(max_tokens: object, reserve: int) -> None:
 def test_drop_oldest(turns: list[int], question: int, reserve: int, expected: int) -> None:
     def encode(dropped: int) -> Prompt:
         asked.append(dropped)
-        return Prompt([0] * (sum(turns[dropped:]) + question))
+        return Prompt(_core.Prompt([0] * (sum(turns[dropped:]) + question)))
 
     certain = [least for least in range(len(turns) + 1) if least == 0 or sum(turns[least - 1 :]) + question > 100]
     for least in certain:

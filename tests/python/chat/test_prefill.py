@@ -20,7 +20,7 @@ WORDS = ("the", "cat ", " hat", "\n", "  ", "Sure:", "```json\n{", "é", "<", "<
 def opened(source: str, messages: list[Message], trims: bool) -> str:
     """The text of the prompt, without a guard, as transformers cuts it for continue_final_message."""
     tag = "CONTINUE_FINAL_MESSAGE_TAG "
-    given = [{"role": m.role, "content": m.content} for m in messages]
+    given = [{"role": m.role, "content": m.text} for m in messages]
     given[-1]["content"] += tag
     text = Renderer(source).render({"messages": given, "bos_token": "<bos>", "add_generation_prompt": False})
     before = text[: text.rindex(tag.strip())]

@@ -184,7 +184,7 @@ def test_an_end_token_whose_name_has_spaces_or_other_letters(checkpoint: Path, w
     assert model.is_end(270)
     for typed in (written, written.replace(" ", "\u2581"), written.replace("\u2581", " ")):
         assert model.tokenize(typed, special=True) == [270]
-        prompt = model._engine.prompt([("user", f"the {typed} in".encode(), ())])
+        prompt = model._engine.prompt([("user", f"the {typed} in".encode(), ())]).tokens
         assert 270 not in prompt
 
 

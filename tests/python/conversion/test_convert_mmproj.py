@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import tiny_audio
 import tiny_vision
 from conftest import Cli
+from media_inputs import see
 from tiny import Array, write_checkpoint
 from tiny_audio import TinyAudio
 from tiny_encoders import AUDIO, ENCODED, TEXT, VISION, checkpoint, encoder_weights
@@ -89,7 +90,7 @@ def test_the_file_gives_the_bits_of_the_tests_own_writer(
     monkeypatch.setattr(TinyVision, "weights", lambda self: vision)
     monkeypatch.setattr(TinyAudio, "weights", lambda self: audio)
     seen = _core.Encoders.load(VISION.write(tmp_path / "vision.gguf"), 1)
-    np.testing.assert_array_equal(encoders.encode(picture(), 256), seen.encode(picture(), 256))
+    np.testing.assert_array_equal(see(encoders, picture(), 256), see(seen, picture(), 256))
     np.testing.assert_array_equal(heard(encoders), heard(_core.Encoders.load(AUDIO.write(tmp_path / "audio.gguf"), 1)))
 
 
@@ -188,7 +189,7 @@ def test_types_and_shapes(tmp_path: Path, quant: str, layer: str, glue: str, tab
             shape = shape[:2]
         assert (found.tensor_type.name, found.shape[::-1].tolist()) == (kind, shape), name
     whole_rows, rows = (
-        _core.Encoders.load(tmp_path / name, 1).encode(picture(), 256) for name in ("f32.gguf", "mmproj.gguf")
+        see(_core.Encoders.load(tmp_path / name, 1), picture(), 256) for name in ("f32.gguf", "mmproj.gguf")
     )
     cosine = (whole_rows * rows).sum(-1) / np.sqrt((whole_rows**2).sum(-1) * (rows**2).sum(-1))
     assert cosine.min() > {"f32": 0.9999999, "f16": 0.9999, "bf16": 0.999, "q8_0": 0.99, "q4_0": 0.7}[quant]

@@ -1,0 +1,133 @@
+"""What stands for pictures and sounds in prompts: the encoders of a model, and what they have encoded."""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from gemlet import _core
+from gemlet.errors import CancelledError, UnsupportedError
+from gemlet.media.audio import Audio
+from gemlet.media.image import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Medium = Image | Audio
+
+
+class Encoders(Protocol):
+    """The encoders of a model, in whatever runtime."""
+
+    @property
+    def sees(self) -> bool:
+        """Whether they take pictures."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether they take sounds."""
+
+    def encode(self, pixels: "NDArray[np.uint8]", size: int = 0) -> _core.Encoding:
+        """Begin to encode a picture, uint8[height][width][3]."""
+
+    def encode_sound(self, samples: "NDArray[np.float32]") -> _core.Encoding:
+        """Begin to encode a sound of at most 30 seconds, float32 at 16 kHz."""
+
+
+class Encode:
+    """One run of the encoders, which another thread may watch and cancel."""
+
+    def __init__(self, on_progress: Callable[[float], object] | None = None) -> None:
+        """``on_progress`` gets the share of the pictures and sounds that is encoded, from 0 to 1."""
+        self._on_progress = on_progress
+        self._current: _core.Encoding | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Stop; what is being encoded raises CancelledError."""
+        self._cancelled = True
+        if (current := self._current) is not None:
+            current.cancel()
+
+    def run(self, encoding: _core.Encoding, done: int, of: int) -> _core.Medium:
+        """Wait for an encoding, which is number ``done`` of so many."""
+        self._current = encoding
+        if self._cancelled:
+            raise CancelledError("the encoding of a picture or a sound was cancelled")
+        while (share := encoding.next()) is not None:
+            self.report(done + share, of)
+        self.report(done + 1, of)
+        return encoding.finish()
+
+    def report(self, done: float, of: int) -> None:
+        """Tell the progress."""
+        if self._on_progress is not None:
+            self._on_progress(done / of)
+
+
+class MediaEncoder:
+    """The encoders of a model, and what they have encoded: as long as a picture or a sound is in use, once."""
+
+    def __init__(self, load: Callable[[], Encoders] | None = None) -> None:
+        """``load`` is called when the first picture or sound comes; without it there are no encoders."""
+        self._load = load
+        self._encoders: Encoders | None = None
+        self._encoded = weakref.WeakKeyDictionary[Medium, tuple[_core.Medium, ...]]()
+
+    @property
+    def encoders(self) -> Encoders:
+        """The encoders, loaded now if they are not yet.
+
+        Raises UnsupportedError for a model without any, and what loading them raises.
+        """
+        if self._load is None:
+            raise UnsupportedError(
+                "the model has no eyes or ears: it was loaded without encoders of pictures and sound. Give "
+                "gemlet.load(..., media=...), or --media on the command line, the file that holds them (an mmproj, "
+                "which gemlet convert --mmproj writes)"
+            )
+        if self._encoders is None:
+            self._encoders = self._load()
+        return self._encoders
+
+    def encode(self, medium: Medium) -> tuple[_core.Medium, ...]:
+        """What stands for a picture or a sound in a prompt: one for a picture, one for each clip of a sound.
+
+        Raises:
+            UnsupportedError: the model does not see or hear.
+            GemletError: what decoding it raises.
+        """
+        self.encode_all([medium], Encode())
+        return self._encoded[medium]
+
+    def encode_all(self, media: Sequence[Medium], encode: Encode) -> None:
+        """Encode what is not encoded yet, so that ``encode`` finds it.
+
+        Raises CancelledError after ``encode.cancel()``, and what ``encode`` raises.
+        """
+        new = [medium for medium in dict.fromkeys(media) if medium not in self._encoded]
+        for done, medium in enumerate(new):
+            self._encoded[medium] = self._run(medium, encode, done, len(new))
+
+    def is_encoded(self, media: Sequence[Medium]) -> bool:
+        """Whether nothing is left to do for ``encode``."""
+        return all(medium in self._encoded for medium in media)
+
+    def _run(self, medium: Medium, encode: Encode, done: int, of: int) -> tuple[_core.Medium, ...]:
+        encoders = self.encoders
+        if isinstance(medium, Image):
+            if not encoders.sees:
+                raise UnsupportedError("the model has no eyes: its encoders take sound only")
+            return (encode.run(encoders.encode(medium.pixels, medium.size or 0), done, of),)
+        if not encoders.hears:
+            raise UnsupportedError("the model has no ears: its encoders take pictures only")
+        clips = [medium.samples]
+        parts = len(clips)
+        return tuple(
+            encode.run(encoders.encode_sound(clip), done * parts + i, of * parts) for i, clip in enumerate(clips)
+        )
+
+
+def least_places(medium: Medium) -> int:
+    """The fewest places that it takes in a prompt."""
+    return 256 if isinstance(medium, Image) else 1
