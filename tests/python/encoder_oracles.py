@@ -5,11 +5,14 @@ Needs the [live] extra, and timm for pictures.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tiny_audio import TinyAudio
+from tiny_encoders import AUDIO, TEXT, VISION, encoder_weights
 from tiny_vision import TinyVision
 from torchvision_operators import complete_torchvision
 
@@ -64,3 +67,51 @@ def vision_rows(tiny: TinyVision, pixels: NDArray[np.uint8]) -> Doubles:
 
     normed = rms_norm(features * np.sqrt(tiny.width)) * weights[f"{prefix}soft_embedding_norm.weight"]
     return rms_norm(normed @ weights[f"{prefix}embedding_projection.weight"].T.astype(np.float64))
+
+
+def multimodal_logits(
+    parts: Sequence[Sequence[int] | str], pixels: NDArray[np.uint8], samples: NDArray[np.float32]
+) -> Doubles:
+    """The logits of the whole model of tiny_encoders, [places][TEXT.vocab].
+
+    ``parts``: text tokens, and "image" or "audio" where the picture or the sound stands, with the mark behind it.
+    """
+    from timm.models._efficientnet_builder import decode_arch_def
+    from transformers import Gemma3nConfig, Gemma3nForConditionalGeneration
+    from transformers.models.gemma3n.feature_extraction_gemma3n import Gemma3nAudioFeatureExtractor
+
+    hard = 128  # tokens of each embedder, behind the text's
+    vision = VISION.config() | {"vocab_offset": TEXT.vocab}
+    vision["model_args"] = vision["model_args"] | {"block_args": decode_arch_def([list(s) for s in VISION.stages])}
+    config = Gemma3nConfig(
+        text_config=TEXT.config() | {"vocab_size": TEXT.vocab + 2 * hard},
+        vision_config=vision,
+        audio_config=AUDIO.config() | {"vocab_offset": TEXT.vocab + hard},
+        image_token_id=TEXT.vocab + 1,
+        audio_token_id=TEXT.vocab + hard + 1,
+    )
+    config._attn_implementation = "eager"
+    model = Gemma3nForConditionalGeneration(config).eval()
+    state = {f"model.{name}": torch.from_numpy(value) for name, value in encoder_weights().items()}
+    for name, value in TEXT.weights().items():
+        state[f"model.language_model.{name}"] = torch.from_numpy(np.array(value))
+    table = state["model.language_model.embed_tokens.weight"]
+    state["model.language_model.embed_tokens.weight"] = torch.cat([table, torch.full((2 * hard, TEXT.hidden), 9.0)])
+    state["lm_head.weight"] = state["model.language_model.embed_tokens.weight"]
+    model.load_state_dict(state)
+
+    extractor = Gemma3nAudioFeatureExtractor(feature_size=AUDIO.mel)
+    mel = extractor([samples], return_tensors="pt")
+    places = {
+        "image": [config.image_token_id] * 256 + [TEXT.vocab],
+        "audio": [config.audio_token_id] * 188 + [TEXT.vocab + hard],
+    }
+    ids = [token for part in parts for token in (places[part] if isinstance(part, str) else part)]
+    given = {}
+    if "image" in parts:
+        given["pixel_values"] = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    if "audio" in parts:
+        given |= {"input_features": mel["input_features"], "input_features_mask": mel["input_features_mask"]}
+    with torch.no_grad():
+        logits: Doubles = model(input_ids=torch.tensor([ids]), **given).logits[0, :, : TEXT.vocab].numpy()
+    return logits

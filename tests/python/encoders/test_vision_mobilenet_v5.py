@@ -114,8 +114,9 @@ def test_the_encoder_is_timms_as_recorded(encoders: _core.Encoders, size: int) -
 @pytest.mark.live
 @pytest.mark.parametrize("size", [256, 512, 768])
 def test_the_encoder_is_timms(encoders: _core.Encoders, size: int) -> None:
-    pytest.importorskip("timm", reason="needs timm")
     from encoder_oracles import vision_rows
+
+    pytest.importorskip("timm", reason="needs timm")
 
     assert_near(see(encoders, picture(size, size), size), vision_rows(TinyVision(), picture(size, size)))
 
