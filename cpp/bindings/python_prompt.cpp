@@ -42,6 +42,12 @@ TurnPart to_part(const PyPart& part) {
 
 }  // namespace
 
+std::vector<PyMedia> to_tuples(std::span<const Media> media) {
+  std::vector<PyMedia> out;
+  for (const Media& each : media) out.emplace_back(each.begin, each.count, std::pair(each.content[0], each.content[1]));
+  return out;
+}
+
 PromptEnd parse_prompt_end(std::string_view name) {
   if (name == "generation_prompt") return PromptEnd::generation_prompt;
   if (name == "complete") return PromptEnd::complete;
@@ -70,7 +76,6 @@ void bind_prompt(py::module_& m) {
       .def_readonly("begin", &Medium::begin)
       .def_readonly("end", &Medium::end)
       .def_readonly("count", &Medium::count)
-      .def_readonly("content", &Medium::content)
       .def("rows", &rows_of);
 
   py::class_<Prompt>(m, "Prompt")
@@ -99,11 +104,7 @@ void bind_prompt(py::module_& m) {
              return sum;
            })
       .def_readonly("tokens", &Prompt::tokens)
-      .def_property_readonly("media", [](const Prompt& self) {
-        std::vector<std::tuple<std::size_t, std::size_t, ContentHash>> out;
-        for (const Media& media : self.media) out.emplace_back(media.begin, media.count, media.content);
-        return out;
-      });
+      .def_property_readonly("media", [](const Prompt& self) { return to_tuples(self.media); });
   py::implicitly_convertible<std::vector<Token>, Prompt>();
 }
 

@@ -12,6 +12,7 @@
 
 #include "bindings/python_engine.hpp"
 #include "bindings/python_gil.hpp"
+#include "bindings/python_prompt.hpp"
 
 namespace py = pybind11;
 
@@ -128,6 +129,11 @@ void bind_session(py::module_& m) {
                              [](PySession& self) {
                                const Busy::Use use(self.busy);
                                return self.session.position();
+                             })
+      .def_property_readonly("media",
+                             [](PySession& self) {
+                               const Busy::Use use(self.busy);
+                               return to_tuples(self.session.media());
                              })
       .def_property_readonly("tokens", [](PySession& self) {
         const Busy::Use use(self.busy);

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gemlet.conversion import convert, convert_mmproj
+from gemlet.conversion.sentencepiece import Piece, PieceKind
 from numpy.typing import NDArray
 
-from tiny import Array, Tiny, bfloat16_bits, write_checkpoint
+from tiny import Array, Tiny, bfloat16_bits, tiny_pieces, tiny_tokenizer, write_checkpoint
 from tiny_audio import TinyAudio
 from tiny_vision import TinyVision
 
@@ -41,12 +43,25 @@ def checkpoint(
     dtype: str = "F32",
     config: Mapping[str, Any] | None = None,
     vision: TinyVision = VISION,
+    text_config: Mapping[str, Any] | None = None,
     **layout: Any,
 ) -> Path:
     encode = ENCODED[dtype]
     extra = {prefix + name: encode(v) if v.dtype == np.float32 else v for name, v in weights.items()}
-    out = write_checkpoint(folder, TEXT, prefix="model.language_model.", dtype=dtype, extra=extra, **layout)
+    out = write_checkpoint(
+        folder, TEXT, prefix="model.language_model.", dtype=dtype, extra=extra, config=text_config, **layout
+    )
     path = out / "config.json"
     parts = {"vision_config": vision.config(), "audio_config": AUDIO.config()}
     path.write_text(json.dumps({**json.loads(path.read_text()), **parts, **(config or {})}))
     return out
+
+
+def seeing_model(folder: Path) -> tuple[Path, Path]:
+    """A model whose vocabulary has the marks of pictures and sounds, and its encoders, in a file each."""
+    made = checkpoint(folder / "checkpoint", encoder_weights(), text_config={"max_position_embeddings": 4096})
+    marks = [Piece(name, 0.0, PieceKind.CONTROL) for name in ("<start_of_image>", "<start_of_audio>")]
+    (made / "tokenizer.model").write_bytes(tiny_tokenizer([*tiny_pieces(), *marks]).serialize())
+    convert(made, folder / "text.gguf", "f32")
+    convert_mmproj(made, folder / "mmproj.gguf", "f32")
+    return folder / "text.gguf", folder / "mmproj.gguf"
