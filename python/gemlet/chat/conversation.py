@@ -230,6 +230,12 @@ class Chat:
             await asyncio.gather(answer, return_exceptions=True)
             turn.ended = True
 
+    def check_media(self, *media: Image | Audio) -> None:
+        """Raise what a message with these pictures and sounds would raise for their sake: UnsupportedError where the
+        model does not see or hear, and FormatError for one that is damaged.
+        """
+        self._model._media.check(media)
+
     def undo(self) -> bool:
         """Take the last turn back, with all replies and results of tools in it; False if there is none. The next turn
         decides anew which of the oldest messages are left out of the prompt.

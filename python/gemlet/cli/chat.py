@@ -10,10 +10,13 @@ from gemlet.cache import expand
 from gemlet.cli import common
 from gemlet.errors import ArgumentError, ContextError, GemletError
 from gemlet.files import to_path
+from gemlet.media import Audio, Image
+from gemlet.media.microphone import Microphone
 from gemlet.text import to_bytes, to_text
 
 if TYPE_CHECKING:
     from gemlet.chat.conversation import Chat
+    from gemlet.chat.messages import Message
     from gemlet.result import GenerateResult
 
 HELP = """\
@@ -24,6 +27,10 @@ HELP = """\
 /overflow [error | drop_oldest]
                 show or change what happens when the context is full
 /history        show the conversation
+/image FILE     show a picture with the next message
+/audio FILE     play a sound with the next message
+/record         record what is said, until the next return, for the next message
+/detach         forget what /image, /audio and /record have added
 /save FILE      save the conversation
 /load FILE      go on with a saved conversation
 /stats          speed and memory of the last reply
@@ -92,6 +99,7 @@ class _Terminal:
     def __init__(self, chat: "Chat") -> None:
         self._chat = chat
         self._last: GenerateResult | None = None
+        self._attached: list[Image | Audio] = []
         self.failures = 0
         """Replies and commands that failed."""
 
@@ -135,11 +143,14 @@ class _Terminal:
         return self._chat.overflow == "drop_oldest"
 
     def _ask(self, text: str) -> None:
-        with self._chat.stream(text) as stream:
+        with common.media_progress() as on_media:
+            stream = self._chat.stream([*self._attached, text], on_media=on_media)
+        with stream:
             if stream.dropped_messages:
                 count = self._chat.dropped_messages + stream.dropped_messages
                 common.note(f"(the context is full: the oldest {count} messages are left out from here on)")
             self._last = stream.finish(common.write)
+        self._attached.clear()
         common.write("\n")
         if self._last.finish_reason == "context":
             common.note("(the reply was cut off: the context is full" + ("" if self._drops else f"; {_FULL}") + ")")
@@ -151,6 +162,15 @@ class _Terminal:
             common.note(HELP)
         elif name == "/reset":
             self._chat.reset()
+            self._attached.clear()
+        elif name == "/detach":
+            self._attached.clear()
+        elif name == "/image" and argument:
+            self._attach(Image(expand(str(to_path(argument)))))
+        elif name == "/audio" and argument:
+            self._attach(Audio(expand(str(to_path(argument)))))
+        elif name == "/record":
+            self._attach(_recorded())
         elif name == "/undo":
             common.note("(taken back)" if self._chat.undo() else "(there is no turn to take back)")
         elif name == "/system":
@@ -165,7 +185,7 @@ class _Terminal:
             for i, message in enumerate(self._chat.history):
                 if i == self._chat.dropped_messages > 0:
                     common.note("(the model no longer sees what is above)")
-                common.write(f"{message.role}: {message.text}\n")
+                common.write(f"{message.role}: {_shown(message)}\n")
         elif name in ("/save", "/load") and argument:
             path = expand(str(to_path(argument)))
             self._chat.save(path) if name == "/save" else self._chat.load(path)
@@ -173,6 +193,33 @@ class _Terminal:
             common.note(common.describe(self._last.stats) if self._last else "(no reply yet)")
         else:
             raise ArgumentError(f"{line.strip()}: no such command, or something is missing; /help lists them")
+
+
+    def _attach(self, medium: Image | Audio) -> None:
+        """Add it to the next message, if it is whole and the model takes such."""
+        self._chat.check_media(medium)
+        self._attached.append(medium)
+        common.note(f"({_described(medium)}: goes with the next message)")
+
+
+def _recorded() -> Audio:
+    common.note("(recording; press return to end)")
+    with Microphone() as microphone:
+        sys.stdin.readline()
+    return microphone.sound()
+
+
+def _described(medium: Image | Audio) -> str:
+    if isinstance(medium, Image):
+        return f"picture, {medium.width} x {medium.height} pixels"
+    return f"sound, {medium.seconds:.1f} s"
+
+
+def _shown(message: "Message") -> str:
+    """What was said, with pictures and sounds in brackets."""
+    if isinstance(message.content, str):
+        return message.content
+    return " ".join(part if isinstance(part, str) else f"[{_described(part)}]" for part in message.content)
 
 
 def _as_said(text: str) -> str:

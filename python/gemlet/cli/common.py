@@ -45,6 +45,14 @@ Context = Annotated[
         "--context", "-c", help="Context length in tokens. Default: 8192, or less if the model was trained for less."
     ),
 ]
+Media = Annotated[
+    str | None,
+    typer.Option(
+        "--media",
+        metavar="FILE",
+        help="The encoders of pictures and sound (an mmproj): a file or a name. Default: those in the model's file.",
+    ),
+]
 Slice = Annotated[
     str | None,
     typer.Option(
@@ -112,14 +120,15 @@ class Answering:
             "the same completion, sooner where draft tokens are accepted. Default: none."
         ),
     ] = None
+    media: Media = None
     threads: Threads = None
     context: Context = None
     slice: Slice = None
     cache: Cache = "f16"
 
     def load(self, model: str) -> "Model":
-        """Load the model with the threads, context, slice and KV cache type of the command line."""
-        return load(model, self.threads, self.context, self.slice, self.cache)
+        """Load the model with the encoders, threads, context, slice and KV cache type of the command line."""
+        return load(model, self.threads, self.context, self.slice, self.cache, media=self.media)
 
     def template_source(self) -> str | None:
         """The text of the chat template that was given on the command line."""
@@ -193,11 +202,20 @@ def load(
     slice: str | None = None,
     cache: CacheType = "f16",
     kernels: str | None = None,
+    media: str | None = None,
 ) -> "Model":
     """Load lazily: `gemlet --help` needs no model."""
     from gemlet.model import load as load_model
 
-    return load_model(find_model(model), threads=threads, context=context, slice=slice, cache=cache, kernels=kernels)
+    return load_model(
+        find_model(model),
+        media=find_model(media) if media is not None else None,
+        threads=threads,
+        context=context,
+        slice=slice,
+        cache=cache,
+        kernels=kernels,
+    )
 
 
 def find_model(name: str | Path) -> Path:
@@ -307,6 +325,23 @@ def amount(count: float) -> str:
             return f"{count:.0f}" if not unit else f"{count:.2f}{unit}"
         count /= 1000
     return f"{count:.2f} B"
+
+
+@contextmanager
+def media_progress() -> Iterator[Callable[[float], None]]:
+    """A progress bar for what encodes pictures and sounds; it comes when the first share is told."""
+    with ExitStack() as stack:
+        bar: list[Advance] = []
+
+        def show_share(share: float) -> None:
+            if not bar:
+                bar.append(stack.enter_context(progress("Looking and listening")))
+            bar[0](int(1000 * share), 1000)
+            if share >= 1:
+                stack.close()
+                bar.clear()
+
+        yield show_share
 
 
 class Advance(Protocol):

@@ -8,6 +8,8 @@ import typer
 
 from gemlet.cli import common
 from gemlet.errors import ArgumentError
+from gemlet.files import to_path
+from gemlet.media import Audio, Image
 from gemlet.text import to_text
 
 
@@ -19,6 +21,20 @@ def run(
     given: Annotated[str | None, typer.Option("--prompt", "-p", help="The prompt, as an option.")] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", parser=common.path, help="Read the prompt from a file.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A picture, in front of the prompt. Can be given several times."),
+    ] = None,
+    audio: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A sound, in front of the prompt. Can be given several times."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="The square that pictures are resized to: smaller is faster. Default: the encoder's."
+        ),
     ] = None,
     raw: Annotated[
         bool, typer.Option(help="Complete the prompt as it is, without the chat template: for base models.")
@@ -42,6 +58,8 @@ def run(
 
     `gemlet run e4b.gguf "Why is the sky blue?" --slice e2b`
 
+    `gemlet run e2b.gguf --media mmproj.gguf "What is in this picture?" --image cat.jpg --image-size 512`
+
     `gemlet run model.gguf "List three rivers as JSON." --prefill "["`
 
     `gemlet run model.gguf "Once upon a time" --raw -n 100 --seed 7 --json | jq .text`
@@ -54,6 +72,8 @@ def run(
         ("--template", answering.template),
         ("--template-variable", answering.template_variable),
         ("--prefill", prefill),
+        ("--image", image),
+        ("--audio", audio),
     ):
         if raw and value:
             raise ArgumentError(f"{option} needs the chat format, which --raw leaves out")
@@ -68,7 +88,10 @@ def run(
             template_variables=answering.template_variables(),
             **options,
         )
-        stream = chat.stream(to_text(text), prefill=prefill)
+        seen = [Image(to_path(file), size=image_size) for file in image or ()]
+        heard = [Audio(to_path(file)) for file in audio or ()]
+        with common.media_progress() as on_media:
+            stream = chat.stream([*seen, *heard, to_text(text)], prefill=prefill, on_media=on_media)
     with stream:
         result = stream.finish(None if as_json else common.write)
     if as_json:

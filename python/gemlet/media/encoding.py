@@ -109,18 +109,31 @@ class MediaEncoder:
         for done, medium in enumerate(new):
             self._encoded[medium] = self._run(medium, encode, done, len(new))
 
+    def check(self, media: Sequence[Medium]) -> None:
+        """Raise what ``encode`` would raise, without encoding: decode them, and see whether the model takes such."""
+        for medium in media:
+            self._encoders_for(medium)
+            if isinstance(medium, Image):
+                medium.pixels  # noqa: B018  decodes it
+            else:
+                medium.seconds  # noqa: B018
+
     def is_encoded(self, media: Sequence[Medium]) -> bool:
         """Whether nothing is left to do for ``encode``."""
         return all(medium in self._encoded for medium in media)
 
-    def _run(self, medium: Medium, encode: Encode, done: int, of: int) -> tuple[_core.Medium, ...]:
+    def _encoders_for(self, medium: Medium) -> Encoders:
         encoders = self.encoders
-        if isinstance(medium, Image):
-            if not encoders.sees:
-                raise UnsupportedError("the model has no eyes: its encoders take sound only")
-            return (encode.run(encoders.encode(medium.pixels, medium.size or 0), done, of),)
-        if not encoders.hears:
+        if isinstance(medium, Image) and not encoders.sees:
+            raise UnsupportedError("the model has no eyes: its encoders take sound only")
+        if isinstance(medium, Audio) and not encoders.hears:
             raise UnsupportedError("the model has no ears: its encoders take pictures only")
+        return encoders
+
+    def _run(self, medium: Medium, encode: Encode, done: int, of: int) -> tuple[_core.Medium, ...]:
+        encoders = self._encoders_for(medium)
+        if isinstance(medium, Image):
+            return (encode.run(encoders.encode(medium.pixels, medium.size or 0), done, of),)
         clips = [medium.samples]
         parts = len(clips)
         return tuple(
