@@ -1,22 +1,36 @@
 """A sound for a model."""
 
+import contextlib
 import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gemlet.arguments import checked_methods
 from gemlet.errors import ArgumentError, ArgumentTypeError
+from gemlet.files import open_file, to_path
 from gemlet.forked import importing
 from gemlet.media.limits import LONGEST_SOUND, LOUDEST
 from gemlet.media.sound import RATE, Raw, check_container, check_format, converted, opened
-from gemlet.media.source import Encoded, read_source
+from gemlet.media.source import Encoded, is_data_url, is_url, read_source
 from gemlet.media.wav import to_wav
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound that is being decoded."""
+
+    seconds: float
+    """The length that it claims, or 0."""
+    blocks: "Iterator[NDArray[np.float32]]"
+    """Its samples, one channel at 16 kHz."""
 
 
 @checked_methods
@@ -83,12 +97,18 @@ class Audio:
 
     def blocks(self) -> "Iterator[NDArray[np.float32]]":
         """The samples in pieces of some length, of which only one is in memory."""
-        if not isinstance(self._held, Encoded):
-            yield self._held
-            return
-        name = self._held.name
-        with opened(io.BytesIO(self._held.data), name) as raw:
-            yield from converted(raw, name, LONGEST_SOUND)
+        with self.open() as recording:
+            yield from recording.blocks
+
+    @contextlib.contextmanager
+    def open(self) -> "Iterator[Recording]":
+        """Begin to decode it."""
+        if isinstance(self._held, Encoded):
+            name = self._held.name
+            with opened(io.BytesIO(self._held.data), name) as raw:
+                yield Recording(raw.seconds, converted(raw, name, LONGEST_SOUND))
+        else:
+            yield Recording(len(self._held) / RATE, iter([self._held]))
 
     @functools.cached_property
     def digest(self) -> str:
@@ -108,7 +128,7 @@ class Audio:
     def of_dict(cls, value: Mapping[str, Any]) -> "Audio":
         """What ``to_dict`` gave; it names no files. Raises what making an Audio does."""
         data = value.get("data")
-        if not isinstance(data, str) or data[:5].lower() != "data:":
+        if not isinstance(data, str) or not is_data_url(data):
             raise ArgumentError(f"the sound's data is {data!r:.40}, expected a data: URL")
         return cls(data)
 
@@ -124,6 +144,22 @@ class Audio:
         """Where it is from."""
         name = self._held.name if isinstance(self._held, Encoded) else f"{len(self._held)} samples at {RATE} Hz"
         return f"<gemlet.Audio from {name}>"
+
+
+@contextlib.contextmanager
+def open_recording(source: Any) -> Iterator[Recording]:
+    """Begin to decode an Audio, or what one is made of; a file may be of any size here, and is not held in memory.
+
+    Raises what making an Audio does.
+    """
+    is_path = isinstance(source, os.PathLike) or (isinstance(source, str) and not is_url(source))
+    if not is_path:
+        with (source if isinstance(source, Audio) else Audio(source)).open() as recording:
+            yield recording
+        return
+    path = to_path(source)
+    with open_file(path) as file, opened(file, str(path)) as raw:
+        yield Recording(raw.seconds, converted(raw, str(path)))
 
 
 def _of_array(array: "NDArray[Any]", rate: int) -> "NDArray[np.float32]":

@@ -1,5 +1,6 @@
 """Cuts recordings into clips that are short enough for an encoder, in the pauses of speech where there are any."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,13 @@ class Cutter:
             import numpy as np
 
         return np.concatenate(self._pieces)
+
+
+def clips_of(blocks: "Iterable[NDArray[np.float32]]", cutter: Cutter) -> Iterator[Clip]:
+    """The clips of a recording, each as soon as it is known."""
+    for block in blocks:
+        yield from cutter.feed(block)
+    yield from cutter.finish()
 
 
 def powers(samples: "NDArray[np.float32]") -> "NDArray[np.float64]":

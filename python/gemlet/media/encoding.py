@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from gemlet import _core
 from gemlet.errors import CancelledError, UnsupportedError
 from gemlet.media.audio import Audio
+from gemlet.media.clips import Cutter, clips_of
 from gemlet.media.image import Image
 
 if TYPE_CHECKING:
@@ -122,22 +123,28 @@ class MediaEncoder:
         """Whether nothing is left to do for ``encode``."""
         return all(medium in self._encoded for medium in media)
 
-    def _encoders_for(self, medium: Medium) -> Encoders:
-        encoders = self.encoders
-        if isinstance(medium, Image) and not encoders.sees:
-            raise UnsupportedError("the model has no eyes: its encoders take sound only")
-        if isinstance(medium, Audio) and not encoders.hears:
+    def require_ears(self) -> Encoders:
+        """The encoders. Raises UnsupportedError for a model that does not hear, and what loading them raises."""
+        if not (encoders := self.encoders).hears:
             raise UnsupportedError("the model has no ears: its encoders take pictures only")
+        return encoders
+
+    def _encoders_for(self, medium: Medium) -> Encoders:
+        if isinstance(medium, Audio):
+            return self.require_ears()
+        if not (encoders := self.encoders).sees:
+            raise UnsupportedError("the model has no eyes: its encoders take sound only")
         return encoders
 
     def _run(self, medium: Medium, encode: Encode, done: int, of: int) -> tuple[_core.Medium, ...]:
         encoders = self._encoders_for(medium)
         if isinstance(medium, Image):
             return (encode.run(encoders.encode(medium.pixels, medium.size or 0), done, of),)
-        clips = [medium.samples]
+        clips = list(clips_of(medium.blocks(), Cutter(overlap=0)))
         parts = len(clips)
         return tuple(
-            encode.run(encoders.encode_sound(clip), done * parts + i, of * parts) for i, clip in enumerate(clips)
+            encode.run(encoders.encode_sound(clip.samples), done * parts + i, of * parts)
+            for i, clip in enumerate(clips)
         )
 
 

@@ -11,7 +11,7 @@ from gemlet.forked import importing
 from gemlet.media.limits import LONGEST_SIDE
 from gemlet.media.pixels import Header, decode, is_pillow, of_array, of_pillow, read_header
 from gemlet.media.png import to_png
-from gemlet.media.source import Encoded, read_source
+from gemlet.media.source import Encoded, is_data_url, read_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +105,7 @@ class Image:
     def of_dict(cls, value: Mapping[str, Any]) -> "Image":
         """What ``to_dict`` gave; it names no files. Raises what making an Image does."""
         data = value.get("data")
-        if not isinstance(data, str) or data[:5].lower() != "data:":
+        if not isinstance(data, str) or not is_data_url(data):
             raise ArgumentError(f"the picture's data is {data!r:.40}, expected a data: URL")
         return cls(data, size=value.get("size"))
 

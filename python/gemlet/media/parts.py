@@ -8,7 +8,7 @@ from typing import Any
 from gemlet.errors import ArgumentError
 from gemlet.media.audio import Audio
 from gemlet.media.image import Image
-from gemlet.media.source import of_base64
+from gemlet.media.source import is_data_url, of_base64
 
 Part = str | Image | Audio
 """What a message may consist of."""
@@ -47,7 +47,11 @@ def part_of(value: object, where: str = "the part", *, files: bool = True) -> Pa
         source = value[kind]
         if isinstance(source, (Image, Audio)) and type(source) is (Image if kind == "image" else Audio):
             return source
-        if not files and isinstance(source, (str, os.PathLike)) and not _is_data_url(source):
+        if (
+            not files
+            and isinstance(source, (str, os.PathLike))
+            and not (isinstance(source, str) and is_data_url(source))
+        ):
             raise ArgumentError(f"{where} names the file {source!r:.60}, expected the {kind}'s data")
         return Image(source) if kind == "image" else Audio(source, value.get("sampling_rate"))
     raise ArgumentError(
@@ -56,15 +60,11 @@ def part_of(value: object, where: str = "the part", *, files: bool = True) -> Pa
     )
 
 
-def _is_data_url(source: object) -> bool:
-    return isinstance(source, str) and source[:5].lower() == "data:"
-
-
 def _of_image_url(value: Any, where: str) -> Image:
     url = value.get("url") if isinstance(value, Mapping) else value
     if not isinstance(url, str):
         raise ArgumentError(f'{where} is {reprlib.repr(value)}, expected {{"url": "data:..."}}')
-    if not _is_data_url(url):
+    if not is_data_url(url):
         raise ArgumentError(f"{where} has the URL {url!r:.60}: nothing is downloaded, expected a data: URL")
     return Image(url)
 

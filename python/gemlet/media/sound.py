@@ -27,6 +27,8 @@ class Raw:
     rate: int
     channels: int
     blocks: "Iterable[NDArray[np.float32]]"
+    seconds: float = 0.0
+    """The length that the file claims, or 0: for progress only."""
 
 
 def check_container(head: bytes, name: str) -> Container:
@@ -136,7 +138,8 @@ def _by_soundfile(file: BinaryIO, name: str) -> Iterator[Raw]:
     except soundfile.LibsndfileError as error:
         raise FormatError(f"{name}: not a sound that can be decoded: {error.error_string}") from error
     with sound:
-        yield Raw(sound.samplerate, sound.channels, _blocks(sound))
+        seconds = sound.frames / max(sound.samplerate, 1)
+        yield Raw(sound.samplerate, sound.channels, _blocks(sound), seconds)
 
 
 def _blocks(sound: Any) -> "Iterator[NDArray[np.float32]]":
@@ -156,7 +159,8 @@ def _by_pyav(file: BinaryIO, name: str, container: Container) -> Iterator[Raw]:
         if not opened.streams.audio:
             raise FormatError(f"{name}: has no sound track")
         stream = opened.streams.audio[0]
-        yield Raw(stream.rate or 0, stream.channels, _frames(opened, stream, name))
+        seconds = (opened.duration or 0) / av.time_base
+        yield Raw(stream.rate or 0, stream.channels, _frames(opened, stream, name), seconds)
 
 
 def _frames(opened: Any, stream: Any, name: str) -> "Iterator[NDArray[np.float32]]":

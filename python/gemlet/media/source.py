@@ -32,9 +32,9 @@ def read_source(source: Any, what: str) -> Encoded | None:
         FormatError: a malformed data: URL.
         ArgumentError: a URL of the network, since nothing is downloaded; empty or too many bytes.
     """
-    if isinstance(source, str) and source[:5].lower() == "data:":
+    if isinstance(source, str) and is_data_url(source):
         return _checked(Encoded(f"the {what} of a data: URL", _of_data_url(source, what)))
-    if isinstance(source, str) and source[:8].lower().startswith(("http://", "https://")):
+    if isinstance(source, str) and is_url(source):
         raise ArgumentError(f"{source:.60}: nothing is downloaded; expected a {what}'s path, bytes, or a data: URL")
     if isinstance(source, (str, os.PathLike)):
         path = to_path(source)
@@ -42,6 +42,16 @@ def read_source(source: Any, what: str) -> Encoded | None:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _checked(Encoded(f"the {what}", bytes(source)))
     return None
+
+
+def is_data_url(text: str) -> bool:
+    """Whether a text is a data: URL and no path."""
+    return text[:5].lower() == "data:"
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a data: URL or an address of the network, and no path."""
+    return is_data_url(text) or text[:8].lower().startswith(("http://", "https://"))
 
 
 def of_base64(text: str, what: str) -> bytes:

@@ -19,6 +19,7 @@ LAYERS = [
     {"session"},
     {"scheduler"},
     {"chat", "conversion", "exported"},
+    {"speech"},
     {"model"},
     {"bench", "exporters", "scoring"},
     {"cli"},

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gemlet.media.clips import FRAME, Clip, Cutter, audible, pause_in
+from gemlet.media.clips import FRAME, Clip, Cutter, audible, clips_of, pause_in
 from gemlet.media.sound import RATE
 from numpy.typing import NDArray
 
@@ -23,9 +23,8 @@ def speech(seconds: float, pauses: tuple[float, ...] = (), seed: int = 0) -> Sam
 
 
 def cut(samples: Samples, block: int = 1 << 30, **seconds: float) -> list[Clip]:
-    cutter = Cutter(**seconds)
-    clips = [clip for i in range(0, len(samples), block) for clip in cutter.feed(samples[i : i + block])]
-    return clips + cutter.finish()
+    blocks = (samples[i : i + block] for i in range(0, len(samples), block))
+    return list(clips_of(blocks, Cutter(**seconds)))
 
 
 def assert_whole(clips: list[Clip], samples: Samples) -> None:
