@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gemlet.chat.messages import MessageLike
     from gemlet.chat.overflow import Overflow
     from gemlet.scheduler import Scheduler
+    from gemlet.speech import Transcript
+    from gemlet.speech.listening import Listener
 
 Prompt = str | bytes | Sequence[int]
 """Text, or tokens that are taken as they are."""
@@ -282,6 +284,94 @@ class Model:
             scheduler=scheduler,
             **options,
         )
+
+    def transcribe(
+        self,
+        audio: Any,
+        *,
+        language: str | None = None,
+        timestamps: bool = False,
+        on_text: Callable[[str], object] | None = None,
+        progress: Callable[[float, float], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> "Transcript":
+        """Write down what is said in a recording of any length.
+
+        It is cut in the pauses of speech into clips of at most 30 seconds, which the model was trained on. Where there
+        is no pause, clips overlap, and the words that both have are said once. Silent clips are left out.
+
+        Args:
+            audio: an Audio, or the path of a file, which is decoded as it is transcribed and may have many hours; or
+                bytes or a ``data:`` URL as Audio takes them.
+            language: the language that is spoken, by its name or its code: ``Hungarian``, ``hu``. None: any.
+            timestamps: cut into clips of 3 to 10 seconds, for subtitles: each segment has the times between two pauses.
+                Less context makes for more mistakes.
+            on_text: gets the text piece by piece; no piece is taken back.
+            progress: gets the seconds that are done and all seconds, as the file claims them.
+            options: as for ``generate``, but greedy (``temperature=0``), and with ``max_tokens`` for each clip, by
+                default what fast speakers need and more.
+
+        Raises:
+            UnsupportedError: the model does not hear; or a library is missing that decodes the file.
+            ArgumentError: an unknown language; the message lists those that are known.
+            GemletError: what making an Audio raises.
+        """
+        with importing:
+            from gemlet.speech.tasks import transcription
+            from gemlet.speech.transcribing import write_down
+
+        task = transcription(language, options)
+        return write_down(self, audio, task, timestamps=timestamps, on_text=on_text, progress=progress)
+
+    def translate(
+        self,
+        audio: Any,
+        *,
+        to: str,
+        source: str | None = None,
+        timestamps: bool = False,
+        on_text: Callable[[str], object] | None = None,
+        progress: Callable[[float, float], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> "Transcript":
+        """Translate what is said in a recording of any length, clip by clip.
+
+        Args:
+            audio: as for ``transcribe``, and so are the arguments that are not named here.
+            to: the language to translate into, by its name or its code.
+            source: the language that is spoken. None: any.
+
+        Raises what ``transcribe`` does.
+        """
+        with importing:
+            from gemlet.speech.tasks import translation
+            from gemlet.speech.transcribing import write_down
+
+        task = translation(to, source, options)
+        return write_down(self, audio, task, timestamps=timestamps, on_text=on_text, progress=progress)
+
+    def listen(
+        self,
+        *,
+        language: str | None = None,
+        on_text: Callable[[str], object] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> "Listener":
+        """Transcribe while it is recorded.
+
+        >>> with model.listen(language="es") as ear:  # doctest: +SKIP
+        ...     for block in microphone:
+        ...         ear.feed(block)  # float32, one channel, 16 kHz
+        ...     print(ear.text())
+
+        The sound is encoded as it comes, and transcribed clip by clip, as ``transcribe`` does, whose arguments these
+        are. Memory is bounded, however long it takes.
+        """
+        with importing:
+            from gemlet.speech.listening import Listener
+            from gemlet.speech.tasks import transcription
+
+        return Listener(self, transcription(language, options), on_text)
 
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if len(prompt) == 0:

@@ -13,8 +13,8 @@ from gemlet.arguments import checked_methods
 from gemlet.errors import ArgumentError, ArgumentTypeError
 from gemlet.files import open_file, to_path
 from gemlet.forked import importing
-from gemlet.media.limits import LONGEST_SOUND, LOUDEST
-from gemlet.media.sound import RATE, Raw, check_container, check_format, converted, opened
+from gemlet.media.limits import LONGEST_SOUND
+from gemlet.media.sound import RATE, Raw, check_container, check_format, converted, opened, worst_sample
 from gemlet.media.source import Encoded, is_data_url, is_url, read_source
 from gemlet.media.wav import to_wav
 
@@ -184,7 +184,6 @@ def _of_array(array: "NDArray[Any]", rate: int) -> "NDArray[np.float32]":
         raise ArgumentError(f"the sound has {len(samples) / rate:,.0f} seconds, expected at most {LONGEST_SOUND:,}")
     with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
         floats = (samples * np.float32(scale)).astype(np.float32)
-    if not np.all(np.abs(floats) <= LOUDEST):
-        worst = floats.flat[int(np.argmin(np.abs(floats) <= LOUDEST))]
+    if (worst := worst_sample(floats)) is not None:
         raise ArgumentError(f"a sample of the sound is {worst}, expected numbers in [-1, 1]")
     return np.concatenate(list(converted(Raw(rate, samples.shape[1], [floats]), "the sound", LONGEST_SOUND)))

@@ -34,6 +34,8 @@ class Clip:
     samples: "NDArray[np.float32]"
     overlap: int = 0
     """Samples at its beginning that the clip before it has too, since there was no pause to cut in."""
+    goes_on: bool = False
+    """Whether its end is the next clip's beginning, for want of a pause."""
 
     @property
     def end(self) -> int:
@@ -79,7 +81,7 @@ class Cutter:
         pause = pause_in(held[: self._longest], self._shortest)
         end = self._longest if pause is None else pause
         next_begin = end - self._overlap if pause is None else end
-        clip = Clip(self._begin, held[:end].copy(), self._shared)
+        clip = Clip(self._begin, held[:end].copy(), self._shared, next_begin < end)
         self._pieces = [held[next_begin:]]
         self._held -= next_begin
         self._begin += next_begin

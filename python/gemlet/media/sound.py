@@ -67,6 +67,15 @@ def check_format(rate: int, channels: int, name: str, error: type[GemletError]) 
         raise error(f"{name}: has {channels} channels, expected 1 to {MOST_CHANNELS}")
 
 
+def worst_sample(samples: "NDArray[np.floating[Any]]") -> float | None:
+    """A sample that is no number or far too loud, if there is one."""
+    with importing:
+        import numpy as np
+
+    fine = np.abs(samples) <= LOUDEST  # false for what is no number
+    return None if fine.all() else float(samples.flat[int(np.argmin(fine))])
+
+
 def converted(raw: Raw, name: str, longest: float = LONGEST_RECORDING) -> "Iterator[NDArray[np.float32]]":
     """The mean of the channels at 16 kHz, block by block; how it is cut into blocks changes nothing.
 
@@ -80,8 +89,7 @@ def converted(raw: Raw, name: str, longest: float = LONGEST_RECORDING) -> "Itera
     resampler = _resampler(raw.rate, name) if raw.rate != RATE else None
     count = given = 0
     for block in raw.blocks:
-        if not np.all(np.abs(block) <= LOUDEST):  # false for what is no number
-            worst = block.flat[int(np.argmin(np.abs(block) <= LOUDEST))]
+        if (worst := worst_sample(block)) is not None:
             raise FormatError(f"{name}: a sample is {worst}, expected numbers in [-1, 1]")
         count += len(block)
         if count > longest * raw.rate:

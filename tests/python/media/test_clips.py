@@ -31,6 +31,7 @@ def assert_whole(clips: list[Clip], samples: Samples) -> None:
     """Each clip is the recording's, and without what they share they are all of it."""
     for clip in clips:
         np.testing.assert_array_equal(clip.samples, samples[clip.begin : clip.end])
+    assert [clip.goes_on for clip in clips] == [clip.overlap > 0 for clip in clips[1:]] + [False]
     np.testing.assert_array_equal(np.concatenate([clip.samples[clip.overlap :] for clip in clips]), samples)
 
 

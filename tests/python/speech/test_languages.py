@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gemlet
 import pytest
-from gemlet.speech import prompts
 from gemlet.speech.languages import NAMES, language_name
+from gemlet.speech.tasks import transcription, translation
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,11 @@ def test_every_code_and_name_is_one() -> None:
 
 
 def test_prompts_name_the_languages() -> None:
-    assert prompts.transcribe("Hungarian") == "Transcribe the following speech segment in Hungarian:"
-    assert "in " not in prompts.transcribe(None)
-    assert prompts.translate("English", "Spanish").endswith("from Spanish into English:")
-    assert prompts.translate("English", None).endswith("into English.")
+    assert transcription("hu", {}).prompt == "Transcribe the following speech segment in Hungarian:"
+    assert "in " not in transcription(None, {}).prompt
+    assert translation("en", "es", {}).prompt.endswith("from Spanish into English:")
+    assert translation("English", None, {}).prompt.endswith("into English.")
+    assert (transcription("hu", {}).language, translation("en", "es", {}).language) == ("Hungarian", "English")
+    for bad in ("", "xx"):
+        with pytest.raises(gemlet.ArgumentError, match="source is"):
+            translation("en", bad, {})
