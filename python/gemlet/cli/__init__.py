@@ -25,6 +25,7 @@ from gemlet.cli import (
     process,
     pull,
     run,
+    speech,
     tokenize,
 )
 from gemlet.errors import ArgumentError, GemletError
@@ -40,6 +41,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "chat": chat.chat,
     "run": run.run,
+    "transcribe": speech.transcribe,
+    "translate": speech.translate,
     "pull": pull.pull,
     "list": models.list_models,
     "rm": models.remove,

@@ -194,7 +194,6 @@ class _Terminal:
         else:
             raise ArgumentError(f"{line.strip()}: no such command, or something is missing; /help lists them")
 
-
     def _attach(self, medium: Image | Audio) -> None:
         """Add it to the next message, if it is whole and the model takes such."""
         self._chat.check_media(medium)

@@ -1,0 +1,178 @@
+"""``gemlet transcribe`` and ``gemlet translate``: recordings of speech."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from gemlet.cli import common
+from gemlet.errors import ArgumentError
+from gemlet.files import check_target, replacing
+from gemlet.media.limits import MOST_BYTES
+
+if TYPE_CHECKING:
+    from gemlet.speech import Transcript
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        parser=common.path,
+        help="A recording of any length: WAV, FLAC, Ogg, Opus, MP3; with `pip install 'gemlet[av]'` M4A, videos and "
+        "others. `-` reads stdin.",
+    ),
+]
+Srt = Annotated[bool, typer.Option("--srt", help="Write subtitles in SubRip's format. Implies --timestamps.")]
+Vtt = Annotated[bool, typer.Option("--vtt", help="Write subtitles in WebVTT's format. Implies --timestamps.")]
+JsonOut = Annotated[bool, typer.Option("--json", help="Write JSON: the text and its segments with their times.")]
+Timestamps = Annotated[
+    bool, typer.Option(help="Cut into segments of 3 to 10 seconds, between pauses. Less context, more mistakes.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        parser=common.path,
+        help="Write a file instead of stdout; its name may say the format: .srt, .vtt or .json.",
+    ),
+]
+_FORMATS: "dict[str, Callable[[Transcript], str]]" = {
+    "srt": lambda transcript: transcript.to_srt(),
+    "vtt": lambda transcript: transcript.to_vtt(),
+    "json": lambda transcript: json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n",
+    "txt": lambda transcript: transcript.text + "\n",
+}
+
+
+class Work(Protocol):
+    """Transcribes or translates."""
+
+    def __call__(
+        self,
+        audio: Path | bytes,
+        *,
+        timestamps: bool,
+        on_text: Callable[[str], object] | None,
+        progress: Callable[[float, float], object] | None,
+    ) -> "Transcript": ...
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and where."""
+
+    srt: bool
+    vtt: bool
+    json: bool
+    timestamps: bool
+    out: Path | None
+
+    def format(self) -> str:
+        """The format that was asked for, by an option or by the file's name."""
+        asked = [name for name in ("srt", "vtt", "json") if getattr(self, name)]
+        if len(asked) > 1:
+            raise ArgumentError(f"--{asked[0]} and --{asked[1]}: expected one of them")
+        named = self.out.suffix.lower().removeprefix(".") if self.out is not None else ""
+        return asked[0] if asked else named if named in _FORMATS else "txt"
+
+
+def transcribe(
+    model: common.ModelArgument,
+    file: File,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", "-l", help="The language that is spoken: `hu`, `Hungarian`. Default: any."),
+    ] = None,
+    srt: Srt = False,
+    vtt: Vtt = False,
+    as_json: JsonOut = False,
+    timestamps: Timestamps = False,
+    out: Out = None,
+    media: common.Media = None,
+    threads: common.Threads = None,
+    slice: common.Slice = None,
+    cache: common.Cache = "f16",
+) -> None:
+    """Write down what is said in a recording.
+
+    It is cut in the pauses of speech into clips of at most 30 seconds.
+
+    Examples:
+
+    `gemlet transcribe e2b.gguf --media mmproj.gguf talk.mp3`
+
+    `gemlet transcribe e2b.gguf interview.m4a --language es --srt -o interview.srt`
+
+    `gemlet transcribe e2b.gguf talk.flac --json | jq -r .text`
+    """
+    output = Output(srt, vtt, as_json, timestamps, out)
+
+    def begin() -> Work:
+        loaded = common.load(model, threads, None, slice, cache, media=media)
+        return lambda audio, **how: loaded.transcribe(audio, language=language, **how)
+
+    _write_down(begin, "Transcribing", Path(model), file, output)
+
+
+def translate(
+    model: common.ModelArgument,
+    file: File,
+    to: Annotated[str, typer.Option("--to", help="The language to translate into: `en`, `English`.")],
+    source: Annotated[
+        str | None, typer.Option("--from", help="The language that is spoken: `es`, `Spanish`. Default: any.")
+    ] = None,
+    srt: Srt = False,
+    vtt: Vtt = False,
+    as_json: JsonOut = False,
+    timestamps: Timestamps = False,
+    out: Out = None,
+    media: common.Media = None,
+    threads: common.Threads = None,
+    slice: common.Slice = None,
+    cache: common.Cache = "f16",
+) -> None:
+    """Translate what is said in a recording.
+
+    Examples:
+
+    `gemlet translate e2b.gguf --media mmproj.gguf entrevista.mp3 --to English`
+
+    `gemlet translate e2b.gguf film.mp4 --from hu --to en --vtt -o film.vtt`
+    """
+    output = Output(srt, vtt, as_json, timestamps, out)
+
+    def begin() -> Work:
+        loaded = common.load(model, threads, None, slice, cache, media=media)
+        return lambda audio, **how: loaded.translate(audio, to=to, source=source, **how)
+
+    _write_down(begin, "Translating", Path(model), file, output)
+
+
+def _write_down(begin: Callable[[], Work], what: str, model: Path, file: Path, output: Output) -> None:
+    format = output.format()
+    sources = [path for path in (model, file) if path.exists()]
+    if output.out is not None:
+        check_target(output.out, sources)
+    audio: Any = common.read_text(file, MOST_BYTES) if str(file) == "-" else file
+    is_streamed = output.out is None and format == "txt"
+    with ExitStack() as stack:
+        advance = None
+        if not (is_streamed and sys.stdout.isatty()):  # a bar would stand in the text
+            advance = stack.enter_context(common.progress(what))
+        transcript = begin()(
+            audio,
+            timestamps=output.timestamps or format in ("srt", "vtt"),
+            on_text=common.write if is_streamed else None,
+            progress=None if advance is None else lambda done, of: advance(round(1000 * done), round(1000 * of)),
+        )
+    if output.out is not None:
+        with replacing(output.out, sources) as target:
+            target.write(_FORMATS[format](transcript).encode("utf-8", "replace"))
+    else:
+        common.write("\n" if is_streamed else _FORMATS[format](transcript))
