@@ -76,6 +76,7 @@ void bind_prompt(py::module_& m) {
       .def_readonly("begin", &Medium::begin)
       .def_readonly("end", &Medium::end)
       .def_readonly("count", &Medium::count)
+      .def_property_readonly("content", [](const Medium& self) { return std::pair(self.content[0], self.content[1]); })
       .def("rows", &rows_of);
 
   py::class_<Prompt>(m, "Prompt")

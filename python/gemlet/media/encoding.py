@@ -113,15 +113,22 @@ class MediaEncoder:
     def check(self, media: Sequence[Medium]) -> None:
         """Raise what ``encode`` would raise, without encoding: decode them, and see whether the model takes such."""
         for medium in media:
-            self._encoders_for(medium)
             if isinstance(medium, Image):
+                self.require_eyes()
                 medium.pixels  # noqa: B018  decodes it
             else:
+                self.require_ears()
                 medium.seconds  # noqa: B018
 
     def is_encoded(self, media: Sequence[Medium]) -> bool:
         """Whether nothing is left to do for ``encode``."""
         return all(medium in self._encoded for medium in media)
+
+    def require_eyes(self) -> Encoders:
+        """The encoders. Raises UnsupportedError for a model that does not see, and what loading them raises."""
+        if not (encoders := self.encoders).sees:
+            raise UnsupportedError("the model has no eyes: its encoders take sound only")
+        return encoders
 
     def require_ears(self) -> Encoders:
         """The encoders. Raises UnsupportedError for a model that does not hear, and what loading them raises."""
@@ -129,17 +136,10 @@ class MediaEncoder:
             raise UnsupportedError("the model has no ears: its encoders take pictures only")
         return encoders
 
-    def _encoders_for(self, medium: Medium) -> Encoders:
-        if isinstance(medium, Audio):
-            return self.require_ears()
-        if not (encoders := self.encoders).sees:
-            raise UnsupportedError("the model has no eyes: its encoders take sound only")
-        return encoders
-
     def _run(self, medium: Medium, encode: Encode, done: int, of: int) -> tuple[_core.Medium, ...]:
-        encoders = self._encoders_for(medium)
         if isinstance(medium, Image):
-            return (encode.run(encoders.encode(medium.pixels, medium.size or 0), done, of),)
+            return (encode.run(self.require_eyes().encode(medium.pixels, medium.size or 0), done, of),)
+        encoders = self.require_ears()
         clips = list(clips_of(medium.blocks(), Cutter(overlap=0)))
         parts = len(clips)
         return tuple(

@@ -1,5 +1,6 @@
 """Recording, with a program of the system that knows its microphone."""
 
+import os
 import shutil
 import subprocess
 import threading
@@ -69,7 +70,7 @@ class Microphone:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as output:
-            while (block := output.read1(1 << 14)) and len(self._samples) < 2 * RATE * LONGEST_SOUND:
+            while (block := os.read(output.fileno(), 1 << 14)) and len(self._samples) < 2 * RATE * LONGEST_SOUND:
                 self._samples += block
 
     def _read_errors(self) -> None:
