@@ -8,7 +8,7 @@ from typing import Any
 from gemlet.errors import ArgumentError
 from gemlet.media.audio import Audio
 from gemlet.media.image import Image
-from gemlet.media.source import is_data_url, of_base64
+from gemlet.media.source import is_data_url, is_url, of_base64
 
 Part = str | Image | Audio
 """What a message may consist of."""
@@ -43,21 +43,24 @@ def part_of(value: object, where: str = "the part", *, files: bool = True) -> Pa
         return _of_input_audio(value.get("input_audio"), where)
     if kind in ("image", "audio") and "data" in value:
         return Image.of_dict(value) if kind == "image" else Audio.of_dict(value)
-    if kind in ("image", "audio") and kind in value:
-        source = value[kind]
-        if isinstance(source, (Image, Audio)) and type(source) is (Image if kind == "image" else Audio):
-            return source
-        if (
-            not files
-            and isinstance(source, (str, os.PathLike))
-            and not (isinstance(source, str) and is_data_url(source))
-        ):
-            raise ArgumentError(f"{where} names the file {source!r:.60}, expected the {kind}'s data")
-        return Image(source) if kind == "image" else Audio(source, value.get("sampling_rate"))
+    if kind in ("image", "audio") and (named := [key for key in (kind, "url", "path", "base64") if key in value]):
+        return _of_transformers(value, kind, named[0], where, files=files)
     raise ArgumentError(
         f"{where} is {reprlib.repr(value)}, expected a mapping of the type text, image, audio, image_url or "
         "input_audio, with what it names"
     )
+
+
+def _of_transformers(value: Mapping[Any, Any], kind: str, key: str, where: str, *, files: bool) -> Part:
+    source = value[key]
+    if key == kind and isinstance(source, Image if kind == "image" else Audio):
+        return source
+    if key == "base64" and isinstance(source, str):
+        source = of_base64(source, kind)
+    names_file = isinstance(source, os.PathLike) or (isinstance(source, str) and not is_url(source))
+    if names_file and not files:
+        raise ArgumentError(f"{where} names the file {source!r:.60}, expected the {kind}'s data")
+    return Image(source) if kind == "image" else Audio(source, value.get("sampling_rate"))
 
 
 def _of_image_url(value: Any, where: str) -> Image:

@@ -142,12 +142,27 @@ def _by_soundfile(file: BinaryIO, name: str) -> Iterator[Raw]:
     except (ImportError, OSError) as error:  # it loads a library of the system where it brings none
         raise UnsupportedError(f"{name}: decoding sound needs soundfile: pip install 'gemlet[media]'") from error
     try:
-        sound = soundfile.SoundFile(file)
+        sound = soundfile.SoundFile(_Seekable(file))
     except soundfile.LibsndfileError as error:
         raise FormatError(f"{name}: not a sound that can be decoded: {error.error_string}") from error
     with sound:
         seconds = sound.frames / max(sound.samplerate, 1)
         yield Raw(sound.samplerate, sound.channels, _blocks(sound), seconds)
+
+
+class _Seekable:
+    """A file that libsndfile calls back, which prints what is raised there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go elsewhere, or stay where the place is none that a file has."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, OverflowError, ValueError):
+            return self._file.tell()
 
 
 def _blocks(sound: Any) -> "Iterator[NDArray[np.float32]]":

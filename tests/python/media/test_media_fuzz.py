@@ -20,6 +20,7 @@ def test_every_mutation_is_decoded_or_refused() -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(hostile_media.__file__).parent, check=False)
     said = done.stdout.splitlines()
     assert done.returncode == 0, f"{said[-1:]}: exit code {done.returncode}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
     taken, memory = map(int, said[-1].split())
     assert memory < MOST_MEMORY
     assert tried < 100 or tried / 20 < taken < tried

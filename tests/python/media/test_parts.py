@@ -34,6 +34,8 @@ def test_parts_that_are_some_already() -> None:
         {"type": "image", "image": PICTURE},
         {"type": "image", "image": PICTURE_URL},
         {"type": "image", "image": gemlet.Image(PICTURE)},
+        {"type": "image", "url": PICTURE_URL},
+        {"type": "image", "base64": base64.b64encode(PICTURE).decode()},
     ],
 )
 def test_pictures(value: dict[str, Any]) -> None:
@@ -54,6 +56,7 @@ def test_pictures_of_other_libraries() -> None:
         {"type": "input_audio", "input_audio": {"data": base64.b64encode(SOUND).decode(), "format": "wav"}},
         {"type": "audio", "audio": SOUND},
         {"type": "audio", "audio": gemlet.Audio(SOUND)},
+        {"type": "audio", "base64": base64.b64encode(SOUND).decode()},
     ],
 )
 def test_sounds(value: dict[str, Any]) -> None:
@@ -74,10 +77,10 @@ def test_only_the_caller_may_name_files(tmp_path: Path) -> None:
     picture_path.write_bytes(PICTURE)
     sound_path.write_bytes(SOUND)
     for kind, path in (("image", picture_path), ("audio", sound_path)):
-        for named in (path, str(path)):
-            assert part_of({"type": kind, kind: named})
+        for key, named in ((kind, path), (kind, str(path)), ("path", path), ("url", str(path))):
+            assert part_of({"type": kind, key: named})
             with pytest.raises(gemlet.ArgumentError, match=r"the third part names the file .*, expected the"):
-                part_of({"type": kind, kind: named}, "the third part", files=False)
+                part_of({"type": kind, key: named}, "the third part", files=False)
     for value in (
         {"type": "image", "data": str(picture_path)},
         {"type": "image_url", "image_url": {"url": str(picture_path)}},
@@ -101,6 +104,8 @@ def test_only_the_caller_may_name_files(tmp_path: Path) -> None:
         ({"type": "image_url"}, r'expected \{"url"'),
         ({"type": "image_url", "image_url": {"url": 3}}, r'expected \{"url"'),
         ({"type": "image_url", "image_url": {"url": "https://example.org/cat.jpg"}}, "nothing is downloaded"),
+        ({"type": "image", "url": "https://example.org/cat.jpg"}, "nothing is downloaded"),
+        ({"type": "audio", "base64": 3}, "found int"),
         ({"type": "input_audio", "input_audio": "x"}, "expected .*base64"),
         ({"type": "input_audio", "input_audio": {"data": "???"}}, "not base64"),
         ({"type": "input_audio", "input_audio": {"data": ""}}, "is empty"),

@@ -178,6 +178,15 @@ def test_a_sound_of_many_clips_in_a_chat(model: gemlet.Model) -> None:
         assert medium is model._media.encoders.encode_sound(clip.samples).finish()
 
 
+@pytest.mark.parametrize(
+    ("samples", "clips"), [(1, 1), (512, 1), (513, 1), (30 * RATE, 1), (30 * RATE + 1, 2), (600 * RATE, 20)]
+)
+def test_sounds_of_every_length_in_a_chat(model: gemlet.Model, samples: int, clips: int) -> None:
+    """Without pauses: as many clips as there must be, of 188 places and the mark behind."""
+    media = model._media.encode(gemlet.Audio(sound(samples), RATE))
+    assert len(media) == clips and {medium.count for medium in media} == {189}
+
+
 # --- while it is recorded ---
 
 
