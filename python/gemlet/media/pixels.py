@@ -116,8 +116,10 @@ def is_pillow(value: object) -> bool:
 
 def _pillow() -> Any:
     try:
-        with importing:
-            from PIL import Image
+        with importing:  # what Pillow would import later, some of it only to read metadata
+            from PIL import Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+
+            Image.preinit()
     except ImportError as error:
         raise UnsupportedError("decoding pictures needs Pillow: pip install 'gemlet[media]'") from error
     return Image

@@ -391,6 +391,34 @@ def test_arrays_need_no_library() -> None:
     subprocess.run([sys.executable, "-c", MISSING], check=True, timeout=60)
 
 
+IMPORTS = """
+import sys
+import gemlet
+from gemlet.forked import importing
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("PIL.") and not importing._is_owned():
+            print(name)
+
+sys.meta_path.insert(0, Watch())
+for path in sys.argv[1:]:
+    gemlet.Image(path).pixels
+"""
+
+
+def test_pillow_is_imported_under_the_lock_that_a_fork_waits_for(tmp_path: Path) -> None:
+    exif = {"exif": turned(6)}
+    paths = []
+    for format, options in {"JPEG": exif, "PNG": exif, "WEBP": exif, "GIF": {}, "BMP": {}}.items():
+        paths.append(tmp_path / f"a.{format}")
+        paths[-1].write_bytes(picture_file(Pillow.fromarray(picture(9, 9)), format, **options))
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, *paths], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == ""
+
+
 def test_text_imports_no_library_of_media() -> None:
     code = (
         "import sys, gemlet; gemlet.Model; print([m for m in ('PIL', 'soundfile', 'soxr', 'av') if m in sys.modules])"

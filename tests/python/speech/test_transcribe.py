@@ -305,6 +305,7 @@ def test_text_comes_piece_by_piece(model: gemlet.Model) -> None:
         assert pieces  # the first clip has ended
         ear.transcript()
         assert "".join(pieces) == ear.text()
+        assert len(model._media._encoded) == 0  # nothing of a clip is kept
 
 
 @pytest.mark.parametrize(
