@@ -105,7 +105,7 @@ def of_array(array: "NDArray[Any]") -> "NDArray[np.uint8]":
     _check_size(pixels.shape[1], pixels.shape[0], "the picture", ArgumentError)
     if pixels.shape[2] == 4:
         return _on_white(pixels)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).copy()
+    return np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), order="C")
 
 
 def is_pillow(value: object) -> bool:
@@ -210,9 +210,12 @@ def _rgb(strip: "PillowImage.Image", name: str) -> "NDArray[np.uint8]":
         shown = (grey >> 8).astype(np.uint8)  # the high byte, as Pillow takes it of colours of 16 bits
         shown[grey == strip.info.get("transparency", -1)] = 255
         return np.broadcast_to(shown[..., None], (*grey.shape, 3))
-    if strip.has_transparency_data:
-        return _on_white(np.asarray(strip.convert("RGBA")))
-    return np.asarray(strip.convert("RGB"))
+    is_clear = strip.has_transparency_data
+    try:
+        shown = np.asarray(strip.convert("RGBA" if is_clear else "RGB"))
+    except ValueError as error:
+        raise UnsupportedError(f"{name}: has the mode {strip.mode}, which Pillow does not show: {error}") from error
+    return _on_white(shown) if is_clear else shown
 
 
 def _on_white(rgba: "NDArray[np.uint8]") -> "NDArray[np.uint8]":

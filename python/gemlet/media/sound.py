@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gemlet.errors import FormatError, GemletError, OutOfMemoryError, UnsupportedError
@@ -54,9 +54,11 @@ def opened(file: BinaryIO, name: str) -> Iterator[Raw]:
     file.seek(0)
     container = check_container(head, name)
     open_it = _by_pyav(file, name, container) if container.demuxer else _by_soundfile(file, name)
-    with explained(name), open_it as raw:
+    with contextlib.ExitStack() as stack:
+        with _explained(name):
+            raw = stack.enter_context(open_it)
         check_format(raw.rate, raw.channels, name, UnsupportedError)
-        yield raw
+        yield replace(raw, blocks=_explained_blocks(raw.blocks, name))
 
 
 def check_format(rate: int, channels: int, name: str, error: type[GemletError]) -> None:
@@ -111,16 +113,27 @@ def converted(raw: Raw, name: str, longest: float = LONGEST_RECORDING) -> "Itera
 
 
 @contextlib.contextmanager
-def explained(name: str) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Name the sound in what the libraries raise."""
     try:
         yield
-    except (GemletError, GeneratorExit):
+    except GemletError:
         raise
     except MemoryError as error:
         raise OutOfMemoryError(f"{name}: there is not enough memory to decode the sound") from error
     except Exception as error:
         raise FormatError(f"{name}: the sound is damaged: {error or type(error).__name__}") from error
+
+
+def _explained_blocks(blocks: "Iterable[NDArray[np.float32]]", name: str) -> "Iterator[NDArray[np.float32]]":
+    """What their user raises between two of them is none of the libraries'."""
+    iterator = iter(blocks)
+    while True:
+        with _explained(name):
+            block = next(iterator, None)
+        if block is None:
+            return
+        yield block
 
 
 def _resampler(rate: int, name: str) -> Any:

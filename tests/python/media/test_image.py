@@ -207,6 +207,7 @@ def test_arrays(shape: tuple[int, ...], channels: int) -> None:
         (np.zeros((1, 65537), np.uint8), gemlet.ArgumentError, "sides of 1 to 65536"),
         (np.broadcast_to(np.uint8(0), (8000, 8000)), gemlet.ArgumentError, "at most 50,000,000 in all"),
         (Pillow.new("F", (3, 3)), gemlet.UnsupportedError, "mode F"),
+        (Pillow.new("La", (3, 3)), gemlet.UnsupportedError, "mode La, which Pillow does not show"),
         (Pillow.new("I", (3, 3)), gemlet.UnsupportedError, "mode I"),
         (b"", gemlet.FormatError, "is empty"),
         (b"MZ" * 50, gemlet.FormatError, "not a picture that can be decoded, expected JPEG, PNG"),

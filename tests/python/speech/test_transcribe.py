@@ -159,12 +159,18 @@ def test_a_model_without_ears(files: tuple[Path, Path]) -> None:
             call()
 
 
-def test_what_progress_raises_stops_it(model: gemlet.Model) -> None:
-    def stop(done: float, of: float) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_what_a_function_raises_stops_it(model: gemlet.Model, tmp_path: Path, error: type[BaseException]) -> None:
+    """And is no fault of the recording's."""
+    path = tmp_path / "talk.wav"
+    path.write_bytes(sound_file(recording(5), RATE, "WAV"))
 
-    with pytest.raises(KeyboardInterrupt):
-        model.transcribe(gemlet.Audio(recording(5), RATE), progress=stop)
+    def stop(*_: object) -> None:
+        raise error("enough")
+
+    for functions in ({"progress": stop}, {"on_text": stop}):
+        with pytest.raises(error, match=r"^enough$"):
+            model.transcribe(path, **functions)  # type: ignore[arg-type]
 
 
 def test_a_sound_of_many_clips_in_a_chat(model: gemlet.Model) -> None:
