@@ -105,9 +105,8 @@ struct Encoders::Impl {
   }
   ContentHash hash_of(const Picture& picture, std::size_t size) const {
     ContentHasher all = hasher({picture.width, picture.height, size});
-    for (std::size_t y = 0; y < picture.height; ++y) {
-      add_values<std::uint8_t>(all, {picture.pixels + y * picture.stride, 3 * picture.width});
-    }
+    RgbRows rows(picture);
+    for (std::size_t y = 0; y < picture.height; ++y) add_values<std::uint8_t>(all, {rows.row(y), 3 * picture.width});
     return all.hash();
   }
   ContentHasher sound_hasher() const { return hasher({SoundStream::sample_rate}); }
