@@ -31,10 +31,14 @@ class EncodedMedia {
     return found == media_.end() ? nullptr : found->second.lock();
   }
 
-  void add(const std::shared_ptr<const Medium>& medium) {
+  /// Returns the one of this content that is held already, or else `medium`.
+  std::shared_ptr<const Medium> add(const std::shared_ptr<const Medium>& medium) {
     const std::lock_guard lock(mutex_);
     std::erase_if(media_, [](const auto& entry) { return entry.second.expired(); });
-    media_[medium->content] = medium;
+    std::weak_ptr<const Medium>& held = media_[medium->content];
+    if (std::shared_ptr<const Medium> known = held.lock()) return known;
+    held = medium;
+    return medium;
   }
 
  private:
@@ -118,8 +122,7 @@ struct Encoders::Impl {
     medium->count = rows.size() / static_cast<std::size_t>(hidden_size());
     medium->content = content;
     medium->rows = std::make_shared<const std::vector<float>>(std::move(rows));
-    encoded.add(medium);
-    return medium;
+    return encoded.add(medium);
   }
 
   int hidden_size() const {
