@@ -1,142 +1,36 @@
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
-#include <cstring>
-#include <filesystem>
 #include <iterator>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "bindings/busy.hpp"
+#include "bindings/c_api_call.hpp"
+#include "bindings/c_api_handles.hpp"
 #include "bindings/c_api_struct.hpp"
 #include "bindings/c_api_values.hpp"
 #include "bindings/hyperparameter_text.hpp"
 #include "gemlet/gemlet.h"
 #include "gemlet/gemlet.hpp"
 
-struct gemlet_engine {
-  std::shared_ptr<const gemlet::Engine> engine;
-};
-
-struct gemlet_session {
-  gemlet::Session session;
-  gemlet::Cancel cancel{false};
-  gemlet::Busy busy{};
-};
-
 namespace {
 
 using gemlet::array;
+using gemlet::checked;
+using gemlet::copy_out;
 using gemlet::Error;
+using gemlet::guarded;
 using gemlet::require;
 
-gemlet_status status_of(Error::Kind kind) {
-  switch (kind) {
-    case Error::Kind::io:
-      return GEMLET_IO;
-    case Error::Kind::format:
-      return GEMLET_FORMAT;
-    case Error::Kind::unsupported:
-      return GEMLET_UNSUPPORTED;
-    case Error::Kind::argument:
-      return GEMLET_ARGUMENT;
-    case Error::Kind::context:
-      return GEMLET_CONTEXT;
-    case Error::Kind::cancelled:
-      return GEMLET_CANCELLED;
-    case Error::Kind::memory:
-      return GEMLET_MEMORY;
-    case Error::Kind::overload:  // of schedulers, which the C interface does not have
-      break;
-  }
-  return GEMLET_INTERNAL;
-}
+using Use = gemlet::Use<gemlet_session>;
 
-/// `message` with a zero byte after it, cut to fit between two UTF-8 characters.
-void copy_cut(std::string_view message, std::span<char> to) {
-  std::size_t length = std::min(message.size(), to.size() - 1);
-  if (length < message.size()) {
-    while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xc0) == 0x80) --length;
-  }
-  std::memcpy(to.data(), message.data(), length);
-  to[length] = '\0';
-}
+const gemlet::Engine& engine_of(const gemlet_engine* engine) { return *checked(engine, "engine").engine; }
 
-gemlet_status report(gemlet_error* error, gemlet_status status, std::string_view message) noexcept {
-  if (error != nullptr) {
-    gemlet_error written{};
-    written.status = status;
-    copy_cut(message, written.message);
-    gemlet::write_struct(error, error->struct_size, written);
-  }
-  return status;
-}
-
-/// Runs `body`; no exception gets past it.
-template <typename Body>
-gemlet_status guarded(gemlet_error* error, const Body& body) noexcept {
-  if (error != nullptr && !gemlet::is_struct_size(error->struct_size, gemlet::error_kind)) return GEMLET_ARGUMENT;
-  try {
-    body();
-    return GEMLET_OK;
-  } catch (const Error& caught) {
-    return report(error, status_of(caught.kind()), caught.what());
-  } catch (const std::bad_alloc&) {
-    return report(error, GEMLET_MEMORY, "out of memory");
-  } catch (const std::exception& caught) {
-    return report(error, GEMLET_INTERNAL, caught.what());
-  } catch (...) {
-    return report(error, GEMLET_INTERNAL, "unknown exception");
-  }
-}
-
-/// Copies what there is room for; `*count` is what there is.
-template <typename T>
-void copy_out(std::span<const T> from, std::span<T> to, std::size_t* count) {
-  std::copy_n(from.begin(), std::min(from.size(), to.size()), to.begin());
-  *count = from.size();
-}
-
-/// Likewise, with a zero byte after the text where there is room.
-void copy_out(const std::string& from, std::span<char> to, std::size_t* length) {
-  std::copy_n(from.c_str(), std::min(from.size() + 1, to.size()), to.begin());
-  *length = from.size();
-}
-
-const gemlet::Engine& checked(const gemlet_engine* engine) {
-  require(engine, "engine");
-  return *engine->engine;
-}
-
-gemlet_session& checked(gemlet_session* session) {
-  require(session, "session");
-  return *session;
-}
-
-/// A call on a session: refuses one from another thread, or from inside a callback, while it lasts.
-class Use {
- public:
-  explicit Use(gemlet_session* session) : session_(checked(session)), use_(session_.busy) {}
-  /// Marks it busy; the timeline is only read.
-  explicit Use(const gemlet_session* session) : Use(const_cast<gemlet_session*>(session)) {}
-
-  gemlet::Session& session() const { return session_.session; }
-  /// Forgets what was cancelled before, for a call that can be cancelled.
-  const gemlet::Cancel* cancel() const {
-    session_.cancel.store(false);
-    return &session_.cancel;
-  }
-  bool cancelled() const { return session_.cancel.load(); }
-
- private:
-  gemlet_session& session_;
-  gemlet::Busy::Use use_;
-};
+/// For a call that only reads the timeline, but not while another changes it.
+Use use_of(const gemlet_session* session) { return Use(const_cast<gemlet_session*>(session), "session"); }
 
 gemlet::Prompt prompt_of(const gemlet_session* session, const gemlet_request& request) {
   const bool has_turns = request.turns != nullptr || request.turn_count > 0;
@@ -192,7 +86,7 @@ void gemlet_engine_free(gemlet_engine* engine) { delete engine; }
 
 gemlet_status gemlet_engine_info(const gemlet_engine* engine, gemlet_model_info* info, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::ModelInfo& from = checked(engine).info();
+    const gemlet::ModelInfo& from = engine_of(engine).info();
     require(info, "info");
     const std::size_t size = gemlet::checked_struct_size(info, gemlet::model_info_kind);
     gemlet_model_info out{};
@@ -217,7 +111,7 @@ gemlet_status gemlet_engine_info(const gemlet_engine* engine, gemlet_model_info*
 gemlet_status gemlet_engine_hyperparameter(const gemlet_engine* engine, const char* name, char* text, size_t capacity,
                                            size_t* length, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Hyperparameters& all = checked(engine).info().hyperparameters;
+    const gemlet::Hyperparameters& all = engine_of(engine).info().hyperparameters;
     require(name, "name");
     require(length, "length");
     const std::span<char> output = array(text, capacity, "text");
@@ -238,7 +132,7 @@ const char* gemlet_engine_hyperparameter_name(const gemlet_engine* engine, size_
 gemlet_status gemlet_tokenize(const gemlet_engine* engine, const char* text, size_t length, int bos, int special,
                               int32_t* tokens, size_t capacity, size_t* count, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Engine& from = checked(engine);
+    const gemlet::Engine& from = engine_of(engine);
     require(count, "count");
     const std::span<const char> input = array(text, length, "text");
     const std::span<int32_t> output = array(tokens, capacity, "tokens");
@@ -250,7 +144,7 @@ gemlet_status gemlet_tokenize(const gemlet_engine* engine, const char* text, siz
 gemlet_status gemlet_detokenize(const gemlet_engine* engine, const int32_t* tokens, size_t count, int special,
                                 char* text, size_t capacity, size_t* length, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Engine& from = checked(engine);
+    const gemlet::Engine& from = engine_of(engine);
     require(length, "length");
     const std::span<char> output = array(text, capacity, "text");
     copy_out(from.detokenize(array(tokens, count, "tokens"), special != 0), output, length);
@@ -260,7 +154,7 @@ gemlet_status gemlet_detokenize(const gemlet_engine* engine, const int32_t* toke
 gemlet_status gemlet_find_token(const gemlet_engine* engine, const char* piece, size_t length, int32_t* token,
                                 gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Engine& from = checked(engine);
+    const gemlet::Engine& from = engine_of(engine);
     require(token, "token");
     const std::span<const char> bytes = array(piece, length, "piece");
     const std::string_view wanted(bytes.data(), bytes.size());
@@ -274,7 +168,7 @@ gemlet_status gemlet_find_token(const gemlet_engine* engine, const char* piece, 
 
 gemlet_status gemlet_is_end(const gemlet_engine* engine, int32_t token, int* is_end, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Engine& from = checked(engine);
+    const gemlet::Engine& from = engine_of(engine);
     require(is_end, "is_end");
     if (token < 0 || token >= from.info().vocabulary) {
       throw Error(Error::Kind::argument, "token is " + std::to_string(token) + ", expected 0 to " +
@@ -287,11 +181,17 @@ gemlet_status gemlet_is_end(const gemlet_engine* engine, int32_t token, int* is_
 gemlet_status gemlet_prompt(const gemlet_engine* engine, const gemlet_turn* turns, size_t turn_count, int32_t end,
                             int32_t* tokens, size_t capacity, size_t* count, gemlet_error* error) {
   return guarded(error, [&] {
-    const gemlet::Engine& from = checked(engine);
+    const gemlet::Engine& from = engine_of(engine);
     require(count, "count");
     const std::span<int32_t> output = array(tokens, capacity, "tokens");
-    const gemlet::PromptOptions options{.end = gemlet::prompt_end_of(end)};
-    copy_out<int32_t>(from.prompt(gemlet::turns_of(turns, turn_count), options).tokens, output, count);
+    const gemlet::Prompt prompt = from.prompt(gemlet::turns_of(turns, turn_count), {gemlet::prompt_end_of(end)});
+    if (!prompt.media.empty() && capacity > 0) {
+      throw Error(
+          Error::Kind::argument,
+          "the conversation has a picture or a sound, which token ids cannot hold: expected capacity 0, found " +
+              std::to_string(capacity));
+    }
+    copy_out<int32_t>(prompt.tokens, output, count);
   });
 }
 
@@ -305,45 +205,52 @@ gemlet_status gemlet_session_new(const gemlet_engine* engine, int32_t context, g
   });
 }
 
-void gemlet_session_free(gemlet_session* session) {
-  // In a forked child, what a thread of the parent was changing cannot be ended.
-  if (session == nullptr || session->busy.take_lost_use()) return;
-  delete session;
-}
+void gemlet_session_free(gemlet_session* session) { gemlet::free_unless_lost(session); }
 
 gemlet_status gemlet_session_fork(const gemlet_session* session, gemlet_session** fork, gemlet_error* error) {
   return guarded(error, [&] {
     require(fork, "fork");
     *fork = nullptr;
-    const Use use(session);
-    *fork = new gemlet_session{use.session().fork()};
+    const Use use = use_of(session);
+    *fork = new gemlet_session{use->session.fork()};
   });
 }
 
 gemlet_status gemlet_session_tokens(const gemlet_session* session, int32_t* tokens, size_t capacity, size_t* count,
                                     gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     require(count, "count");
-    copy_out<int32_t>(use.session().tokens(), array(tokens, capacity, "tokens"), count);
+    copy_out<int32_t>(use->session.tokens(), array(tokens, capacity, "tokens"), count);
   });
 }
 
 gemlet_status gemlet_session_prefill(gemlet_session* session, const int32_t* tokens, size_t count,
                                      gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     const std::span<const int32_t> input = array(tokens, count, "tokens");
-    use.session().prefill(input, gemlet::Logits::last, use.cancel());
+    use->session.prefill(input, gemlet::Logits::last, use.cancel());
   });
 }
 
 gemlet_status gemlet_session_advance_to(gemlet_session* session, const int32_t* tokens, size_t count, size_t* reused,
                                         gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     const std::span<const int32_t> input = array(tokens, count, "tokens");
-    const int kept = use.session().advance_to(input, use.cancel());
+    const int kept = use->session.advance_to(input, use.cancel());
+    if (reused != nullptr) *reused = static_cast<size_t>(kept);
+  });
+}
+
+gemlet_status gemlet_session_advance_to_turns(gemlet_session* session, const gemlet_turn* turns, size_t turn_count,
+                                              int32_t end, size_t* reused, gemlet_error* error) {
+  return guarded(error, [&] {
+    const Use use = use_of(session);
+    const gemlet::Engine& engine = use->session.engine();
+    const gemlet::Prompt prompt = engine.prompt(gemlet::turns_of(turns, turn_count), {gemlet::prompt_end_of(end)});
+    const int kept = use->session.advance_to(prompt, use.cancel());
     if (reused != nullptr) *reused = static_cast<size_t>(kept);
   });
 }
@@ -351,21 +258,21 @@ gemlet_status gemlet_session_advance_to(gemlet_session* session, const int32_t* 
 gemlet_status gemlet_session_logits(const gemlet_session* session, float* logits, size_t capacity, size_t* count,
                                     gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     require(count, "count");
-    copy_out<float>(use.session().logits(), array(logits, capacity, "logits"), count);
+    copy_out<float>(use->session.logits(), array(logits, capacity, "logits"), count);
   });
 }
 
 gemlet_status gemlet_session_rewind(gemlet_session* session, int32_t position, gemlet_error* error) {
-  return guarded(error, [&] { Use(session).session().rewind(position); });
+  return guarded(error, [&] { use_of(session)->session.rewind(position); });
 }
 
 gemlet_status gemlet_session_save(const gemlet_session* session, const char* path, gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     require(path, "path");
-    use.session().save(path);
+    use->session.save(path);
   });
 }
 
@@ -392,13 +299,13 @@ void gemlet_sampling_init(gemlet_sampling* sampling, size_t struct_size) {
 gemlet_status gemlet_generate(gemlet_session* session, const gemlet_request* request, gemlet_stats* stats,
                               gemlet_error* error) {
   return guarded(error, [&] {
-    const Use use(session);
+    const Use use = use_of(session);
     require(request, "request");
     const auto wanted = gemlet::read_struct<gemlet_request>(request, gemlet::request_kind);
     const std::size_t stats_size = stats == nullptr ? 0 : gemlet::checked_struct_size(stats, gemlet::stats_kind);
     const std::span<int32_t> completion = array(wanted.completion, wanted.completion_capacity, "completion");
     const gemlet::GenerateResult result =
-        gemlet::generate(use.session(), prompt_of(session, wanted), gemlet::generate_options_of(wanted),
+        gemlet::generate(use->session, prompt_of(session, wanted), gemlet::generate_options_of(wanted),
                          gemlet::on_text_of(wanted), use.cancel());
     std::copy_n(result.tokens.begin(), std::min(result.tokens.size(), completion.size()), completion.begin());
     if (stats != nullptr) gemlet::write_struct(stats, stats_size, gemlet::stats_of(result));

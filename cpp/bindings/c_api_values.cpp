@@ -2,6 +2,9 @@
 
 #include <string_view>
 
+#include "bindings/c_api_handles.hpp"
+#include "encoders/picture.hpp"
+
 namespace gemlet {
 namespace {
 
@@ -51,11 +54,64 @@ Speculate speculate_of(std::int32_t speculate) {
   }
 }
 
+/// The structs of an array lie struct_size apart, which is another distance in a program with another release's header.
+/// Messages call each `noun` and its index, and the array `name`.
+template <typename T, typename Read>
+void read_array(const T* items, std::size_t count, std::size_t first_size, const std::string& noun, const char* name,
+                const Read& read) {
+  array(items, count, name);
+  const auto* next = reinterpret_cast<const std::byte*>(items);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string numbered = noun + " " + std::to_string(i);
+    const auto item = read_struct<T>(next, StructKind{numbered.c_str(), first_size});
+    if (item.struct_size != items->struct_size) {
+      throw Error(Error::Kind::argument, numbered + ": struct_size is " + std::to_string(item.struct_size) +
+                                             ", expected that of the first " + noun + ", " +
+                                             std::to_string(items->struct_size));
+    }
+    try {
+      read(item);
+    } catch (const Error& error) {
+      throw Error(error.kind(), numbered + ": " + error.what());
+    }
+    next += item.struct_size;
+  }
+}
+
+std::string text_of(const char* text, std::size_t length) {
+  const std::span<const char> bytes = array(text, length, "text");
+  return {bytes.begin(), bytes.end()};
+}
+
+TurnPart part_of(const gemlet_part& from) {
+  TurnPart out{.text = text_of(from.text, from.length)};
+  if (from.medium == nullptr) return out;
+  if (!out.text.empty()) throw Error(Error::Kind::argument, "has a text and a medium, expected one of them");
+  out.medium = from.medium->medium;
+  return out;
+}
+
 Turn turn_of(const gemlet_turn& from) {
   require(from.role, "role");
-  const std::span<const char> text = array(from.text, from.length, "text");
   const std::span<const std::int32_t> tokens = array(from.tokens, from.token_count, "tokens");
-  return {parse_role(from.role), std::string(text.begin(), text.end()), {tokens.begin(), tokens.end()}};
+  Turn out{
+      .role = parse_role(from.role), .text = text_of(from.text, from.length), .tokens = {tokens.begin(), tokens.end()}};
+  read_array(from.parts, from.part_count, part_kind.first_size, "part", "parts",
+             [&](const gemlet_part& part) { out.parts.push_back(part_of(part)); });
+  return out;
+}
+
+PixelFormat pixel_format_of(std::int32_t format) {
+  switch (format) {
+    case GEMLET_RGB8:
+      return PixelFormat::rgb8;
+    case GEMLET_RGBA8:
+      return PixelFormat::rgba8;
+    case GEMLET_RGBA8_PREMULTIPLIED:
+      return PixelFormat::rgba8_premultiplied;
+    default:
+      refuse_enumerator("format", format);
+  }
 }
 
 }  // namespace
@@ -100,27 +156,16 @@ PromptEnd prompt_end_of(std::int32_t end) {
   }
 }
 
-/// Turns lie struct_size apart, which is another distance in a program with another release's header.
+Picture picture_of(const gemlet_picture& given) {
+  Picture out{given.pixels, given.width, given.height, given.stride, pixel_format_of(given.format)};
+  if (out.stride == 0) out.stride = bytes_per_pixel(out.format) * out.width;
+  return out;
+}
+
 std::vector<Turn> turns_of(const gemlet_turn* turns, std::size_t count) {
-  array(turns, count, "turns");
   std::vector<Turn> out;
-  const auto* next = reinterpret_cast<const std::byte*>(turns);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::string name = "turn " + std::to_string(i);
-    const StructKind kind{name.c_str(), turn_kind.first_size};
-    const auto turn = read_struct<gemlet_turn>(next, kind);
-    if (turn.struct_size != turns->struct_size) {
-      throw Error(Error::Kind::argument, name + ": struct_size is " + std::to_string(turn.struct_size) +
-                                             ", expected that of the first turn, " +
-                                             std::to_string(turns->struct_size));
-    }
-    try {
-      out.push_back(turn_of(turn));
-    } catch (const Error& error) {
-      throw Error(error.kind(), name + ": " + error.what());
-    }
-    next += turn.struct_size;
-  }
+  read_array(turns, count, turn_kind.first_size, "turn", "turns",
+             [&](const gemlet_turn& turn) { out.push_back(turn_of(turn)); });
   return out;
 }
 

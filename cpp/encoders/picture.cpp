@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "encoders/cancel.hpp"
@@ -53,14 +54,22 @@ void check_size(std::size_t width, std::size_t height) {
   }
 }
 
+std::uint8_t on_white(std::uint32_t colour, std::uint32_t alpha, PixelFormat format) {
+  if (format == PixelFormat::rgba8)
+    return static_cast<std::uint8_t>((colour * alpha + 255 * (255 - alpha) + 127) / 255);
+  return static_cast<std::uint8_t>(std::min(colour + 255 - alpha, 255U));
+}
+
 std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width, const Cancel* cancel) {
   const std::vector<Taps> taps = make_taps(in.width, width);
+  RgbRows rows(in);
   std::vector<std::uint8_t> out(in.height * width * channels);
   for (std::size_t y = 0; y < in.height; ++y) {
     check_cancelled(cancel, "the picture");
+    const std::uint8_t* row = rows.row(y);
     for (std::size_t x = 0; x < width; ++x) {
       const Taps& tap = taps[x];
-      const std::uint8_t* from = in.pixels + y * in.stride + tap.first * channels;
+      const std::uint8_t* from = row + tap.first * channels;
       std::int32_t sums[channels] = {1 << (precision_bits - 1), 1 << (precision_bits - 1), 1 << (precision_bits - 1)};
       for (const std::int32_t weight : tap.weights) {
         for (std::size_t c = 0; c < channels; ++c) sums[c] += *from++ * weight;
@@ -74,13 +83,14 @@ std::vector<std::uint8_t> resize_rows(const Picture& in, std::size_t width, cons
 std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height, const Cancel* cancel) {
   const std::vector<Taps> taps = make_taps(in.height, height);
   const std::size_t row = in.width * channels;
+  RgbRows rows(in);
   std::vector<std::uint8_t> out(height * row);
   std::vector<std::int32_t> sums(row);
   for (std::size_t y = 0; y < height; ++y) {
     check_cancelled(cancel, "the picture");
     std::fill(sums.begin(), sums.end(), 1 << (precision_bits - 1));
     for (std::size_t i = 0; i < taps[y].weights.size(); ++i) {
-      const std::uint8_t* from = in.pixels + (taps[y].first + i) * in.stride;
+      const std::uint8_t* from = rows.row(taps[y].first + i);
       const std::int32_t weight = taps[y].weights[i];
       for (std::size_t x = 0; x < row; ++x) sums[x] += from[x] * weight;
     }
@@ -91,20 +101,38 @@ std::vector<std::uint8_t> resize_columns(const Picture& in, std::size_t height, 
 
 }  // namespace
 
+std::size_t bytes_per_pixel(PixelFormat format) { return format == PixelFormat::rgb8 ? 3 : 4; }
+
 void check_picture(const Picture& picture) {
   check_size(picture.width, picture.height);
   if (picture.pixels == nullptr) throw Error(Error::Kind::argument, "the picture's pixels are null");
-  if (picture.stride < channels * picture.width) {
+  const std::size_t pixel = bytes_per_pixel(picture.format);
+  const std::size_t most = std::numeric_limits<std::ptrdiff_t>::max() / picture.height;
+  if (picture.stride < pixel * picture.width || picture.stride > most) {
     throw Error(Error::Kind::argument, "rows of " + std::to_string(picture.stride) + " bytes for a picture of " +
-                                           std::to_string(picture.width) + " pixels of 3 bytes");
+                                           std::to_string(picture.width) + " pixels of " + std::to_string(pixel) +
+                                           " bytes: expected " + std::to_string(pixel * picture.width) + " to " +
+                                           std::to_string(most));
   }
+}
+
+const std::uint8_t* RgbRows::row(std::size_t y) {
+  const std::uint8_t* from = picture_.pixels + y * picture_.stride;
+  if (picture_.format == PixelFormat::rgb8) return from;
+  converted_.resize(channels * picture_.width);
+  for (std::size_t x = 0; x < picture_.width; ++x, from += channels + 1) {
+    for (std::size_t c = 0; c < channels; ++c) {
+      converted_[channels * x + c] = on_white(from[c], from[channels], picture_.format);
+    }
+  }
+  return converted_.data();
 }
 
 std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height, const Cancel* cancel) {
   check_picture(picture);
   check_size(width, height);
   const auto view = [](const std::vector<std::uint8_t>& bytes, std::size_t w, std::size_t h) {
-    return Picture{bytes.data(), w, h, w * channels};
+    return Picture{bytes.data(), w, h, w * channels, PixelFormat::rgb8};
   };
   // As Pillow has done since version 13: the pass that leaves less for the other, roughly.
   const bool columns_first =

@@ -9,8 +9,24 @@
 
 namespace gemlet {
 
-/// Throws Error(argument) for a picture of no pixels or of more than 65536 each way, or whose rows overlap.
+std::size_t bytes_per_pixel(PixelFormat format);
+
+/// Throws Error(argument) for a picture of no pixels or of more than 65536 each way, or whose rows overlap or do not
+/// fit in memory.
 void check_picture(const Picture& picture);
+
+/// The rows of a picture as red, green and blue side by side, converted one at a time.
+class RgbRows {
+ public:
+  explicit RgbRows(const Picture& picture) : picture_(picture) {}
+
+  /// uint8[width][3], valid until the next call.
+  const std::uint8_t* row(std::size_t y);
+
+ private:
+  Picture picture_;
+  std::vector<std::uint8_t> converted_;
+};
 
 /// The same picture at width x height, whatever its aspect: bilinear with anti-aliasing, as Pillow's resize() computes
 /// it to the bit (Resample.c: weights of 22 bits, rounded to 8 bits after each of its two passes, in the order of its

@@ -31,10 +31,14 @@ class EncodedMedia {
     return found == media_.end() ? nullptr : found->second.lock();
   }
 
-  void add(const std::shared_ptr<const Medium>& medium) {
+  /// Returns the one of this content that is held already, or else `medium`.
+  std::shared_ptr<const Medium> add(const std::shared_ptr<const Medium>& medium) {
     const std::lock_guard lock(mutex_);
     std::erase_if(media_, [](const auto& entry) { return entry.second.expired(); });
-    media_[medium->content] = medium;
+    std::weak_ptr<const Medium>& held = media_[medium->content];
+    if (std::shared_ptr<const Medium> known = held.lock()) return known;
+    held = medium;
+    return medium;
   }
 
  private:
@@ -105,9 +109,8 @@ struct Encoders::Impl {
   }
   ContentHash hash_of(const Picture& picture, std::size_t size) const {
     ContentHasher all = hasher({picture.width, picture.height, size});
-    for (std::size_t y = 0; y < picture.height; ++y) {
-      add_values<std::uint8_t>(all, {picture.pixels + y * picture.stride, 3 * picture.width});
-    }
+    RgbRows rows(picture);
+    for (std::size_t y = 0; y < picture.height; ++y) add_values<std::uint8_t>(all, {rows.row(y), 3 * picture.width});
     return all.hash();
   }
   ContentHasher sound_hasher() const { return hasher({SoundStream::sample_rate}); }
@@ -119,8 +122,7 @@ struct Encoders::Impl {
     medium->count = rows.size() / static_cast<std::size_t>(hidden_size());
     medium->content = content;
     medium->rows = std::make_shared<const std::vector<float>>(std::move(rows));
-    encoded.add(medium);
-    return medium;
+    return encoded.add(medium);
   }
 
   int hidden_size() const {

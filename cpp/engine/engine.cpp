@@ -47,6 +47,21 @@ const GgufFile& of_known_architecture(const GgufFile& file) {
   return file;
 }
 
+/// Throws Error(argument), naming the turn, for a medium of another model's encoders.
+void check_media(std::span<const Turn> turns, std::size_t hidden_size) {
+  for (std::size_t i = 0; i < turns.size(); ++i) {
+    for (const TurnPart& part : turns[i].parts) {
+      const Medium* medium = part.medium.get();
+      if (medium == nullptr || medium->rows == nullptr || medium->count == 0) continue;
+      if (medium->rows->size() == medium->count * hidden_size) continue;
+      throw Error(Error::Kind::argument, "turn " + std::to_string(i) + ": a picture or a sound has embeddings of " +
+                                             std::to_string(medium->rows->size() / medium->count) +
+                                             " numbers, expected " + std::to_string(hidden_size) +
+                                             ", the model's hidden size: its encoders are another model's");
+    }
+  }
+}
+
 ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
   const ModelShape& shape = model.shape();
   ModelInfo info;
@@ -192,6 +207,7 @@ std::string Engine::detokenize(std::span<const Token> tokens, bool special) cons
 }
 
 Prompt Engine::prompt(std::span<const Turn> turns, const PromptOptions& options) const {
+  check_media(turns, impl_->model->shape().hidden_size);
   return prompt_of_turns(impl_->tokenizer, turns, options);
 }
 

@@ -25,6 +25,7 @@ struct Shape {
   std::uint64_t window = 6;
   std::uint64_t context = 512;
   std::uint64_t ple_missing_rows = 4;  ///< rows that the per-layer table is shorter than the vocabulary
+  bool media = false;                  ///< the vocabulary has the pieces in front of pictures and sounds
 
   std::uint64_t layers() const { return sliding.size(); }
 };
@@ -84,7 +85,7 @@ inline void add_tensors(gguf::Builder& file, const Shape& shape, Random& random)
     for (float& value : values) value = 1.0F + 0.2F * random.uniform();
     file.add_floats(name + ".weight", {width}, values);
   };
-  const std::uint64_t vocab = vocabulary().size();
+  const std::uint64_t vocab = vocabulary(shape.media).size();
   add("token_embd", DType::q8_0, {shape.hidden, vocab}, 1.0F);
   add("per_layer_token_embd", DType::q8_0, {shape.ple * shape.layers(), vocab - shape.ple_missing_rows}, 0.2F);
   add("per_layer_model_proj", DType::bf16, {shape.hidden, shape.ple * shape.layers()}, 0.2F);
@@ -128,7 +129,7 @@ inline gguf::Builder gemma3n(const Shape& shape = {}, std::uint64_t seed = 1) {
   gguf::Builder file;
   Random random(seed);
   add_config(file, shape);
-  add_tokenizer(file);
+  add_tokenizer(file, shape.media);
   add_tensors(file, shape, random);
   return file;
 }

@@ -86,7 +86,8 @@ inline std::string random_values(gemlet::DType type, std::uint64_t count, float 
   return data;
 }
 
-inline std::vector<std::string> vocabulary() {
+/// `media`: with the pieces in front of pictures and sounds, behind all others.
+inline std::vector<std::string> vocabulary(bool media = false) {
   std::vector<std::string> tokens = {"<pad>", "<eos>", "<bos>", "<unk>"};
   constexpr const char* digits = "0123456789ABCDEF";
   for (int byte = 0; byte < 256; ++byte) {
@@ -98,16 +99,18 @@ inline std::vector<std::string> vocabulary() {
     tokens.emplace_back(piece);
   }
   for (char c = 'a'; c <= 'z'; ++c) tokens.emplace_back(1, c);
+  if (media) tokens.insert(tokens.end(), {"<start_of_image>", "<start_of_audio>"});
   return tokens;
 }
 
-inline void add_tokenizer(gguf::Builder& file) {
-  const std::vector<std::string> tokens = vocabulary();
+inline void add_tokenizer(gguf::Builder& file, bool media = false) {
+  const std::vector<std::string> tokens = vocabulary(media);
+  const std::size_t texts = vocabulary().size();
   std::vector<float> scores;
   std::vector<std::int32_t> types;  // 1 normal, 2 unknown, 3 control, 6 byte
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     scores.push_back(i < 262 ? 0.0F : -static_cast<float>(i - 262));
-    types.push_back(i == 3 ? 2 : i < 3 ? 3 : i < 260 ? 6 : i < 262 ? 3 : 1);
+    types.push_back(i == 3 ? 2 : i < 3 ? 3 : i < 260 ? 6 : i < 262 || i >= texts ? 3 : 1);
   }
   file.add_string("tokenizer.ggml.model", "llama");
   file.add_strings("tokenizer.ggml.tokens", tokens);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -121,14 +122,49 @@ inline std::int32_t small_number(Input& input) {
                          : number;
 }
 
+/// Parts of a turn, and what they point at.
+class Parts {
+ public:
+  Parts(Input& input, std::span<gemlet_medium* const> media) {
+    const std::uint8_t kind = input.byte();
+    const std::size_t count = kind % 4;
+    texts_.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      gemlet_part part{};
+      const std::uint8_t content = input.byte();
+      part.struct_size = content == 254 ? input.hostile(sizeof(part)) : sizeof(part);
+      if (part.struct_size > sizeof(part) && part.struct_size <= 4096) part.struct_size = 0;  // reads the next part
+      if (content % 4 != 3) part.medium = media[content % 4 % media.size()];
+      if (part.medium == nullptr || content / 16 == 15) {
+        texts_.push_back(input.text());
+        part.text = odd(input) ? nullptr : texts_.back().c_str();
+        part.length = texts_.back().size();
+      }
+      parts_.push_back(part);
+    }
+    null_ = kind / 16 == 15;
+  }
+  const gemlet_part* data() const { return null_ ? nullptr : parts_.data(); }
+  std::size_t count() const { return parts_.size(); }
+  bool have_media() const {
+    return std::any_of(parts_.begin(), parts_.end(), [](const gemlet_part& part) { return part.medium != nullptr; });
+  }
+
+ private:
+  std::vector<std::string> texts_;
+  std::vector<gemlet_part> parts_;
+  bool null_ = false;
+};
+
 /// Turns of one conversation, and what they point at.
 class Turns {
  public:
-  explicit Turns(Input& input) {
+  Turns(Input& input, std::span<gemlet_medium* const> media) {
     const std::uint8_t kind = input.byte();
     const std::size_t count = kind % 16 == 15 ? 0 : 1 + kind % 4;
     texts_.reserve(count);
     tokens_.reserve(count);
+    parts_.reserve(count);
     constexpr std::array roles = {"user", "model", "assistant", "system", "tool", ""};
     for (std::size_t i = 0; i < count; ++i) {
       gemlet_turn turn{};
@@ -144,16 +180,24 @@ class Turns {
         turn.tokens = tokens_.back().data();
         turn.token_count = tokens_.back().ids.size();
       }
+      parts_.emplace_back(input, media);
+      turn.parts = parts_.back().data();
+      turn.part_count = parts_.back().count();
+      if (turn.part_count > 0 && !odd(input)) turn.length = 0;
       turns_.push_back(turn);
     }
     null_ = kind / 16 == 15;
   }
   const gemlet_turn* data() const { return null_ ? nullptr : turns_.data(); }
   std::size_t count() const { return turns_.size(); }
+  bool have_media() const {
+    return std::any_of(parts_.begin(), parts_.end(), [](const Parts& parts) { return parts.have_media(); });
+  }
 
  private:
   std::vector<std::string> texts_;
   std::vector<Tokens> tokens_;
+  std::vector<Parts> parts_;
   std::vector<gemlet_turn> turns_;
   bool null_ = false;
 };

@@ -8,6 +8,7 @@
 
 #include "capi_arguments.hpp"
 #include "capi_calls.hpp"
+#include "capi_media.hpp"
 #include "fuzz_input.hpp"
 #include "gemlet/gemlet.h"
 #include "tiny_gemma3n.hpp"
@@ -37,8 +38,9 @@ std::size_t length_of(gemlet_session* session) {
 
 class Program {
  public:
-  Program(const gguf::TemporaryDirectory& directory, std::string model, gemlet_engine* engine)
-      : directory_(directory), model_(std::move(model)), engine_(engine) {}
+  Program(const gguf::TemporaryDirectory& directory, std::string model, gemlet_engine* engine,
+          const fuzz::Towers& towers)
+      : directory_(directory), model_(std::move(model)), engine_(engine), media_(towers) {}
   ~Program() {
     for (gemlet_session* session : sessions_) gemlet_session_free(session);
   }
@@ -184,13 +186,29 @@ class Program {
   void prompt(Input& input) const {
     const Failure failure(input);
     const gemlet_engine* from = engine(input);
-    const Turns turns(input);
+    const Turns turns(input, media_.all());
     Buffer<std::int32_t> tokens(input);
     const std::int32_t end = input.byte() % 4;
     if (failure.check(gemlet_prompt(from, turns.data(), turns.count(), end, tokens.data(), tokens.capacity(),
                                     tokens.count(), failure.pointer()))) {
       expect(tokens.total() > 1, "a prompt has tokens");
+      expect(!turns.have_media() || tokens.capacity() == 0, "media are no tokens");
     }
+  }
+
+  void advance_to_turns(Input& input) {
+    const Failure failure(input);
+    gemlet_session* on = session(input);
+    const Turns turns(input, media_.all());
+    const std::int32_t end = input.byte() % 4;
+    std::size_t reused = 0;
+    const bool done = failure.check(gemlet_session_advance_to_turns(on, turns.data(), turns.count(), end,
+                                                                    odd(input) ? nullptr : &reused, failure.pointer()));
+    if (!done) return;
+    std::size_t count = 0;
+    expect(gemlet_prompt(engine_, turns.data(), turns.count(), end, nullptr, 0, &count, nullptr) == GEMLET_OK &&
+               length_of(on) == count && reused < count,
+           "it has just the conversation");
   }
 
   void session_tokens(Input& input) {
@@ -305,7 +323,7 @@ class Program {
     gemlet_session* on = session(input);
     Listener listener{on, input.below(fuzz::callbacks)};
     const Tokens tokens = read_tokens(input);
-    const std::unique_ptr<Turns> turns = input.flag() ? std::make_unique<Turns>(input) : nullptr;
+    const std::unique_ptr<Turns> turns = input.flag() ? std::make_unique<Turns>(input, media_.all()) : nullptr;
     const Struct<gemlet_sampling> sampling(input, read_sampling(input));
     std::vector<std::string> stops;
     for (std::size_t count = input.below(4); count > 0; --count) stops.push_back(input.text());
@@ -396,6 +414,28 @@ class Program {
         return gemlet_session_cancel(session(input));
       case fuzz::call_sampling_init:
         return sampling_init(input);
+      case fuzz::call_encoders_load:
+        return media_.load(input, path(input));
+      case fuzz::call_encoders_info:
+        return media_.info(input);
+      case fuzz::call_encode_picture:
+        return media_.encode_picture(input);
+      case fuzz::call_encode_sound:
+        return media_.encode_sound(input);
+      case fuzz::call_medium_free:
+        return media_.free_medium(input);
+      case fuzz::call_sound_new:
+        return media_.begin_sound(input);
+      case fuzz::call_sound_feed:
+        return media_.feed(input);
+      case fuzz::call_sound_finish:
+        return media_.finish(input);
+      case fuzz::call_sound_cancel:
+        return media_.cancel(input);
+      case fuzz::call_sound_free:
+        return media_.free_sound(input);
+      case fuzz::call_advance_to_turns:
+        return advance_to_turns(input);
       default:
         return generate(input);
     }
@@ -405,6 +445,7 @@ class Program {
   std::string model_;
   gemlet_engine* engine_;
   std::array<gemlet_session*, 4> sessions_{};
+  fuzz::Media media_;
   std::size_t loads_ = 0;
 };
 
@@ -412,20 +453,27 @@ gemlet_engine* load_engine(const std::string& model) {
   gemlet_engine_options options{};
   options.struct_size = sizeof(options);
   options.threads = 1;
-  options.context = 64;
+  options.context = 320;  // a picture takes 257
   options.chunk = 8;
   gemlet_engine* engine = nullptr;
   expect(gemlet_engine_load(model.c_str(), &options, &engine, nullptr) == GEMLET_OK, "the tiny model loads");
   return engine;
 }
 
+tiny::Shape tiny_shape() {
+  tiny::Shape shape = tiny::smallest();
+  shape.media = true;
+  return shape;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const gguf::TemporaryDirectory directory;
-  static const std::string model = directory.write("tiny.gguf", tiny::gemma3n(tiny::smallest()).build().bytes).string();
+  static const std::string model = directory.write("tiny.gguf", tiny::gemma3n(tiny_shape()).build().bytes).string();
   static gemlet_engine* const engine = load_engine(model);
+  static const fuzz::Towers towers = fuzz::load_towers(directory, tiny_shape().hidden);
   Input input(data, size);
-  Program(directory, model, engine).run(input);
+  Program(directory, model, engine, towers).run(input);
   return 0;
 }

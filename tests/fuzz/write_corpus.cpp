@@ -130,9 +130,40 @@ void add_calls(std::vector<Seed>& seeds) {
     seeds.push_back({"fuzz_capi/session_" + std::to_string(callback), out.bytes()});
     Output turns;
     turns.byte(fuzz::call_generate).byte(0).byte(0).byte(callback).byte(0).byte(0).byte(1);
-    turns.byte(2).byte(0).text("hello").byte(0).byte(0).text("world").byte(0).byte(0).byte(0).text("hell").byte(0);
+    turns.byte(2).byte(0).text("hello").byte(0).byte(0).byte(0).text("world").byte(0).byte(0).byte(0);
+    turns.byte(0).text("hell").byte(0).byte(0);
     zeros(turns, 7).byte(3).byte(0).byte(0).byte(0).byte(0).byte(0).byte(12).byte(1).byte(0).byte(0);
     seeds.push_back({"fuzz_capi/turns_" + std::to_string(callback), turns.bytes()});
+  }
+}
+
+/// A picture, a sound and a recorded sound, and turns that have them.
+void add_media(std::vector<Seed>& seeds) {
+  for (std::size_t callback = 0; callback < fuzz::progress_callbacks; ++callback) {
+    Output out;
+    const bool stops = callback == fuzz::stop_at_first || callback == fuzz::stop_at_second;
+    out.byte(fuzz::call_encode_picture).byte(0).byte(0).byte(callback).byte(0);
+    out.byte(9).byte(callback).byte(callback % 3).byte(1).byte(callback % 4);  // width, height, format, stride
+    zeros(out, 5).byte(11).byte(0).byte(0);                                    // what may be odd, the colours, a NULL
+    if (!stops) out.byte(0);                                                   // where it is put
+    out.byte(fuzz::call_encode_sound).byte(0).byte(0).byte(stops ? 0 : callback).byte(0);
+    out.byte(5).byte(200).byte(0).byte(0).byte(1);
+    out.byte(fuzz::call_sound_new).byte(0).byte(0).byte(0).byte(0);
+    out.byte(fuzz::call_sound_feed).byte(0).byte(0).byte(7).byte(100).byte(0).byte(0);
+    out.byte(fuzz::call_sound_cancel).byte(0);
+    out.byte(fuzz::call_sound_finish).byte(0).byte(0).byte(0).byte(2);
+    const auto put_turn = [&](std::size_t call) {
+      out.byte(call).byte(0).byte(0);
+      if (call == fuzz::call_generate) out.byte(fuzz::go_on).byte(0).byte(0).byte(1);
+      out.byte(0).byte(0).text("").byte(0).byte(3);  // one turn, of three parts
+      out.byte(1).byte(3).text("hello").byte(0).byte(callback % 3).byte(0);
+    };
+    put_turn(fuzz::call_advance_to_turns);
+    zeros(out, 2);
+    out.byte(fuzz::call_medium_free).byte(callback % 3);
+    put_turn(fuzz::call_generate);
+    zeros(out, 24);
+    seeds.push_back({"fuzz_capi/media_" + std::to_string(callback), out.bytes()});
   }
 }
 
@@ -142,6 +173,7 @@ std::vector<Seed> all_seeds() {
   add_sessions(seeds);
   add_texts(seeds);
   add_calls(seeds);
+  add_media(seeds);
   return seeds;
 }
 

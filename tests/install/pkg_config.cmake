@@ -12,5 +12,7 @@ separate_arguments(flags UNIX_COMMAND "${flags}")
 
 run(out ${CC} -std=c11 -Wall -Wextra -Werror ${SOURCE}/examples/c/chat.c -o ${WORK}/chat_c ${flags})
 talk(${WORK}/chat_c)
+run(out ${CC} -std=c11 -Wall -Wextra -Werror ${SOURCE}/examples/c/media.c -o ${WORK}/media_c ${flags})
+see(${WORK}/media_c)
 run(out ${CXX} -std=c++20 -Wall -Wextra -Werror ${SOURCE}/examples/cpp/chat.cpp -o ${WORK}/chat_cpp ${flags})
 talk(${WORK}/chat_cpp)

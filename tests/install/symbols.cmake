@@ -30,6 +30,7 @@ if(NOT c_symbols STREQUAL expected)
   message(FATAL_ERROR "symbols.txt states\n${expected}\nthe library exports\n${c_symbols}")
 endif()
 foreach(symbol IN ITEMS gemlet::Engine::load gemlet::Session::fork gemlet::generate gemlet::Scheduler::submit
+                        gemlet::Encoders::encode gemlet::SoundStream::feed
                         "typeinfo for gemlet::Error")
   expect("${out}" "${symbol}")
 endforeach()

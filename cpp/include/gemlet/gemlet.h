@@ -24,14 +24,17 @@
  * for the number.
  *
  * Memory. The caller owns every handle that it made and frees it with the function of that name; freeing NULL does
- * nothing. Arguments are not needed after the call has returned. What the library returns by pointer belongs to it.
+ * nothing. Handles keep what they need of each other, so that they may be freed in any order: a session goes on without
+ * the handles of its engine and of the media in it. Arguments are not needed after the call has returned. What the
+ * library returns by pointer belongs to it.
  *
- * Threads. An engine may be used from any number of threads at once. A session, which is one timeline of tokens, may be
- * used by one thread at a time: a call while another runs on the same session, such as from inside its callback, fails
- * with GEMLET_ARGUMENT and does no harm. gemlet_session_cancel alone may be called from any thread at any time. A
- * handle must not be freed while a call on it runs.
+ * Threads. Engines, encoders and media may be used from any number of threads at once. A session, which is one timeline
+ * of tokens, and a sound that is recorded may be used by one thread at a time: a call while another runs on the same
+ * handle, such as from inside its callback, fails with GEMLET_ARGUMENT and does no harm. gemlet_session_cancel and
+ * gemlet_sound_cancel alone may be called from any thread at any time. A handle must not be freed while a call on it
+ * runs.
  *
- * fork(). A child computes with the engines and sessions that it inherits, on threads of its own. A session on which
+ * fork(). A child computes with the handles that it inherits, on threads of its own. A session or a sound on which
  * another thread's call was running stays busy in the child; it can only be freed there. */
 
 #include <stddef.h>
@@ -54,7 +57,7 @@ typedef enum gemlet_status {
   GEMLET_UNSUPPORTED = 3, /* well-formed, but an architecture, type or version that this library does not run */
   GEMLET_ARGUMENT = 4,    /* a value passed by the caller */
   GEMLET_CONTEXT = 5,     /* more tokens than the session's context holds */
-  GEMLET_CANCELLED = 6,   /* another thread called gemlet_session_cancel */
+  GEMLET_CANCELLED = 6,   /* gemlet_session_cancel, gemlet_sound_cancel or a gemlet_on_progress asked for it */
   GEMLET_MEMORY = 7,      /* an allocation that the system refused */
   GEMLET_INTERNAL = 8     /* a fault in the library; please report it */
 } gemlet_status;
@@ -70,6 +73,16 @@ typedef struct gemlet_engine gemlet_engine;
 
 /* One timeline of tokens with the keys and values that were computed for them (the KV cache). */
 typedef struct gemlet_session gemlet_session;
+
+/* A model's encoders for what is not text. They do not change. */
+typedef struct gemlet_encoders gemlet_encoders;
+
+/* A picture or a sound that has been encoded, as it enters prompts. It does not change, and may be in any number of
+ * turns, sessions and conversations. */
+typedef struct gemlet_medium gemlet_medium;
+
+/* A sound that is encoded while it is recorded. */
+typedef struct gemlet_sound gemlet_sound;
 
 /* The library's release, such as "0.1.0". Valid for ever. */
 GEMLET_API const char* gemlet_version(void);
@@ -161,9 +174,101 @@ GEMLET_API gemlet_status gemlet_find_token(const gemlet_engine* engine, const ch
  * vocabulary. */
 GEMLET_API gemlet_status gemlet_is_end(const gemlet_engine* engine, int32_t token, int* is_end, gemlet_error* error);
 
+/* ---- Pictures and sounds ---- */
+
+/* Loads the encoders of the file at `path`: a model file that holds its encoders, or a separate one ("mmproj"). It is
+ * mapped like a model, and what gemlet_engine_load says of changed files holds for it. Of the options, which may be
+ * NULL, `threads` counts. GEMLET_UNSUPPORTED for a file without encoders. */
+GEMLET_API gemlet_status gemlet_encoders_load(const char* path, const gemlet_engine_options* options,
+                                              gemlet_encoders** encoders, gemlet_error* error);
+
+/* Frees the handle. Media stay, and sounds go on. */
+GEMLET_API void gemlet_encoders_free(gemlet_encoders* encoders);
+
+typedef struct gemlet_media_info {
+  size_t struct_size;
+  int32_t sees;        /* 1: the file holds an encoder for pictures; 0: it does not */
+  int32_t hears;       /* likewise for sounds */
+  int32_t hidden_size; /* of the model that they are for; gemlet_model_info.hidden_size has to be the same */
+  int32_t sample_rate; /* of sounds, in samples a second: 16000 */
+} gemlet_media_info;
+
+/* Fills in `info`, whose struct_size is set. */
+GEMLET_API gemlet_status gemlet_encoders_info(const gemlet_encoders* encoders, gemlet_media_info* info,
+                                              gemlet_error* error);
+
+/* How the bytes of a pixel stand in memory, one for each channel. What is transparent is put on white. */
+typedef enum gemlet_pixel_format {
+  GEMLET_RGB8 = 0,               /* red, green, blue */
+  GEMLET_RGBA8 = 1,              /* red, green, blue, alpha */
+  GEMLET_RGBA8_PREMULTIPLIED = 2 /* likewise, the colours already multiplied by alpha, as in most Android bitmaps */
+} gemlet_pixel_format;
+
+typedef struct gemlet_picture {
+  size_t struct_size;
+  const uint8_t* pixels; /* the uppermost row first */
+  size_t width;          /* in pixels, 1 to 65536 */
+  size_t height;         /* likewise */
+  size_t stride;         /* bytes from the beginning of a row to that of the next; 0: there is nothing between them */
+  int32_t format;        /* a gemlet_pixel_format */
+  /* The encoder resizes every picture to a square of so many pixels each way, whatever its aspect. Gemma 3n's takes
+   * 256, 512 or 768; smaller is faster. 0: the size that the encoder was made for. */
+  int32_t size;
+} gemlet_picture;
+
+/* Called with the share that is done, from 0, before anything is computed, to 1. Runs on the thread that called. Return
+ * 0 to go on and anything else to stop, after which the call fails with GEMLET_CANCELLED. It must not leave by longjmp
+ * or an exception. */
+typedef int (*gemlet_on_progress)(void* user, float share);
+
+/* Encodes a picture. `on_progress` may be NULL; `user` is passed to it as it is. The same picture at the same size is
+ * not encoded again while another medium of it has not been freed. GEMLET_UNSUPPORTED if the encoders do
+ * not see, GEMLET_ARGUMENT for a picture without pixels, rows that overlap, or a size that the encoder does not take.
+ */
+GEMLET_API gemlet_status gemlet_encode_picture(const gemlet_encoders* encoders, const gemlet_picture* picture,
+                                               gemlet_on_progress on_progress, void* user, gemlet_medium** medium,
+                                               gemlet_error* error);
+
+/* Likewise a sound: `count` samples, one channel, in [-1, 1], 16000 a second. The models were trained on sounds of up
+ * to 30 seconds. GEMLET_UNSUPPORTED if the encoders do not hear, GEMLET_ARGUMENT for no samples or one far outside. */
+GEMLET_API gemlet_status gemlet_encode_sound(const gemlet_encoders* encoders, const float* samples, size_t count,
+                                             gemlet_on_progress on_progress, void* user, gemlet_medium** medium,
+                                             gemlet_error* error);
+
+GEMLET_API void gemlet_medium_free(gemlet_medium* medium);
+
+/* The tokens whose places it takes in a prompt, without the marks around it; 0 for NULL. */
+GEMLET_API size_t gemlet_medium_tokens(const gemlet_medium* medium);
+
+/* Begins a sound that is encoded as it comes, so that little is left to do when it ends. GEMLET_UNSUPPORTED if the
+ * encoders do not hear. */
+GEMLET_API gemlet_status gemlet_sound_new(const gemlet_encoders* encoders, gemlet_sound** sound, gemlet_error* error);
+GEMLET_API void gemlet_sound_free(gemlet_sound* sound);
+
+/* More samples, as in gemlet_encode_sound; how a sound is cut into pieces changes nothing. GEMLET_ARGUMENT, and nothing
+ * is taken, for one far outside of [-1, 1] and after gemlet_sound_finish. After GEMLET_CANCELLED the samples are taken,
+ * and the next call encodes what was left. */
+GEMLET_API gemlet_status gemlet_sound_feed(gemlet_sound* sound, const float* samples, size_t count,
+                                           gemlet_error* error);
+
+/* No more samples come: gives what gemlet_encode_sound gives for all of them. It may be called again, after
+ * GEMLET_CANCELLED too. GEMLET_ARGUMENT if there were none. */
+GEMLET_API gemlet_status gemlet_sound_finish(gemlet_sound* sound, gemlet_medium** medium, gemlet_error* error);
+
+/* Makes the call that runs on this sound return GEMLET_CANCELLED soon. Between calls it has no effect. */
+GEMLET_API void gemlet_sound_cancel(gemlet_sound* sound);
+
 /* ---- Conversations ---- */
 
-/* One turn of a conversation. No text can pass for the model's markup, whatever was typed there. */
+/* A piece of a turn: text, or a picture or a sound. */
+typedef struct gemlet_part {
+  size_t struct_size; /* the same in all parts of an array */
+  const char* text;
+  size_t length;               /* of the text, in bytes */
+  const gemlet_medium* medium; /* NULL for text. Otherwise there is no text */
+} gemlet_part;
+
+/* One turn of a conversation. No text can pass for the model's markup or for a picture, whatever was typed there. */
 typedef struct gemlet_turn {
   size_t struct_size; /* the same in all turns of an array */
   const char* role;   /* "system", "user" or "model"; "assistant" is "model" */
@@ -173,6 +278,9 @@ typedef struct gemlet_turn {
    * so that what was computed for them is used again. Tokenising the text may give others. NULL and 0: the text. */
   const int32_t* tokens;
   size_t token_count;
+  /* In a user's turn: the pieces that it consists of, in any order, in place of `text`. NULL and 0: the text. */
+  const gemlet_part* parts;
+  size_t part_count;
 } gemlet_turn;
 
 /* How a prompt that is made of turns ends. */
@@ -184,8 +292,11 @@ typedef enum gemlet_prompt_end {
 
 /* Writes the tokens of a whole conversation in the model's own turn format, the begin-of-sequence token first. `end` is
  * a gemlet_prompt_end.
- * GEMLET_ARGUMENT, naming the turn, where turns do not alternate as the format wants; GEMLET_UNSUPPORTED for a model
- * without turn markers. */
+ * GEMLET_ARGUMENT, naming the turn, where turns do not alternate as the format wants or a medium is from encoders of
+ * another hidden size; GEMLET_UNSUPPORTED for a model without turn markers, or without those of a medium.
+ * Token ids cannot say which picture or sound stands in their midst. With media in it, the call therefore only counts,
+ * places of media included, and GEMLET_ARGUMENT refuses a capacity that is not 0: pass the turns to gemlet_generate or
+ * gemlet_session_advance_to_turns. */
 GEMLET_API gemlet_status gemlet_prompt(const gemlet_engine* engine, const gemlet_turn* turns, size_t turn_count,
                                        int32_t end, int32_t* tokens, size_t capacity, size_t* count,
                                        gemlet_error* error);
@@ -200,7 +311,7 @@ GEMLET_API void gemlet_session_free(gemlet_session* session);
 /* Makes a second session with the same tokens, which then goes its own way. */
 GEMLET_API gemlet_status gemlet_session_fork(const gemlet_session* session, gemlet_session** fork, gemlet_error* error);
 
-/* Writes the ids of the tokens that the session holds. */
+/* Writes the ids of the tokens that the session holds; 0 in the places of pictures and sounds. */
 GEMLET_API gemlet_status gemlet_session_tokens(const gemlet_session* session, int32_t* tokens, size_t capacity,
                                                size_t* count, gemlet_error* error);
 
@@ -214,18 +325,27 @@ GEMLET_API gemlet_status gemlet_session_prefill(gemlet_session* session, const i
 GEMLET_API gemlet_status gemlet_session_advance_to(gemlet_session* session, const int32_t* tokens, size_t count,
                                                    size_t* reused, gemlet_error* error);
 
+/* Likewise to a conversation, of which `end` is a gemlet_prompt_end: computes a long beginning, or a picture, before
+ * the question is known. Fails as gemlet_prompt does, too. */
+GEMLET_API gemlet_status gemlet_session_advance_to_turns(gemlet_session* session, const gemlet_turn* turns,
+                                                         size_t turn_count, int32_t end, size_t* reused,
+                                                         gemlet_error* error);
+
 /* Writes the logits (before any softmax) of the token that follows the last one: one float for each token of the
  * vocabulary. GEMLET_ARGUMENT where nothing was computed since the session began or was rewound. */
 GEMLET_API gemlet_status gemlet_session_logits(const gemlet_session* session, float* logits, size_t capacity,
                                                size_t* count, gemlet_error* error);
 
-/* Makes the session as if only the first `position` tokens had been given. */
+/* Makes the session as if only the first `position` tokens had been given. GEMLET_ARGUMENT for a position inside of a
+ * picture or a sound. */
 GEMLET_API gemlet_status gemlet_session_rewind(gemlet_session* session, int32_t position, gemlet_error* error);
 
 /* Writes a file, renamed when it is complete. GEMLET_IO for a symbolic link, a device or the model's own file. */
 GEMLET_API gemlet_status gemlet_session_save(const gemlet_session* session, const char* path, gemlet_error* error);
 
-/* Makes a session from a saved one. GEMLET_FORMAT for a damaged file, GEMLET_UNSUPPORTED for another model's. */
+/* Makes a session from a saved one. GEMLET_FORMAT for a damaged file, GEMLET_UNSUPPORTED for another model's. Of
+ * pictures and sounds a file holds what was computed for them, not their media: where one must be computed again after
+ * a rewind, GEMLET_ARGUMENT asks for the whole conversation. */
 GEMLET_API gemlet_status gemlet_session_restore(const gemlet_engine* engine, const char* path, int32_t context,
                                                 gemlet_session** session, gemlet_error* error);
 

@@ -12,12 +12,19 @@
 
 namespace gemlet {
 
-/// A picture of 8 bits a channel: red, green and blue of each pixel side by side.
+/// The channels of a pixel, 8 bits each, in memory. What is transparent is put on white.
+enum class PixelFormat {
+  rgb8,
+  rgba8,
+  rgba8_premultiplied  ///< the colours are already multiplied by alpha
+};
+
 struct Picture {
   const std::uint8_t* pixels = nullptr;
   std::size_t width = 0;
   std::size_t height = 0;
   std::size_t stride = 0;  ///< bytes from one row to the next
+  PixelFormat format = PixelFormat::rgb8;
 };
 
 /// The encoders of a model for what is not text: each turns its medium into soft tokens, embeddings of the text model.

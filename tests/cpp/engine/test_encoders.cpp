@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
@@ -122,6 +124,28 @@ TEST("what is held is not encoded again, and what differs in anything is another
   CHECK(encoders->encode(image.picture, 256)->content != held->content);
 }
 
+TEST("a picture with alpha is the one on white, whatever pass resizes it first") {
+  const auto encoders = load(tiny::encoders());
+  for (const auto& [width, height] : {std::pair<std::size_t, std::size_t>{300, 40}, {40, 700}}) {
+    std::vector<std::uint8_t> rgba(4 * width * height), straight, premultiplied;
+    for (std::size_t i = 0; i < rgba.size(); ++i) rgba[i] = static_cast<std::uint8_t>(i * i / 7 + i);
+    for (std::size_t i = 0; i < rgba.size(); ++i) {
+      if (i % 4 == 3) continue;
+      const double alpha = rgba[i / 4 * 4 + 3];
+      straight.push_back(static_cast<std::uint8_t>(std::lround((rgba[i] * alpha + 255 * (255 - alpha)) / 255)));
+      premultiplied.push_back(static_cast<std::uint8_t>(std::min(rgba[i] + 255 - alpha, 255.0)));
+    }
+    const auto rows = [&](const std::vector<std::uint8_t>& pixels, std::size_t channels, PixelFormat format) {
+      return *encoders->encode({pixels.data(), width, height, channels * width, format}, 256)->rows;
+    };
+    const std::vector<float> seen = rows(rgba, 4, PixelFormat::rgba8);
+    CHECK(same_bits(seen, rows(straight, 3, PixelFormat::rgb8)));
+    const std::vector<float> seen_premultiplied = rows(rgba, 4, PixelFormat::rgba8_premultiplied);
+    CHECK(same_bits(seen_premultiplied, rows(premultiplied, 3, PixelFormat::rgb8)));
+    CHECK(!same_bits(seen, seen_premultiplied));
+  }
+}
+
 TEST("a sound enters a prompt filled up to 188 tokens and a mark, however it came") {
   const auto encoders = load(tiny::encoders());
   const std::vector<float> samples = wave(30001);
@@ -143,7 +167,7 @@ TEST("a sound enters a prompt filled up to 188 tokens and a mark, however it cam
   stream.finish();
   CHECK(stream.medium()->content == whole->content && same_bits(*stream.medium()->rows, rows));
   const Cancel cancel(true);
-  CHECK(encoders->encode(samples, &cancel) == stream.medium());
+  CHECK(encoders->encode(samples, &cancel) == whole && stream.medium() == whole);
 
   float last = 0;
   const std::vector<float> longer = wave(16000 * 31);
@@ -162,6 +186,10 @@ TEST("a picture is refused that is none, and encoding it can be cancelled") {
   CHECK_THROWS(encoders->encode(image.picture, 300), Error::Kind::argument, "size is 300");
   CHECK_THROWS(encoders->encode({image.pixels.data(), 0, 20, 60}, 256), Error::Kind::argument, "0 x 20");
   CHECK_THROWS(encoders->encode({image.pixels.data(), 20, 20, 59}, 256), Error::Kind::argument, "59 bytes");
+  CHECK_THROWS(encoders->encode({image.pixels.data(), 20, 15, 79, PixelFormat::rgba8}, 256), Error::Kind::argument,
+               "20 pixels of 4 bytes");
+  CHECK_THROWS(encoders->encode({image.pixels.data(), 20, 20, std::size_t{0} - 60}, 256), Error::Kind::argument,
+               "rows of");
   CHECK_THROWS(encoders->encode({image.pixels.data(), 1U << 30U, 1, 1U << 31U}, 256), Error::Kind::argument, "pixels");
 }
 
