@@ -5,6 +5,7 @@
 #include <string>
 
 #include "encoders/vision_mobilenet_v5.hpp"
+#include "encoders/vision_siglip.hpp"
 
 namespace gemlet {
 namespace {
@@ -23,6 +24,7 @@ std::string listed(const std::vector<std::size_t>& sizes) {
 
 std::unique_ptr<const VisionEncoder> VisionEncoder::read(const GgufFile& file) {
   if (VisionMobileNetV5::is_in(file)) return std::make_unique<VisionMobileNetV5>(file);
+  if (VisionSiglip::is_in(file)) return std::make_unique<VisionSiglip>(file);
   return nullptr;
 }
 
