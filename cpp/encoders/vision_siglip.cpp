@@ -167,10 +167,8 @@ bool VisionSiglip::is_in(const GgufFile& file) { return has_tensors(file, {"v.pa
 VisionSiglip::VisionSiglip(const GgufFile& file) {
   require_projector(file);
   weights_ = read_siglip_weights(Reader(file, "clip.vision"));
-  const std::size_t side = weights_.side() / weights_.pool;
   shape_ = {.sizes = {weights_.image_size},
             .default_size = weights_.image_size,
-            .tokens = side * side,
             .hidden_size = weights_.projection.cols,
             .begin = "<start_of_image>",
             .end = "<end_of_image>"};
@@ -195,8 +193,9 @@ std::vector<float> VisionSiglip::project(const std::vector<float>& patches, Comp
   const std::size_t width = weights_.width();
   const std::size_t pool = weights_.pool;
   const std::size_t side = weights_.side() / pool;
-  std::vector<float> pooled(shape_.tokens * width);
-  compute.each_token(shape_.tokens, [&](std::size_t t) {
+  const std::size_t tokens = side * side;
+  std::vector<float> pooled(tokens * width);
+  compute.each_token(tokens, [&](std::size_t t) {
     float* const to = pooled.data() + t * width;
     for (std::size_t p = 0; p < pool * pool; ++p) {
       const std::size_t row = t / side * pool + p / pool;
@@ -215,9 +214,9 @@ std::vector<float> VisionSiglip::project(const std::vector<float>& patches, Comp
     dequantize(weights_.projection.row(i), line.data(), hidden);
     for (std::size_t h = 0; h < hidden; ++h) transposed[h * width + i] = line[h];
   }
-  std::vector<float> out(shape_.tokens * hidden);
+  std::vector<float> out(tokens * hidden);
   const auto* bytes = reinterpret_cast<const std::byte*>(transposed.data());
-  compute.linear({{Matrix::packed(bytes, DType::f32, hidden, width), out.data()}}, pooled.data(), shape_.tokens);
+  compute.linear({{Matrix::packed(bytes, DType::f32, hidden, width), out.data()}}, pooled.data(), tokens);
   return out;
 }
 

@@ -22,7 +22,6 @@ class VisionSiglip : public VisionEncoder {
   static bool is_in(const GgufFile& file);
 
   const Shape& shape() const override { return shape_; }
-  std::vector<float> end_row(Compute&) const override { return {}; }
 
  private:
   std::vector<float> run(std::span<const std::uint8_t> pixels, std::size_t size, Compute& compute, const Cancel* cancel,

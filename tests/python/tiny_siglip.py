@@ -7,6 +7,7 @@ and no branch hides.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +16,15 @@ import gguf
 import numpy as np
 
 from tiny import Array
+from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
 from tiny_mmproj import write_tensors
 
 TOWER: Final = "vision_tower.vision_model."
 PROJECTOR: Final = "multi_modal_projector."
+
+#: Of the pixels: a value of its own for each colour.
+MEAN: Final = [0.5, 0.4, 0.6]
+DEVIATION: Final = [0.5, 0.6, 0.4]
 
 _TOP: Final = {
     f"{TOWER}embeddings.patch_embedding.": "v.patch_embd.",
@@ -48,7 +54,7 @@ class TinySiglip:
     heads: int = 4
     ffn: int = 70
     layers: int = 3
-    text_hidden: int = 40
+    text_hidden: int = 42
     seed: int = 0
 
     @property
@@ -134,8 +140,8 @@ class TinySiglip:
         writer.add_vision_block_count(self.layers)
         writer.add_vision_head_count(self.heads)
         writer.add_vision_attention_layernorm_eps(1e-6)
-        writer.add_vision_image_mean([0.5, 0.4, 0.6])
-        writer.add_vision_image_std([0.5, 0.6, 0.4])
+        writer.add_vision_image_mean(MEAN)
+        writer.add_vision_image_std(DEVIATION)
         writer.add_vision_use_gelu(True)
         if self.pool != 4:
             writer.add_vision_projector_scale_factor(self.pool)
@@ -151,3 +157,25 @@ def gguf_name(name: str) -> str:
     layer, part = name.removeprefix(f"{TOWER}encoder.layers.").split(".", 1)
     stem, kind = part.rsplit(".", 1)
     return f"v.blk.{layer}.{_BLOCK[stem]}.{kind}"
+
+
+def siglip_checkpoint(
+    folder: Path, tiny: TinySiglip, *, layout: str = "published", drop: str | None = None, **fields: Any
+) -> Path:
+    """A multimodal checkpoint of Gemma 3 with this tower. `layout`: "published", "renamed" (published, with "model."
+    before it all) or "saved" (as transformers 5 saves one). `drop`: a tensor that is not there. `fields` go into
+    config.json."""
+    prefix = "model." if layout == "renamed" else ""
+    extra: dict[str, Array] = {}
+    for name, value in tiny.weights().items():
+        if name != drop:
+            extra[prefix + (name.replace(TOWER, "vision_tower.") if layout == "saved" else name)] = value
+    text = TinyGemma3(hidden=tiny.text_hidden)
+    inner = "model.language_model." if layout == "renamed" else "language_model.model."
+    out = write_gemma3_checkpoint(folder, text, prefix=inner, extra=extra, vision={})
+    path = out / "config.json"
+    whole = {"vision_config": tiny.config(), "mm_tokens_per_image": tiny.tokens, **fields}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **whole}))
+    colours = {"image_mean": MEAN, "image_std": DEVIATION}
+    (out / "preprocessor_config.json").write_text(json.dumps(colours))
+    return out

@@ -57,10 +57,11 @@ TEST("a picture gives its soft tokens, the same on any number of threads") {
     CHECK(done >= last && done <= 1);
     last = done;
   };
-  const std::vector<float> rows = one->encode(image.picture, size, nullptr, progress);
+  const auto medium = one->encode(image.picture, 0, nullptr, progress);
   CHECK(last == 1);
-  CHECK(rows.size() == 4 * 64);
-  CHECK(same_bits(rows, three->encode(image.picture, size)));
+  CHECK(medium->begin == "<start_of_image>" && medium->end == "<end_of_image>" && medium->count == 4);
+  CHECK(medium->rows->size() == 4 * 64);
+  CHECK(same_bits(*medium->rows, *three->encode(image.picture, size)->rows));
   CHECK_THROWS(one->encode(image.picture, 896), Error::Kind::argument, "size is 896, expected 24");
 }
 

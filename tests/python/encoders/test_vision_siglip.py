@@ -12,7 +12,7 @@ import pytest
 from gemlet import _core
 from numpy.typing import NDArray
 
-from media_inputs import GOLDENS, picture
+from media_inputs import GOLDENS, picture, see
 from tiny_siglip import TinySiglip, gguf_name
 
 TINY = TinySiglip()
@@ -30,12 +30,15 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> _core.Encoders:
 
 def test_the_encoder_sees(encoders: _core.Encoders) -> None:
     assert encoders.sees and not encoders.hears and encoders.hidden_size == TINY.text_hidden
+    medium = encoders.encode(picture(SIZE, SIZE)).finish()  # of the one size that there is
+    assert (medium.begin, medium.end, medium.count) == ("<start_of_image>", "<end_of_image>", TINY.tokens)
+    np.testing.assert_array_equal(medium.rows(), see(encoders, picture(SIZE, SIZE), SIZE))
 
 
 def test_threads_change_nothing(tmp_path: Path) -> None:
     """More patches than pass a layer at a time, and more than attention takes in one piece."""
     tiny = TinySiglip(image_size=78, patch_size=3, tokens=4, layers=2)
-    rows = [load(tmp_path, tiny, threads).encode(picture(50, 70), 78) for threads in (1, 2, 5)]
+    rows = [see(load(tmp_path, tiny, threads), picture(50, 70), 78) for threads in (1, 2, 5)]
     np.testing.assert_array_equal(rows[0], rows[1])
     np.testing.assert_array_equal(rows[0], rows[2])
 
@@ -46,7 +49,7 @@ def test_tokens_are_rows_of_the_picture(tmp_path: Path) -> None:
     before = picture(SIZE, SIZE)
     after = before.copy()
     after[: SIZE // 4, -SIZE // 4 :] = (255, 0, 0)
-    difference = np.square(encoders.encode(after, SIZE) - encoders.encode(before, SIZE)).sum(-1)
+    difference = np.square(see(encoders, after, SIZE) - see(encoders, before, SIZE)).sum(-1)
     assert difference.shape == (16,)
     assert difference.argmax() == 3
 
@@ -54,13 +57,13 @@ def test_tokens_are_rows_of_the_picture(tmp_path: Path) -> None:
 def test_red_is_not_blue(encoders: _core.Encoders) -> None:
     red, blue = np.zeros((2, 64, 64, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
-    assert np.abs(encoders.encode(red, SIZE) - encoders.encode(blue, SIZE)).max() > 0.1
+    assert np.abs(see(encoders, red, SIZE) - see(encoders, blue, SIZE)).max() > 0.1
 
 
-@pytest.mark.parametrize("size", [0, -1, SIZE - 1, 768, 896])
+@pytest.mark.parametrize("size", [1, -1, SIZE - 1, 768, 896])
 def test_sizes_that_the_encoder_does_not_have(encoders: _core.Encoders, size: int) -> None:
     with pytest.raises(gemlet.ArgumentError, match=f"size is {size}, expected {SIZE}$"):
-        encoders.encode(picture(8, 8), size)
+        see(encoders, picture(8, 8), size)
 
 
 def test_older_files_swap_the_feed_forward_matrices(tmp_path: Path, encoders: _core.Encoders) -> None:
@@ -69,18 +72,18 @@ def test_older_files_swap_the_feed_forward_matrices(tmp_path: Path, encoders: _c
     for name, value in TINY.tensors().items():
         part = next((part for part in swapped if f".{part}." in name), "")
         tensors[name.replace(part, swapped[part]) if part else name] = value
-    rows = load(tmp_path, tensors=tensors).encode(picture(SIZE, SIZE), SIZE)
-    np.testing.assert_array_equal(rows, encoders.encode(picture(SIZE, SIZE), SIZE))
+    rows = see(load(tmp_path, tensors=tensors), picture(SIZE, SIZE), SIZE)
+    np.testing.assert_array_equal(rows, see(encoders, picture(SIZE, SIZE), SIZE))
 
 
 def test_a_square_feed_forward_matrix_has_its_own_name(tmp_path: Path) -> None:
     tiny = TinySiglip(ffn=TINY.width)
-    rows = load(tmp_path, tiny).encode(picture(SIZE, SIZE), SIZE)
+    rows = see(load(tmp_path, tiny), picture(SIZE, SIZE), SIZE)
     tensors = tiny.tensors()
     for i in range(tiny.layers):
         up, down = f"v.blk.{i}.ffn_up.weight", f"v.blk.{i}.ffn_down.weight"
         tensors[up], tensors[down] = tensors[down], tensors[up]
-    assert np.abs(load(tmp_path, tiny, tensors=tensors).encode(picture(SIZE, SIZE), SIZE) - rows).max() > 0.1
+    assert np.abs(see(load(tmp_path, tiny, tensors=tensors), picture(SIZE, SIZE), SIZE) - rows).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0"])
@@ -93,8 +96,8 @@ def test_types_of_weights(tmp_path: Path, kind: str) -> None:
         name: gguf.quants.dequantize(gguf.quants.quantize(v, stored), stored) if v.ndim == 2 else v
         for name, v in tiny.tensors().items()
     }
-    rows = load(tmp_path, tiny, kind=stored).encode(picture(SIZE, SIZE), SIZE)
-    expected = load(tmp_path, tiny, tensors=rounded).encode(picture(SIZE, SIZE), SIZE)
+    rows = see(load(tmp_path, tiny, kind=stored), picture(SIZE, SIZE), SIZE)
+    expected = see(load(tmp_path, tiny, tensors=rounded), picture(SIZE, SIZE), SIZE)
     allowed = 1e-5 if kind in ("F16", "BF16") else 0.05
     assert np.square(rows - expected).mean() < allowed**2 * np.square(expected).mean()
 
@@ -112,7 +115,7 @@ def assert_near(rows: NDArray[np.float32], expected: NDArray[np.floating[Any]]) 
 
 def test_the_encoder_is_transformers_as_recorded(encoders: _core.Encoders) -> None:
     """Where transformers is not installed: scripts/goldens/encoders.py."""
-    assert_near(encoders.encode(picture(SIZE, SIZE), SIZE), np.load(GOLDENS)["siglip"])
+    assert_near(see(encoders, picture(SIZE, SIZE), SIZE), np.load(GOLDENS)["siglip"])
 
 
 @pytest.mark.live
@@ -130,7 +133,7 @@ def test_the_encoder_is_transformers(tmp_path: Path, tiny: TinySiglip) -> None:
     from encoder_oracles import siglip_rows
 
     pixels = picture(tiny.image_size, tiny.image_size)
-    assert_near(load(tmp_path, tiny).encode(pixels, tiny.image_size), siglip_rows(tiny, pixels))
+    assert_near(see(load(tmp_path, tiny), pixels, tiny.image_size), siglip_rows(tiny, pixels))
 
 
 def test_every_tensor_has_a_name_of_its_own() -> None:
