@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "tests" / "python" / "encoders")]
+sys.path.insert(0, str(ROOT / "tests" / "python"))
 
-from test_merge_gemma3 import CASES, TEXT, VISION  # noqa: E402
-
-from encoder_oracles import audio_rows, gemma3_logits, siglip_rows, vision_rows  # noqa: E402
+from encoder_oracles import audio_rows, vision_rows  # noqa: E402
+from gemma3_oracles import gemma3_logits, siglip_rows  # noqa: E402
+from gemma3_prompts import CASES, TEXT, VISION  # noqa: E402
 from media_inputs import GOLDENS, picture, sound  # noqa: E402
 from tiny_audio import TinyAudio  # noqa: E402
 from tiny_siglip import TinySiglip  # noqa: E402

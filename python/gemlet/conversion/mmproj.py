@@ -29,8 +29,7 @@ def convert_mmproj(
     """Converts the vision and audio encoders of the checkpoint in a directory to the mmproj file `out`, which stands
     beside the text model's GGUF file. An encoder that the checkpoint has no tensor of is not in the file.
 
-    media_quant: "f32", "f16", "bf16", "q8_0" or "q4_0". recipes.py says which tensor gets which type, and why which is the
-        default.
+    media_quant: "f32", "f16", "bf16", "q8_0" or "q4_0". recipes.py says which tensor gets which type.
     progress: called with the bytes written so far and in all.
     threads: of the quantiser; by default one for each processor.
 

@@ -13,20 +13,9 @@ from gemlet import _core
 from gemlet.conversion import convert
 from numpy.typing import NDArray
 
-from media_inputs import GOLDENS, picture
-from tiny_gemma3 import TinyGemma3
-from tiny_siglip import TinySiglip, siglip_checkpoint
-
-VISION = TinySiglip()
-TEXT = TinyGemma3(hidden=VISION.text_hidden)
-"""With a window of 7, less than the 16 places of a picture."""
-
-PICTURES = [picture(VISION.image_size, VISION.image_size, seed) for seed in range(3)]
-CASES: dict[str, list[list[int] | NDArray[np.uint8]]] = {
-    "picture first": [PICTURES[0], [8, 90, 17, 297]],
-    "picture last": [[2, 9, 33, 40, 51, 60, 7, 8, 9, 10], PICTURES[1]],
-    "several pictures": [[2, 9, 33], PICTURES[0], [8], PICTURES[1], [90, 17, 4, 31, 12, 5], PICTURES[2], [11, 12]],
-}
+from gemma3_prompts import CASES, TEXT, VISION, Parts
+from media_inputs import GOLDENS
+from tiny_siglip import siglip_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +27,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).path
 
 
-def prompt_of(parts: list[list[int] | NDArray[np.uint8]], encoders: _core.Encoders) -> _core.Prompt:
+def prompt_of(parts: Parts, encoders: _core.Encoders) -> _core.Prompt:
     prompt = _core.Prompt([])
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -88,6 +77,6 @@ def test_the_whole_model_is_transformers_as_recorded(file: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_whole_model_is_transformers(file: Path, name: str) -> None:
     pytest.importorskip("transformers")
-    from encoder_oracles import gemma3_logits
+    from gemma3_oracles import gemma3_logits
 
     assert_near(logits(file, name), gemma3_logits(TEXT, VISION, CASES[name]))

@@ -130,7 +130,7 @@ def test_the_encoder_is_transformers_as_recorded(encoders: _core.Encoders) -> No
 )
 def test_the_encoder_is_transformers(tmp_path: Path, tiny: TinySiglip) -> None:
     pytest.importorskip("transformers")
-    from encoder_oracles import siglip_rows
+    from gemma3_oracles import siglip_rows
 
     pixels = picture(tiny.image_size, tiny.image_size)
     assert_near(see(load(tmp_path, tiny), pixels, tiny.image_size), siglip_rows(tiny, pixels))
