@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import gguf
 import numpy as np
+from gemlet.conversion.sentencepiece import Piece, PieceKind
 
-from tiny import Array
+from tiny import Array, tiny_pieces, tiny_tokenizer
 from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
 from tiny_mmproj import write_tensors
 
@@ -176,6 +177,9 @@ def siglip_checkpoint(
     path = out / "config.json"
     whole = {"vision_config": tiny.config(), "mm_tokens_per_image": tiny.tokens, **fields}
     path.write_text(json.dumps({**json.loads(path.read_text()), **whole}))
+    pieces = tiny_pieces()
+    pieces += [Piece(name, 0.0, PieceKind.CONTROL) for name in ("<start_of_image>", "<end_of_image>")]
+    (out / "tokenizer.model").write_bytes(tiny_tokenizer(pieces).serialize())
     colours = {"image_mean": MEAN, "image_std": DEVIATION}
     (out / "preprocessor_config.json").write_text(json.dumps(colours))
     return out
