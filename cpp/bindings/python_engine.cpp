@@ -58,6 +58,7 @@ py::dict to_dict(const ModelInfo& info) {
   out["threads"] = info.threads;
   out["context"] = info.context;
   out["file_bytes"] = info.file_bytes;
+  out["encoder_bytes"] = info.encoder_bytes;
   out["fingerprint"] = info.fingerprint;
   out["tensors"] = std::move(tensors);
   return out;

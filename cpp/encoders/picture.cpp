@@ -142,11 +142,12 @@ std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std:
   return resize_columns(view(resize_rows(picture, width, cancel), width, picture.height), height, cancel);
 }
 
-FeatureMap prepare_picture(const Picture& picture, std::size_t size, const Cancel* cancel) {
-  const std::vector<std::uint8_t> bytes = resize(picture, size, size, cancel);
+FeatureMap to_feature_map(std::span<const std::uint8_t> pixels, std::size_t size, const PixelScale& scale) {
   FeatureMap out(size, size, channels);
-  std::transform(bytes.begin(), bytes.end(), out.values.begin(),
-                 [](std::uint8_t v) { return static_cast<float>(v) / 255.0F; });
+  for (std::size_t i = 0; i < out.values.size(); ++i) {
+    const std::size_t c = i % channels;
+    out.values[i] = (static_cast<float>(pixels[i]) / 255.0F - scale.mean[c]) / scale.deviation[c];
+  }
   return out;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "encoders/feature_map.hpp"
@@ -36,7 +38,13 @@ class RgbRows {
 std::vector<std::uint8_t> resize(const Picture& picture, std::size_t width, std::size_t height,
                                  const Cancel* cancel = nullptr);
 
-/// What the vision encoders take: resized to a square, in [0, 1].
-FeatureMap prepare_picture(const Picture& picture, std::size_t size, const Cancel* cancel = nullptr);
+/// What a vision encoder subtracts from red, green and blue in [0, 1], and divides them by then.
+struct PixelScale {
+  std::array<float, 3> mean{0, 0, 0};
+  std::array<float, 3> deviation{1, 1, 1};
+};
+
+/// The floats of a square, uint8[size][size][3].
+FeatureMap to_feature_map(std::span<const std::uint8_t> pixels, std::size_t size, const PixelScale& scale = {});
 
 }  // namespace gemlet

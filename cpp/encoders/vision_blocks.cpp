@@ -1,10 +1,9 @@
 #include "encoders/vision_blocks.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <utility>
 
+#include "encoders/attention.hpp"
 #include "encoders/cancel.hpp"
 #include "encoders/norm.hpp"
 
@@ -151,59 +150,18 @@ std::vector<float> VisionBlocks::project_pixels(const DepthwiseWeights& down, co
   return out;
 }
 
-void VisionBlocks::attend(float* queries, std::size_t rows, std::size_t head_dim, const std::vector<float>& keys,
-                          const std::vector<float>& values) {
-  constexpr std::size_t group = 16;  // queries that share a reading of the keys
-  const kernels::Kernels& k = compute_.kernels();
-  const std::size_t positions = keys.size() / head_dim;
-  const float scale = 1 / std::sqrt(static_cast<float>(head_dim));
-  const auto threads = static_cast<std::size_t>(compute_.threads());
-  float* const scratch = sized(second_, threads * group * (positions + head_dim));
-  compute_.parallel_for((rows + group - 1) / group, 1, [&](std::size_t begin, std::size_t end, int thread) {
-    float* const scores = scratch + static_cast<std::size_t>(thread) * group * (positions + head_dim);
-    float* const out = scores + group * positions;
-    for (std::size_t job = begin; job < end; ++job) {
-      const std::size_t count = std::min(group, rows - job * group);
-      float* const query = queries + job * group * head_dim;
-      k.scale(scale, query, count * head_dim);
-      k.cache_f32.scores({.weights = keys.data(),
-                          .activations = query,
-                          .out = scores,
-                          .row_bytes = head_dim * sizeof(float),
-                          .rows = positions,
-                          .cols = head_dim,
-                          .tokens = count,
-                          .out_stride = positions});
-      for (std::size_t q = 0; q < count; ++q) {
-        float max = -std::numeric_limits<float>::infinity();
-        float sum = 0;
-        k.softmax_piece(scores + q * positions, positions, &max, &sum);
-        k.scale(1 / sum, scores + q * positions, positions);
-      }
-      std::fill_n(out, count * head_dim, 0.0F);
-      k.cache_f32.accumulate({.weights = scores,
-                              .stride = positions,
-                              .queries = count,
-                              .values = values.data(),
-                              .positions = positions,
-                              .head_dim = head_dim,
-                              .acc = out});
-      std::copy_n(out, count * head_dim, query);
-    }
-  });
-}
-
 FeatureMap VisionBlocks::attention(const MobileAttentionWeights& w, FeatureMap in) {
   FeatureMap normed = in;
   norm_rows(normed.values.data(), w.norm.data(), in.channels, in.height * in.width, compute_);
   const std::vector<float> keys = project_pixels(w.key_down, w.key, normed);
   const std::vector<float> values = project_pixels(w.value_down, w.value, normed);
   const std::size_t head_dim = w.key.rows;
+  const HeadRows heads{keys.data(), values.data(), 1, keys.size() / head_dim, head_dim};
   each_strip(in.height, in.width, [&](std::size_t begin, std::size_t end) {
     const std::size_t pixels = (end - begin) * in.width;
     float* const queries = sized(first_, pixels * w.query.rows);
     compute_.linear({{w.query, queries}}, normed.row(begin), pixels);
-    attend(queries, pixels * w.query.rows / head_dim, head_dim, keys, values);
+    attend(queries, pixels * w.query.rows / head_dim, heads, second_, compute_);
     compute_.linear({{w.output, normed.row(begin)}}, queries, pixels);
     finish(normed.row(begin), {}, w.gamma, in.row(begin), pixels);
   });

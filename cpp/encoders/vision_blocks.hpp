@@ -32,9 +32,6 @@ class VisionBlocks {
 
   /// Keys or values of a block, float[pixels][head_dim].
   std::vector<float> project_pixels(const DepthwiseWeights& down, const Matrix& projection, const FeatureMap& normed);
-  /// queries, float[rows][head_dim], become what they attend to.
-  void attend(float* queries, std::size_t rows, std::size_t head_dim, const std::vector<float>& keys,
-              const std::vector<float>& values);
   /// The 1x1 convolution that widens, norm and GELU, of rows [begin, end) of `in`; appended to `out`.
   void expand(const InvertedResidualWeights& w, const FeatureMap& in, std::size_t begin, std::size_t end,
               std::vector<float>& out);

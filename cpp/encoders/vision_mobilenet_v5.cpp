@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "encoders/cancel.hpp"
+#include "encoders/picture.hpp"
 #include "encoders/vision_blocks.hpp"
 #include "gemlet/error.hpp"
 
@@ -12,6 +13,11 @@ namespace gemlet {
 namespace {
 
 constexpr std::size_t end_mark = 0;  // of the hard tokens
+constexpr std::size_t map_size = 16;
+constexpr std::size_t tokens = map_size * map_size;
+// Of a picture: a map of 16 x 16 must remain, or two or three as wide.
+constexpr std::size_t size_step = 256;
+constexpr std::size_t max_size = 768;
 
 }  // namespace
 
@@ -27,17 +33,15 @@ VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
     throw Error(Error::Kind::unsupported, file.parts().front().file.path().string() + ": the vision encoder has " +
                                               std::to_string(stages) + " stages, expected 4");
   }
+  shape_.default_size = max_size;
+  for (std::size_t size = size_step; size <= max_size; size += size_step) shape_.sizes.push_back(size);
+  shape_.hidden_size = soft_tokens_.hidden_size();
+  shape_.begin = "<start_of_image>";
 }
 
-std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute& compute, const Cancel* cancel,
-                                             const std::function<void(float)>& progress) const {
-  if (picture.height != picture.width || picture.channels != 3 || picture.height % size_step != 0 ||
-      picture.height == 0 || picture.height > max_size) {
-    throw Error(Error::Kind::argument, "the picture has " + std::to_string(picture.width) + " x " +
-                                           std::to_string(picture.height) +
-                                           " pixels, expected 256, 512 or 768 each way");
-  }
-  VisionBlocks run(compute, cancel);
+std::vector<float> VisionMobileNetV5::run(std::span<const std::uint8_t> pixels, std::size_t size, Compute& compute,
+                                          const Cancel* cancel, const std::function<void(float)>& progress) const {
+  VisionBlocks tower(compute, cancel);
   std::size_t blocks = 2;
   for (const auto& stage : weights_.stages) blocks += stage.size();
   std::size_t done = 0;
@@ -48,17 +52,17 @@ std::vector<float> VisionMobileNetV5::encode(const FeatureMap& picture, Compute&
   };
 
   step();
-  FeatureMap map = run.stem(weights_.stem, weights_.stem_bias, picture);
+  FeatureMap map = tower.stem(weights_.stem, weights_.stem_bias, to_feature_map(pixels, size));
   FeatureMap fine(0, 0, 0);
   for (std::size_t stage = 0; stage < weights_.stages.size(); ++stage) {
     for (std::size_t i = 0; i < weights_.stages[stage].size(); ++i) {
       step();
-      map = run.run(weights_.stages[stage][i], std::move(map), i == 0);
+      map = tower.run(weights_.stages[stage][i], std::move(map), i == 0);
     }
     if (stage + 2 == weights_.stages.size()) fine = map;
   }
   step();
-  FeatureMap fused = run.fuse(weights_, fine, map, map_size);
+  FeatureMap fused = tower.fuse(weights_, fine, map, map_size);
   const float scale = std::sqrt(static_cast<float>(weights_.width()));
   compute.each_token(tokens, [&](std::size_t t) {
     compute.kernels().scale(scale, fused.values.data() + t * weights_.width(), weights_.width());

@@ -10,7 +10,7 @@
 
 #include "encoders/audio_usm.hpp"
 #include "encoders/picture.hpp"
-#include "encoders/vision_mobilenet_v5.hpp"
+#include "encoders/vision_encoder.hpp"
 #include "engine/cpu.hpp"
 #include "gemlet/media.hpp"
 #include "model/content_hash.hpp"
@@ -19,8 +19,6 @@
 
 namespace gemlet {
 namespace {
-
-constexpr int default_picture_size = 768;
 
 /// What has been encoded, as long as somebody holds it.
 class EncodedMedia {
@@ -61,19 +59,19 @@ struct Encoders::Impl {
     if (!vision && !audio) {
       throw Error(Error::Kind::unsupported,
                   path.string() +
-                      ": holds no encoder; expected tensors of Gemma 3n's for pictures (\"v.*\") or sound "
+                      ": holds no encoder; expected tensors of Gemma's for pictures (\"v.*\") or sound "
                       "(\"a.*\"), in the model's file or in a separate one (\"mmproj\")");
     }
-    if (vision && audio && vision->soft_tokens().hidden_size() != audio->hidden_size()) {
+    if (vision && audio && vision->shape().hidden_size != audio->hidden_size()) {
       throw Error(Error::Kind::format, path.string() + ": its encoders are for different models: hidden sizes of " +
-                                           std::to_string(vision->soft_tokens().hidden_size()) + " and " +
+                                           std::to_string(vision->shape().hidden_size) + " and " +
                                            std::to_string(audio->hidden_size()));
     }
     file_fingerprint = fingerprint(file);
   }
 
   void read_encoders() {
-    if (VisionMobileNetV5::is_in(file)) vision.emplace(file);
+    vision = VisionEncoder::read(file);
     if (AudioUsm::is_in(file)) {
       Compute compute(kernels, pool);
       audio.emplace(file, compute);
@@ -84,7 +82,7 @@ struct Encoders::Impl {
     if (!audio) refuse("sound");
     return *audio;
   }
-  const VisionMobileNetV5& eyes() const {
+  const VisionEncoder& eyes() const {
     if (!vision) refuse("pictures");
     return *vision;
   }
@@ -115,25 +113,25 @@ struct Encoders::Impl {
   }
   ContentHasher sound_hasher() const { return hasher({SoundStream::sample_rate}); }
 
-  std::shared_ptr<const Medium> make_medium(const char* begin, std::vector<float> rows, const ContentHash& content) {
+  std::shared_ptr<const Medium> make_medium(const std::string& begin, const std::string& end, std::vector<float> rows,
+                                            const ContentHash& content) {
     check_numbers(rows);
     auto medium = std::make_shared<Medium>();
     medium->begin = begin;
+    medium->end = end;
     medium->count = rows.size() / static_cast<std::size_t>(hidden_size());
     medium->content = content;
     medium->rows = std::make_shared<const std::vector<float>>(std::move(rows));
     return encoded.add(medium);
   }
 
-  int hidden_size() const {
-    return static_cast<int>(audio ? audio->hidden_size() : vision->soft_tokens().hidden_size());
-  }
+  int hidden_size() const { return static_cast<int>(audio ? audio->hidden_size() : vision->shape().hidden_size); }
 
   GgufFile file;
   std::uint64_t file_fingerprint = 0;
   const kernels::Kernels& kernels;
   ThreadPool pool;
-  std::optional<VisionMobileNetV5> vision;
+  std::unique_ptr<const VisionEncoder> vision;
   std::optional<AudioUsm> audio;
   EncodedMedia encoded;
 };
@@ -147,26 +145,23 @@ std::shared_ptr<const Encoders> Encoders::load(const std::filesystem::path& path
   return encoders;
 }
 
-bool Encoders::sees() const { return impl_->vision.has_value(); }
+bool Encoders::sees() const { return impl_->vision != nullptr; }
 bool Encoders::hears() const { return impl_->audio.has_value(); }
 int Encoders::hidden_size() const { return impl_->hidden_size(); }
 
 std::shared_ptr<const Medium> Encoders::encode(const Picture& picture, int size, const Cancel* cancel,
                                                const std::function<void(float)>& progress) const {
-  const VisionMobileNetV5& eyes = impl_->eyes();
-  const int pixels = size == 0 ? default_picture_size : size;
-  if (pixels != 256 && pixels != 512 && pixels != 768) {
-    throw Error(Error::Kind::argument, "size is " + std::to_string(size) + ", expected 256, 512 or 768");
-  }
+  const VisionEncoder& eyes = impl_->eyes();
+  if (size != 0) eyes.check_size(size);
+  const std::size_t side = size == 0 ? eyes.shape().default_size : static_cast<std::size_t>(size);
   check_picture(picture);
-  const ContentHash content = impl_->hash_of(picture, static_cast<std::size_t>(pixels));
+  const ContentHash content = impl_->hash_of(picture, side);
   if (std::shared_ptr<const Medium> known = impl_->encoded.find(content)) return known;
   impl_->file.check_unchanged();
   Compute compute(impl_->kernels, impl_->pool);
-  std::vector<float> rows =
-      eyes.encode(prepare_picture(picture, static_cast<std::size_t>(pixels), cancel), compute, cancel, progress);
+  std::vector<float> rows = eyes.encode(resize(picture, side, side, cancel), side, compute, cancel, progress);
   impl_->file.check_unchanged();
-  return impl_->make_medium(VisionMobileNetV5::begin, std::move(rows), content);
+  return impl_->make_medium(eyes.shape().begin, eyes.shape().end, std::move(rows), content);
 }
 
 std::shared_ptr<const Medium> Encoders::encode(std::span<const float> samples, const Cancel* cancel,
@@ -244,7 +239,7 @@ std::shared_ptr<const Medium> SoundStream::medium() const {
   std::vector<float> rows(soft.begin(), soft.end());
   encoders.ears().close(rows, impl_->compute);
   encoders.file.check_intact();
-  return encoders.make_medium(AudioUsm::begin, std::move(rows), impl_->hasher.hash());
+  return encoders.make_medium(AudioUsm::begin, "", std::move(rows), impl_->hasher.hash());
 }
 
 }  // namespace gemlet

@@ -86,6 +86,10 @@ ModelInfo describe(const GgufFile& file, const Model& model, bool is_slice) {
   info.file_bytes = file.file_bytes();
   info.fingerprint = fingerprint(file, shape, is_slice);
   for (const Tensor& stored : file.tensors()) {
+    if (is_of_encoder(stored)) {
+      info.encoder_bytes += stored.bytes();
+      continue;
+    }
     const std::optional<Tensor> tensor = model.used_part(stored);
     if (!tensor) continue;
     info.tensors.push_back({.name = tensor->name,

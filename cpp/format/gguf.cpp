@@ -102,6 +102,12 @@ std::string GgufFile::header(std::uint64_t tensor_count) const {
   return out;
 }
 
+bool is_of_encoder(const Tensor& tensor) {
+  constexpr std::string_view beginnings[] = {"v.", "a.", "mm."};
+  return std::any_of(std::begin(beginnings), std::end(beginnings),
+                     [&](std::string_view beginning) { return tensor.name.starts_with(beginning); });
+}
+
 std::uint64_t mix_fingerprint(std::uint64_t hash, const std::byte* data, std::size_t size) {
   for (std::size_t i = 0; i < size; ++i) hash = (hash ^ std::to_integer<std::uint64_t>(data[i])) * 0x100000001b3ULL;
   return hash;

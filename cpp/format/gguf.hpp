@@ -66,6 +66,10 @@ class GgufFile : public GgufMetadata {
   std::map<std::string, std::uint32_t, std::less<>> opaque_types_;
 };
 
+/// Whether a tensor belongs to an encoder of pictures or sound, which may stand in a text model's file or in one of its
+/// own: llama.cpp and Ollama name it "v.*", "a.*" or "mm.*".
+bool is_of_encoder(const Tensor& tensor);
+
 /// Identifies a model: a hash of everything before the weights (configuration, vocabulary, tensor table) and of the
 /// first bytes of each tensor. Two models that differ only further in would have to share every tensor's beginning;
 /// reading all weights would take as long as reading the file.

@@ -118,6 +118,8 @@ struct Kernels {
   float (*mean_square)(const float* x, std::size_t n);
   /// out = x / sqrt(mean(x^2) + eps) * weight; a null weight means ones. out may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, float* out, std::size_t n);
+  /// out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias. out may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, float* out, std::size_t n);
   /// In place; rotates pairs (x[i], x[i + n/2]) by the angles whose cos/sin are given for i < n/2.
   void (*rope)(float* x, const float* cos, const float* sin, std::size_t n);
   /// A softmax over a row that comes in pieces, n > 0 scores at a time: *max grows to the largest score so far, x

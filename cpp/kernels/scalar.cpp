@@ -117,6 +117,30 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, std::s
   for (std::size_t i = 0; i < n; ++i) out[i] = x[i] * scale * (weight != nullptr ? weight[i] : 1.0F);
 }
 
+struct Moments {
+  double mean, variance;
+};
+
+Moments moments(const float* x, std::size_t n) {
+  double sum = 0;
+  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]);
+  const double mean = sum / static_cast<double>(n);
+  double squares = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double difference = static_cast<double>(x[i]) - mean;
+    squares += difference * difference;
+  }
+  return {mean, squares / static_cast<double>(n)};
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, std::size_t n) {
+  const auto [mean, variance] = moments(x, n);
+  const double scale = 1.0 / std::sqrt(variance + static_cast<double>(eps));
+  for (std::size_t i = 0; i < n; ++i) {
+    out[i] = static_cast<float>((static_cast<double>(x[i]) - mean) * scale) * weight[i] + bias[i];
+  }
+}
+
 void rope(float* x, const float* cos, const float* sin, std::size_t n) {
   assert(n % 2 == 0);
   const std::size_t half = n / 2;
@@ -168,15 +192,8 @@ void gelu_mul(float* gate, const float* up, std::size_t n) {
 }
 
 void gaussian_topk(float* gate, float multiplier, std::size_t n) {
-  double sum = 0;
-  for (std::size_t i = 0; i < n; ++i) sum += static_cast<double>(gate[i]);
-  const double mean = sum / static_cast<double>(n);
-  double squares = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const double difference = static_cast<double>(gate[i]) - mean;
-    squares += difference * difference;
-  }
-  const double deviation = std::sqrt(squares / static_cast<double>(n));
+  const auto [mean, variance] = moments(gate, n);
+  const double deviation = std::sqrt(variance);
   const auto cutoff = static_cast<float>(mean + static_cast<double>(multiplier) * deviation);
   for (std::size_t i = 0; i < n; ++i) {
     const float above = gate[i] - cutoff;
@@ -231,6 +248,7 @@ constexpr Kernels make_table() {
   k.quantize_activations = quantize_activations;
   k.mean_square = mean_square;
   k.rms_norm = rms_norm;
+  k.layer_norm = layer_norm;
   k.rope = rope;
   k.softmax_piece = softmax_piece;
   k.gelu_mul = gelu_mul;

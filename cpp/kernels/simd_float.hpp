@@ -108,6 +108,50 @@ void rms_norm(const float* x, const float* weight, float eps, float* out, std::s
 }
 
 template <typename V>
+struct Moments {
+  float near_mean;  // the nearest float to the mean
+  double mean, variance;
+};
+
+template <typename V>
+Moments<V> moments(const float* x, std::size_t n) {
+  typename V::Wide wide = V::wide_zero();
+  std::size_t i = 0;
+  for (; i + V::width <= n; i += V::width) wide = V::wide_fma(V::load(x + i), V::set(1.0F), wide);
+  double sum = V::wide_sum(wide);
+  for (; i < n; ++i) sum += static_cast<double>(x[i]);
+  const double mean = sum / static_cast<double>(n);
+
+  // Squares around a float m: sum (x - mean)^2 = sum (x - m)^2 - n (mean - m)^2.
+  const auto near_mean = static_cast<float>(mean);
+  wide = V::wide_zero();
+  for (i = 0; i + V::width <= n; i += V::width) {
+    const typename V::Float difference = V::sub(V::load(x + i), V::set(near_mean));
+    wide = V::wide_fma(difference, difference, wide);
+  }
+  double squares = V::wide_sum(wide);
+  for (; i < n; ++i) {
+    const double difference = static_cast<double>(x[i]) - static_cast<double>(near_mean);
+    squares += difference * difference;
+  }
+  const double offset = mean - static_cast<double>(near_mean);
+  const double variance = squares / static_cast<double>(n) - offset * offset;
+  return {near_mean, mean, variance < 0 ? 0.0 : variance};
+}
+
+template <typename V>
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, float* out, std::size_t n) {
+  using Float = typename V::Float;
+  const Moments<V> found = moments<V>(x, n);
+  const Float near = V::set(found.near_mean);
+  const Float offset = V::set(static_cast<float>(found.mean - static_cast<double>(found.near_mean)));
+  const Float scale = V::set(static_cast<float>(1.0 / std::sqrt(found.variance + static_cast<double>(eps))));
+  if (out != x) std::memcpy(out, x, n * sizeof(float));
+  const auto normed = [=](Float v) { return V::mul(V::sub(V::sub(v, near), offset), scale); };
+  map<V>([=](Float v, Float w, Float b) { return V::fma(normed(v), w, b); }, n, out, weight, bias);
+}
+
+template <typename V>
 void rope(float* x, const float* cos, const float* sin, std::size_t n) {
   using Float = typename V::Float;
   const std::size_t half = n / 2;
@@ -212,29 +256,9 @@ void depthwise(const DepthwiseArgs& args) {
 template <typename V>
 void gaussian_topk(float* gate, float multiplier, std::size_t n) {
   using Float = typename V::Float;
-  typename V::Wide wide = V::wide_zero();
-  std::size_t i = 0;
-  for (; i + V::width <= n; i += V::width) wide = V::wide_fma(V::load(gate + i), V::set(1.0F), wide);
-  double sum = V::wide_sum(wide);
-  for (; i < n; ++i) sum += static_cast<double>(gate[i]);
-  const double mean = sum / static_cast<double>(n);
-
-  // Squares around the nearest float to the mean: sum (x - mean)^2 = sum (x - m)^2 - n (mean - m)^2.
-  const auto near_mean = static_cast<float>(mean);
-  wide = V::wide_zero();
-  for (i = 0; i + V::width <= n; i += V::width) {
-    const Float difference = V::sub(V::load(gate + i), V::set(near_mean));
-    wide = V::wide_fma(difference, difference, wide);
-  }
-  double squares = V::wide_sum(wide);
-  for (; i < n; ++i) {
-    const double difference = static_cast<double>(gate[i]) - static_cast<double>(near_mean);
-    squares += difference * difference;
-  }
-  const double offset = mean - static_cast<double>(near_mean);
-  const double variance = squares / static_cast<double>(n) - offset * offset;
-  const double deviation = std::sqrt(variance < 0 ? 0.0 : variance);
-  const Float cutoff = V::set(static_cast<float>(mean + static_cast<double>(multiplier) * deviation));
+  const Moments<V> found = moments<V>(gate, n);
+  const double deviation = std::sqrt(found.variance);
+  const Float cutoff = V::set(static_cast<float>(found.mean + static_cast<double>(multiplier) * deviation));
   map<V>([cutoff](Float v) { return V::max(V::set(0.0F), V::sub(v, cutoff)); }, n, gate);
 }
 

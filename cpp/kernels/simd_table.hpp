@@ -54,6 +54,7 @@ Kernels make_table(const char* name) {
   k.quantize_activations = quantize_activations<V>;
   k.mean_square = mean_square<V>;
   k.rms_norm = rms_norm<V>;
+  k.layer_norm = layer_norm<V>;
   k.rope = rope<V>;
   k.softmax_piece = softmax_piece<V>;
   k.gelu_mul = gelu_mul<V>;

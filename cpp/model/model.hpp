@@ -57,7 +57,8 @@ class Model {
   /// by linear(), and nothing else is read from it.
   virtual bool adaptable(const Tensor&) const { return false; }
 
-  /// What the model uses of a tensor of its file; nothing of one that belongs to a layer that a slice dropped.
+  /// What the model uses of a tensor of its file that is no encoder's; nothing of one that belongs to a layer that a
+  /// slice dropped.
   virtual std::optional<Tensor> used_part(const Tensor& tensor) const { return tensor; }
   /// Whether the tensor is read row by row from the file, and never resident as a whole.
   virtual bool on_flash(const Tensor&) const { return false; }

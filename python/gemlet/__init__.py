@@ -96,13 +96,24 @@ def convert(
     threads: int | None = None,
     slice: SliceLike | None = None,
     transpose_down: bool = False,
+    media: bool = False,
+    media_quant: str | None = None,
 ) -> "Conversion":
     """Convert a Hugging Face checkpoint; see gemlet.conversion.convert. Needs ``pip install 'gemlet[convert]'``."""
     with importing:
         from gemlet import conversion
 
     return conversion.convert(
-        checkpoint, out, quant, progress, head=head, threads=threads, slice=slice, transpose_down=transpose_down
+        checkpoint,
+        out,
+        quant,
+        progress,
+        head=head,
+        threads=threads,
+        slice=slice,
+        transpose_down=transpose_down,
+        media=media,
+        media_quant=media_quant,
     )
 
 
@@ -110,7 +121,7 @@ def convert(
 def convert_mmproj(
     checkpoint: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    media_quant: str = "f16",
+    media_quant: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     *,
     threads: int | None = None,

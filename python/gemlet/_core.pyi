@@ -38,6 +38,7 @@ class _Info(TypedDict):
     threads: int
     context: int
     file_bytes: int
+    encoder_bytes: int
     fingerprint: int
     tensors: list[_Tensor]
 

@@ -88,10 +88,12 @@ class ModelInfo:
     threads: int
     context: int
     file_bytes: int
+    encoder_bytes: int
+    """Size of encoders of pictures and sound that stand in the same file."""
     fingerprint: int
     """Hash of the weights, the configuration and the slice; saved sessions carry it."""
     tensors: tuple[TensorInfo, ...]
-    """The model's tensors; for a slice, the parts that it uses."""
+    """The text model's tensors; for a slice, the parts that it uses."""
 
     @property
     def sliding_window(self) -> int:
@@ -105,7 +107,7 @@ class ModelInfo:
 
     @property
     def bytes(self) -> int:
-        """Size of all weights: about the size of the file, or less for a slice."""
+        """Size of all weights of the text model: about the size of its file, or less for a slice."""
         return sum(tensor.bytes for tensor in self.tensors)
 
     @property

@@ -460,7 +460,7 @@ def load(
     if media is not None:
         loaded = encoders(find_model(media))
         return Model(engine, file, MediaEncoder(lambda: loaded))
-    if any(tensor["name"].startswith(("v.", "a.")) for tensor in engine.info()["tensors"]):
+    if engine.info()["encoder_bytes"]:
         return Model(engine, file, MediaEncoder(partial(encoders, file)))
     return Model(engine, file)
 

@@ -19,16 +19,17 @@ class EncoderWriter {
     std::uint64_t count = 1, outputs = shape.front();
     for (const std::uint64_t n : shape) count *= n;
     const float bound = 1.7F / std::sqrt(static_cast<float>(count / outputs));
-    add(name, shape, -bound, bound, count);
+    add(name + ".weight", shape, -bound, bound, count);
   }
-  void norm(const std::string& name, std::uint64_t size) { add(name, {size}, 0.5F, 1.5F, size); }
+  void norm(const std::string& name, std::uint64_t size) { add(name + ".weight", {size}, 0.5F, 1.5F, size); }
+  void bias(const std::string& name, std::uint64_t size) { add(name + ".bias", {size}, -0.3F, 0.3F, size); }
 
  private:
   void add(const std::string& name, const std::vector<std::uint64_t>& shape, float low, float high,
            std::uint64_t count) {
     std::vector<float> values(count);
     for (float& v : values) v = low + (high - low) * (0.5F + 0.5F * random_.uniform());
-    file_.add_floats(name + ".weight", {shape.rbegin(), shape.rend()}, values);
+    file_.add_floats(name, {shape.rbegin(), shape.rend()}, values);
   }
 
   gguf::Builder& file_;
@@ -121,7 +122,42 @@ inline void add_vision_encoder(gguf::Builder& file, std::uint64_t hidden = 64) {
   add_embedder(add, "mm.", 16, hidden);
 }
 
-/// A separate file of both ("mmproj").
+/// Gemma 3's vision encoder: 2 blocks of 2 heads, pictures of 24 pixels, 4 soft tokens of 3 x 3 patches.
+inline void add_siglip_encoder(gguf::Builder& file, std::uint64_t hidden = 64) {
+  constexpr std::uint64_t width = 20, ffn = 28, patch = 4, side = 6;
+  file.add_string("clip.projector_type", "gemma3");
+  file.add_u32("clip.vision.image_size", patch * side);
+  file.add_u32("clip.vision.patch_size", patch);
+  file.add_u32("clip.vision.projector.scale_factor", 3);
+  file.add_u32("clip.vision.block_count", 2);
+  file.add_u32("clip.vision.attention.head_count", 2);
+  file.add_array<float>("clip.vision.image_mean", gguf::f32, {0.5F, 0.4F, 0.6F});
+  file.add_array<float>("clip.vision.image_std", gguf::f32, {0.5F, 0.6F, 0.4F});
+  EncoderWriter add(file);
+  const auto norm = [&](const std::string& name) {
+    add.norm(name, width);
+    add.bias(name, width);
+  };
+  const auto linear = [&](const std::string& name, std::vector<std::uint64_t> shape) {
+    add.weights(name, shape);
+    add.bias(name, shape.front());
+  };
+  linear("v.patch_embd", {width, 3, patch, patch});
+  add.weights("v.position_embd", {side * side, width});
+  for (int i = 0; i < 2; ++i) {
+    const std::string blk = "v.blk." + std::to_string(i) + ".";
+    norm(blk + "ln1");
+    for (const char* square : {"attn_q", "attn_k", "attn_v", "attn_out"}) linear(blk + square, {width, width});
+    norm(blk + "ln2");
+    linear(blk + "ffn_up", {ffn, width});
+    linear(blk + "ffn_down", {width, ffn});
+  }
+  norm("v.post_ln");
+  add.norm("mm.soft_emb_norm", width);
+  add.weights("mm.input_projection", {width, hidden});
+}
+
+/// A separate file of both of Gemma 3n's ("mmproj").
 inline gguf::Builder encoders() {
   gguf::Builder file;
   file.add_string("general.architecture", "clip");

@@ -39,7 +39,7 @@ class _Doubled(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _doubled() -> Iterator[None]:
+def doubled() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -56,7 +56,7 @@ class Reference:
         self, tiny: Tiny | TinyGemma3, weights: Mapping[str, Array] | None = None, *, double: bool = False
     ) -> None:
         self._scope: Callable[[], contextlib.AbstractContextManager[None]] = (
-            _doubled if double else contextlib.nullcontext
+            doubled if double else contextlib.nullcontext
         )
         self._dtype = torch.float64 if double else torch.float32
         with self._scope():

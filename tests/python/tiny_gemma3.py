@@ -149,12 +149,13 @@ def write_gemma3_checkpoint(
     dtype: str = "F32",
     extra: Mapping[str, NDArray[Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    vision: Mapping[str, NDArray[Any]] = VISION,
 ) -> Path:
     """Writes `tiny` as a checkpoint. `extra` tensors are added under their whole names; `config` takes the place of the
     text model's fields.
 
     A `prefix` of "model.language_model." or "language_model.model." gives the newer and the older layout of the
-    multimodal checkpoints, with tensors of a vision part.
+    multimodal checkpoints, with the tensors of `vision`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     encode = {"F32": lambda v: v, "F16": lambda v: v.astype(np.float16), "BF16": bfloat16_bits}[dtype]
@@ -168,7 +169,7 @@ def write_gemma3_checkpoint(
             "text_config": text_config,
         }
         newer = prefix.startswith("model.")
-        tensors |= {f"model.{name}" if newer else name: encode(value) for name, value in VISION.items()}
+        tensors |= {f"model.{name}" if newer else name: encode(value) for name, value in vision.items()}
     else:
         root = {"architectures": ["Gemma3ForCausalLM"], **text_config}
     tensors |= extra or {}

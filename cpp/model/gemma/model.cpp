@@ -34,12 +34,6 @@ std::size_t Gemma::step_bytes() const {
   return bytes;
 }
 
-// Files that hold the picture encoder too have its tensors under these names.
-std::optional<Tensor> Gemma::used_part(const Tensor& tensor) const {
-  if (tensor.name.starts_with("v.") || tensor.name.starts_with("mm.")) return std::nullopt;
-  return tensor;
-}
-
 std::unique_ptr<const Model> make_gemma3(const GgufFile& file, std::size_t tokens) {
   return std::make_unique<const Gemma>(file, tokens);
 }

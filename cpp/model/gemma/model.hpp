@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "model/gemma/activations.hpp"
@@ -24,7 +23,6 @@ class Gemma final : public Model {
                const LayerTrace& trace) const override;
   std::size_t step_bytes() const override;
   bool adaptable(const Tensor& tensor) const override;
-  std::optional<Tensor> used_part(const Tensor& tensor) const override;
 
  private:
   void embed(GemmaActivations& s) const;

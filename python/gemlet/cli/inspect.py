@@ -1,11 +1,13 @@
-"""``gemlet inspect``: configuration, layers and tensors of a model."""
+"""``gemlet inspect``: configuration, layers and tensors of a model, and what its encoders see and hear."""
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gemlet.cli import common
+from gemlet.errors import FormatError, UnsupportedError
 
 if TYPE_CHECKING:
     from gemlet.info import ModelInfo
@@ -17,7 +19,8 @@ def inspect(
     slice: common.Slice = None,
     as_json: common.Json = False,
 ) -> None:
-    """Show a model's configuration, its layers, its tensor types and sizes, and what stays on flash.
+    """Show a model's configuration, its layers, its tensor types and sizes, what stays on flash, and whether the file
+    holds encoders of pictures and sound. Of an mmproj file, which holds nothing else, these are shown.
 
     Examples:
 
@@ -25,12 +28,50 @@ def inspect(
 
     `gemlet inspect model.gguf --json | jq .hyperparameters`
     """
-    info = common.load(model, slice=slice).info
+    path = common.find_model(model)
+    try:
+        loaded = common.load(str(path), slice=slice)
+    except UnsupportedError:
+        if path.is_dir() or (encoders := _encoders(path)) is None:
+            raise
+        _show_encoders(path, encoders, as_json)
+        return
+    info = loaded.info
+    found = _encoders(path) if info.encoder_bytes else None
     if as_json:
-        common.show_json(_to_dict(info))
+        common.show_json({**_to_dict(info), "encoders": found})
     else:
         with common.output():
-            _print(info, tensors)
+            _print(info, found, tensors)
+
+
+def _encoders(path: Path) -> dict[str, Any] | None:
+    """What the encoders in a file take; None if there are none that gemlet runs."""
+    from gemlet import _core
+
+    try:
+        encoders = _core.Encoders.load(path, 1)
+    except (FormatError, UnsupportedError):
+        return None
+    return {"sees": encoders.sees, "hears": encoders.hears, "hidden_size": encoders.hidden_size}
+
+
+def _media(encoders: dict[str, Any] | None) -> str:
+    """What encoders take, in words."""
+    media = {"sees": "pictures", "hears": "sound"}
+    return " and ".join(word for name, word in media.items() if encoders is not None and encoders[name])
+
+
+def _show_encoders(path: Path, encoders: dict[str, Any], as_json: bool) -> None:
+    """Show a file of encoders alone."""
+    size = path.stat().st_size
+    if as_json:
+        common.show_json({"architecture": "clip", "encoders": encoders, "file_bytes": size})
+        return
+    common.show(
+        f"{path}: encoders of {_media(encoders)} for models with a hidden size of {encoders['hidden_size']}, "
+        f"{common.size(size)}"
+    )
 
 
 def _types(info: "ModelInfo") -> dict[str, dict[str, int]]:
@@ -59,7 +100,7 @@ def _to_dict(info: "ModelInfo") -> dict[str, object]:
     }
 
 
-def _print(info: "ModelInfo", list_tensors: bool) -> None:
+def _print(info: "ModelInfo", encoders: dict[str, Any] | None, list_tensors: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -75,6 +116,9 @@ def _print(info: "ModelInfo", list_tensors: bool) -> None:
         "architecture": info.architecture,
         "parameters": common.amount(info.parameters),
         "file": common.size(info.file_bytes),
+        "encoders": f"{_media(encoders) or 'of an unknown kind'}, {common.size(info.encoder_bytes)}"
+        if info.encoder_bytes
+        else "none in this file: text only",
         "on flash": common.size(sum(tensor.bytes for tensor in info.tensors if tensor.on_flash)),
         "layers": layers + (f", the last {shared} share keys and values" if shared else ""),
         "hidden size": str(info.hidden_size),

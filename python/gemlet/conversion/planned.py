@@ -16,6 +16,7 @@ class Role(enum.Enum):
     GLUE = "small matrices whose outputs every later layer reads"
     HEAD = "token embedding and output head"
     TABLE = "an embedding table of which a token reads one row"
+    TRANSPOSED = "a matrix that rows are multiplied with from the left, which llama.cpp transposes"
     KERNEL = "kernels of convolutions over several pixels, which are small"
 
 

@@ -92,10 +92,14 @@ RECIPES: Final = {
 MEDIA_RECIPES: Final = {
     "f32": RECIPES["f32"],
     "f16": RECIPES["f16"],
-    "bf16": _uniform(gguf.LlamaFileType.MOSTLY_BF16, _Q.BF16, kernel=_Q.F32),
-    "q8_0": _uniform(gguf.LlamaFileType.MOSTLY_Q8_0, _Q.Q8_0, table=_Q.F16, kernel=_Q.F16),
-    "q4_0": _uniform(gguf.LlamaFileType.MOSTLY_Q4_0, _Q.Q4_0, glue=_Q.Q8_0, table=_Q.F16, kernel=_Q.F16),
+    "bf16": _uniform(gguf.LlamaFileType.MOSTLY_BF16, _Q.BF16, transposed=_Q.F16, kernel=_Q.F32),
+    "q8_0": _uniform(gguf.LlamaFileType.MOSTLY_Q8_0, _Q.Q8_0, table=_Q.F16, transposed=_Q.F16, kernel=_Q.F16),
+    "q4_0": _uniform(
+        gguf.LlamaFileType.MOSTLY_Q4_0, _Q.Q4_0, glue=_Q.Q8_0, table=_Q.F16, transposed=_Q.F16, kernel=_Q.F16
+    ),
 }
+
+DEFAULT_MEDIA_QUANT: Final = "f16"
 
 HEADS: Final = {kind.name.lower(): kind for kind in (_Q.Q4_0, _Q.Q6_K, _Q.Q8_0)}
 
@@ -123,8 +127,9 @@ def find_recipe(quant: str, head: str | None = None) -> Recipe:
     return replace(RECIPES[name], types=RECIPES[name].types | {Role.HEAD: HEADS[head.lower()]})
 
 
-def find_media_recipe(quant: str) -> Recipe:
+def find_media_recipe(quant: str | None) -> Recipe:
     """Find a recipe of encoders by the name of its type. Raises ConvertError listing the names."""
+    quant = DEFAULT_MEDIA_QUANT if quant is None else quant
     if quant.lower() not in MEDIA_RECIPES:
         raise ConvertError(f"media_quant is {quant!r}, expected one of {', '.join(MEDIA_RECIPES)}")
     return MEDIA_RECIPES[quant.lower()]

@@ -47,7 +47,7 @@ _INT32: Final = 1 << 31
 _LIMITS: Final = {"fingerprint": 1 << 64, "bytes": _INT64, "shape": _INT64}
 """What the core's integers hold, where that is more than 31 bits. None of them is negative."""
 
-_OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes"}
+_OF_THE_RUN: Final = {"kernels", "threads", "context", "file_bytes", "encoder_bytes"}
 """Fields of ModelInfo that depend on who runs the model."""
 
 
@@ -115,6 +115,7 @@ class Manifest:
             "threads": threads,
             "context": context,
             "file_bytes": sum(self.files.values()),
+            "encoder_bytes": 0,
         }
         types = get_type_hints(ModelInfo)
         for name in types.keys() - values.keys() - {"tensors", "layer_info"}:

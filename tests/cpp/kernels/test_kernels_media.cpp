@@ -56,6 +56,36 @@ TEST("sigmoid_mul of known values") {
   });
 }
 
+TEST("layer_norm") {
+  for_each_table([](const Kernels& k) {
+    Random random(23);
+    for (std::size_t n = 1; n <= 150; ++n) {
+      const auto weight = normals(random, n), bias = normals(random, n);
+      for (auto x : {normals(random, n), mixed(random, n), std::vector<float>(n, 1000.0F)}) {
+        for (float& v : x) v += 3;
+        std::vector<float> actual(n), expected(n);
+        k.layer_norm(x.data(), weight.data(), bias.data(), 1e-6F, actual.data(), n);
+        scalar().layer_norm(x.data(), weight.data(), bias.data(), 1e-6F, expected.data(), n);
+        check_close(k.name, actual, expected, 8 * ulp, 64 * ulp);  // the bias cancels; normed values are below 13
+        k.layer_norm(x.data(), weight.data(), bias.data(), 1e-6F, x.data(), n);
+        CHECK(same_bits(x, actual));
+      }
+    }
+  });
+}
+
+TEST("layer_norm of known values") {
+  for_each_table([](const Kernels& k) {
+    const std::vector<float> x{1001, 1002, 1003, 1006}, weight{2, 2, 2, 4}, bias{1, 0, 0, -1};
+    std::vector<float> out(4);
+    k.layer_norm(x.data(), weight.data(), bias.data(), 0.5F, out.data(), 4);  // mean 1003, variance 14 / 4
+    check_close(k.name, out, {-1, -1, 0, 5}, 4 * ulp, 0);
+    const std::vector<float> bad{1, not_a_number, 3, 4};
+    k.layer_norm(bad.data(), weight.data(), bias.data(), 1, out.data(), 4);
+    for (const float v : out) CHECK(std::isnan(v));
+  });
+}
+
 TEST("depthwise: every number of channels, taps in the padding left out") {
   for_each_table([](const Kernels& k) {
     Random random(22);

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gguf
 import pytest
-from gemlet.conversion import ConvertError, architectures, convert
+from gemlet.conversion import ConvertError, architectures, convert, convert_mmproj
 from gemlet.conversion.architecture import Architecture
 from gemlet.conversion.config import FULL, ConfigFile, TextConfig
 from gemlet.conversion.planned import PlannedTensor, Role, one
@@ -88,6 +88,11 @@ def test_an_architecture_that_registers_itself_is_converted(checkpoint: Path) ->
         "token_embd.weight": "Q8_0",  # rows of 32 have no blocks of 256 for Q6_K
         "mixer.weight": "Q4_0",
     }
+
+
+def test_an_architecture_whose_encoders_are_unknown(checkpoint: Path) -> None:
+    with pytest.raises(ConvertError, match="is Toy, whose encoders gemlet does not convert"):
+        convert_mmproj(checkpoint, checkpoint.parent / "mmproj.gguf")
 
 
 def test_an_unknown_architecture_is_named(checkpoint: Path) -> None:

@@ -24,7 +24,6 @@ from media_inputs import see
 from tiny import Array, write_checkpoint
 from tiny_audio import TinyAudio
 from tiny_encoders import AUDIO, ENCODED, TEXT, VISION, checkpoint, encoder_weights
-from tiny_gemma3 import TinyGemma3, write_gemma3_checkpoint
 from tiny_vision import TinyVision
 
 # Widths of whole blocks of 32, so that everything that may be quantised is.
@@ -341,8 +340,6 @@ def test_bad_configurations(tmp_path: Path, config: dict[str, Any], message: str
 
 def test_checkpoints_without_encoders(tmp_path: Path) -> None:
     assert "the checkpoint is text only" in refused(write_checkpoint(tmp_path / "text", TEXT), tmp_path / "out")
-    gemma3 = write_gemma3_checkpoint(tmp_path / "gemma3", TinyGemma3())
-    assert "is Gemma 3, whose encoders gemlet does not convert" in refused(gemma3, tmp_path / "out3")
 
 
 def test_the_same_tensor_under_two_names(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gemma 3: text models, and the text half of multimodal ones.
+"""Gemma 3: text models, and multimodal ones with their vision encoder.
 
 GGUF's names are llama.cpp's (gguf-py/gguf/constants.py, MODEL_ARCH.GEMMA3; conversion/gemma.py, Gemma3Model), the
 checkpoint's are transformers' (models/gemma3/modeling_gemma3.py). One key is gemlet's own: `gemma3.attention.scale`,
@@ -26,6 +26,7 @@ from gemlet.conversion.config import (
     check_heads,
     read_rope,
 )
+from gemlet.conversion.encoders import vision_siglip
 from gemlet.conversion.planned import PlannedTensor, one
 
 #: What absent fields mean (transformers' Gemma3TextConfig); the published multimodal configurations leave them out.
@@ -200,4 +201,5 @@ ARCHITECTURE: Final = Architecture(
     tensors=tensors,
     add_metadata=add_metadata,
     roles={},
+    encoders={"gemma3": vision_siglip.ENCODER},
 )

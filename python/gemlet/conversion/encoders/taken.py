@@ -21,9 +21,9 @@ class Taken:
         self.problems: list[str] = []
         self._left = set(stored)
 
-    def vector(self, name: str, source: str, size: Size) -> Size:
-        """A norm or another scale. Returns its size."""
-        return self._as_it_is(name, source, (size,), Role.VECTOR)
+    def vector(self, name: str, source: str, size: Size, shift: float = 0.0) -> Size:
+        """A norm, a bias or another scale, to which `shift` is added. Returns its size."""
+        return self._as_it_is(name, source, (size,), Role.VECTOR, shift)
 
     def channels(self, name: str, source: str, size: Size) -> Size:
         """A value for each channel of a map, which llama.cpp's graph adds or multiplies as [1, channels, 1, 1]."""
@@ -55,6 +55,10 @@ class Taken:
         """Another convolution. Returns the output channels."""
         return self._as_it_is(name, source, shape, role)
 
+    def leave(self, beginning: str) -> None:
+        """Tensors whose names begin so may be there and are not used."""
+        self._left = {source for source in self._left if not source.startswith(beginning)}
+
     def complain_of_the_rest(self) -> None:
         """Note every tensor that was not taken."""
         for source in self._left:
@@ -71,11 +75,11 @@ class Taken:
         self.problems.append(problem)
         return None
 
-    def _as_it_is(self, name: str, source: str, shape: Sequence[Size], role: Role) -> Size:
+    def _as_it_is(self, name: str, source: str, shape: Sequence[Size], role: Role, shift: float = 0.0) -> Size:
         found = self._find(source, shape)
         if found is None:
             return shape[0]
-        return self._plan(PlannedTensor(name, found.shape, (source,), found.shape), role)
+        return self._plan(PlannedTensor(name, found.shape, (source,), found.shape, shift=shift), role)
 
     def _plan(self, tensor: PlannedTensor, role: Role, header_shape: tuple[int, ...] = ()) -> int:
         self.planned.append((replace(tensor, header_shape=header_shape), role))
