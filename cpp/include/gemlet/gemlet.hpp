@@ -136,8 +136,8 @@ struct ModelInfo {
   int threads = 0;
   int context = 0;
   std::size_t file_bytes = 0;
-  std::size_t encoder_bytes = 0;  ///< of encoders of pictures and sound that stand in the same file
-  std::uint64_t fingerprint = 0;  ///< of the weights and the configuration; saved sessions carry it
+  std::size_t encoder_bytes = 0;    ///< of encoders of pictures and sound that stand in the same file
+  std::uint64_t fingerprint = 0;    ///< of the weights and the configuration; saved sessions carry it
   std::vector<TensorInfo> tensors;  ///< of the text model
 };
 
