@@ -1,7 +1,6 @@
 #include "encoders/vision_encoder.hpp"
 
 #include <algorithm>
-#include <cassert>
 #include <string>
 
 #include "encoders/vision_mobilenet_v5.hpp"
@@ -39,7 +38,10 @@ void VisionEncoder::check_size(long long size) const {
 std::vector<float> VisionEncoder::encode(std::span<const std::uint8_t> pixels, std::size_t size, Compute& compute,
                                          const Cancel* cancel, const std::function<void(float)>& progress) const {
   check_size(static_cast<long long>(size));
-  assert(pixels.size() == size * size * 3);
+  if (pixels.size() != 3 * size * size) {
+    throw Error(Error::Kind::argument, std::to_string(pixels.size()) + " bytes for a picture of " +
+                                           std::to_string(size) + " x " + std::to_string(size) + " pixels of 3 bytes");
+  }
   return run(pixels, size, compute, cancel, progress);
 }
 

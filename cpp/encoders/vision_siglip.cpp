@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "encoders/attention.hpp"
 #include "encoders/cancel.hpp"
@@ -150,14 +151,16 @@ void Tower::feed_forward(const SiglipBlockWeights& block) {
   });
 }
 
+constexpr std::string_view projector = "gemma3";  // by llama.cpp's name
+
 void require_projector(const GgufFile& file) {
   const Reader read(file, "clip");
   const std::string_view whole = read.string("projector_type", "");
   const std::string_view found = whole.empty() ? read.string("vision.projector_type", "") : whole;
-  if (found == "gemma3") return;
+  if (found == projector) return;
   throw Error(Error::Kind::unsupported, file.parts().front().file.path().string() + ": clip.projector_type is \"" +
-                                            std::string(found) +
-                                            "\", expected \"gemma3\": of vision transformers gemlet has Gemma 3's");
+                                            std::string(found) + "\", expected \"" + std::string(projector) +
+                                            "\": of vision transformers gemlet has Gemma 3's");
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 
 namespace gemlet {
 
-/// Gemma 3's vision encoder (transformers, SiglipVisionModel and Gemma3MultiModalProjector): a picture of 896 pixels
+/// Gemma 3's vision encoder (transformers' SiglipVisionModel and the projector behind it): a picture of 896 pixels
 /// becomes 256 soft tokens.
 class VisionSiglip : public VisionEncoder {
  public:

@@ -3,7 +3,7 @@
 float32, on random towers of the published sizes. Prints a table and writes docs/results/media_quant.json.
 
     python scripts/compare_media/quantised_towers.py                   # all of them: 10 GB of disk, many minutes
-    python scripts/compare_media/quantised_towers.py --tower usm --out build/usm.json
+    python scripts/compare_media/quantised_towers.py --tower usm --quick --out build/usm.json
 
 Random weights are a hard case: gammas and norms of order one let every branch count, where trained ones hide many. What
 the recipes of `gemlet convert --media-quant` give each tensor is what is measured.
@@ -35,9 +35,8 @@ from tiny_gemma3 import TinyGemma3  # noqa: E402
 from tiny_siglip import TinySiglip  # noqa: E402
 from tiny_vision import TinyVision  # noqa: E402
 
-QUANTS: Final = ("f16", "bf16", "q8_0", "q4_0")
+QUANTS: Final = ("f16", "q8_0", "q4_0")
 HIDDEN: Final = 2048
-SECONDS: Final = 5
 
 #: `mobilenetv5_300m_enc` in timm's block strings.
 MOBILENETV5: Final = (
@@ -71,7 +70,7 @@ class Tower:
     """The soft tokens of each input, by its name."""
 
 
-def _mobilenetv5() -> Tower:
+def _mobilenetv5(quick: bool) -> Tower:
     tiny = TinyVision(stages=MOBILENETV5, stem=64, text_hidden=HIDDEN)
     prefix = "vision_tower.timm_model."
     return Tower(
@@ -80,25 +79,33 @@ def _mobilenetv5() -> Tower:
         lambda: {n if n.startswith("embed_") else prefix + n: v for n, v in tiny.weights().items()},
         {
             f"{size} px": lambda encoders, size=size: see(encoders, picture(size, size), size)  # type: ignore[misc]
-            for size in (256, 768)
+            for size in ((256,) if quick else (256, 768))
         },
     )
 
 
-def _usm() -> Tower:
+def _usm(quick: bool) -> Tower:
+    seconds = 2 if quick else 10
     tiny = TinyAudio(width=1536, heads=8, layers=12, mel=128, channels=(128, 32), text_hidden=HIDDEN)
     return Tower(
         "USM (Gemma 3n)",
         {**_gemma3n(), "audio_config": tiny.config()},
         lambda: {n if n.startswith("embed_") else f"audio_tower.{n}": v for n, v in tiny.weights().items()},
-        {f"{SECONDS} s": _hear},
+        {f"{seconds} s": lambda encoders: _hear(encoders, seconds)},
     )
 
 
-def _siglip() -> Tower:
-    # Half of 896 pixels: a quarter of the patches, which all pass the same weights, takes an eighth of the time.
+def _siglip(quick: bool) -> Tower:
+    size = 224 if quick else 896
     tiny = TinySiglip(
-        image_size=448, patch_size=14, tokens=64, width=1152, heads=16, ffn=4304, layers=27, text_hidden=HIDDEN
+        image_size=size,
+        patch_size=14,
+        tokens=(size // 56) ** 2,
+        width=1152,
+        heads=16,
+        ffn=4304,
+        layers=27,
+        text_hidden=HIDDEN,
     )
     root = {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"}
     text = TinyGemma3(hidden=HIDDEN, heads=4).config()
@@ -106,7 +113,7 @@ def _siglip() -> Tower:
         "SigLIP (Gemma 3)",
         {**root, "text_config": text, "vision_config": tiny.config(), "mm_tokens_per_image": tiny.tokens},
         tiny.weights,
-        {"448 px": lambda encoders: see(encoders, picture(448, 448), 448)},
+        {f"{size} px": lambda encoders: see(encoders, picture(size, size), size)},
     )
 
 
@@ -115,9 +122,9 @@ def _gemma3n() -> dict[str, Any]:
     return {"architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n", "text_config": text}
 
 
-def _hear(encoders: _core.Encoders) -> NDArray[np.float32]:
+def _hear(encoders: _core.Encoders, seconds: int) -> NDArray[np.float32]:
     stream = encoders.sound()
-    stream.feed(sound(SECONDS * 16000))
+    stream.feed(sound(seconds * 16000))
     stream.finish()
     return stream.rows()
 
@@ -155,6 +162,7 @@ def measure(tower: Tower, folder: Path, threads: int) -> Iterable[dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", choices=TOWERS, help="default: all of them")
+    parser.add_argument("--quick", action="store_true", help="small pictures and a short sound through the same towers")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "media_quant.json")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -162,7 +170,7 @@ def main() -> None:
     print(f"{'tower':24}{'input':10}{'quant':8}{'MB':>7}{'mean cosine':>14}{'least':>10}")
     for name in [arguments.tower] if arguments.tower else TOWERS:
         with tempfile.TemporaryDirectory() as folder:
-            for row in measure(TOWERS[name](), Path(folder), arguments.threads):
+            for row in measure(TOWERS[name](arguments.quick), Path(folder), arguments.threads):
                 results.append(row)
                 found = f"{row['mean_cosine']:14.6f}{row['least_cosine']:10.6f}"
                 print(f"{row['tower']:24}{row['input']:10}{row['quant']:8}{row['megabytes']:7}{found}", flush=True)

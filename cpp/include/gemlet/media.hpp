@@ -39,10 +39,10 @@ class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
   bool hears() const;
   int hidden_size() const;  ///< of the text model: the floats of a soft token
 
-  /// A picture, as it enters prompts. It is resized to a square of `size` pixels (256, 512 or 768), whatever its
-  /// aspect; smaller is faster, and 0 is the size that the encoder was made for. What is still held somewhere is not
-  /// encoded again. `progress` gets the share that is done. Throws Error(argument) for another size or a picture
-  /// without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
+  /// A picture, as it enters prompts. It is resized to a square of `size` pixels, whatever its aspect: 256, 512 or
+  /// 768 for Gemma 3n, of which smaller is faster, and 896 for Gemma 3; 0 is the size that the encoder was made for.
+  /// What is still held somewhere is not encoded again. `progress` gets the share that is done. Throws Error(argument)
+  /// for another size or a picture without pixels, Error(unsupported) if the encoders do not see, and Error(cancelled).
   std::shared_ptr<const Medium> encode(const Picture& picture, int size = 0, const Cancel* cancel = nullptr,
                                        const std::function<void(float)>& progress = {}) const;
 

@@ -43,7 +43,9 @@ class EncoderPlan:
         return tuple(encoder.kind for encoder in self.encoders.values())
 
     def add_metadata(self, writer: gguf.GGUFWriter) -> None:
-        """The encoders' keys, which begin with "clip." in any file."""
+        """The encoders' keys, which begin with "clip." in any file. Older readers know one projector a file."""
+        if len(self.encoders) == 1:
+            writer.add_clip_projector_type(*self.encoders)
         for projector, encoder in self.encoders.items():
             prefix = f"{ARCHITECTURE}.{encoder.kind}"
             writer.add_bool(f"{ARCHITECTURE}.has_{encoder.kind}_encoder", True)

@@ -16,6 +16,7 @@ from gemlet.conversion import ConvertError, convert_mmproj
 
 from hostile_checkpoints import mutant
 from tiny_encoders import VISION, checkpoint, encoder_weights
+from tiny_siglip import TinySiglip, siglip_checkpoint
 
 CASES = int(os.environ.get("GEMLET_FUZZ_CASES", "200"))
 SEED = int(os.environ.get("GEMLET_FUZZ_SEED", "7"))
@@ -39,8 +40,14 @@ def outcome(source: Path, out: Path, quant: str) -> str | None:
 
 def test_every_mutation_is_refused_or_runs(tmp_path: Path) -> None:
     vision = dataclasses.replace(VISION, width=64)
-    made = checkpoint(tmp_path / "good", encoder_weights(vision), vision=vision)
-    good = {"encoders": {path.name: path.read_bytes() for path in made.iterdir() if not path.name.startswith("token")}}
+    made = {
+        "gemma3n": checkpoint(tmp_path / "gemma3n", encoder_weights(vision), vision=vision),
+        "gemma3": siglip_checkpoint(tmp_path / "gemma3", TinySiglip()),
+    }
+    good = {
+        name: {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("token")}
+        for name, folder in made.items()
+    }
     refused = 0
     for number in range(CASES):
         rng = random.Random(SEED * 1_000_003 + number)

@@ -54,8 +54,8 @@ def test_a_name_out_of_place_is_found() -> None:
 CPP = PACKAGE.parents[1] / "cpp"
 CPP_ROOMS = {"gemma3": "model/gemma/", "gemma3n": "model/gemma3n/"}
 CPP_LISTS = {"model/CMakeLists.txt", "model/registry.cpp"}
-# Where Google publishes slices, in the parser of slices.
-CPP_ELSEWHERE = {"model/slice.cpp": "google/gemma3n-slicing-configs"}
+# Where Google publishes slices, in the parser of slices, and llama.cpp's name of an encoder's projector.
+CPP_ELSEWHERE = {"model/slice.cpp": "google/gemma3n-slicing-configs", "encoders/vision_siglip.cpp": '"gemma3"'}
 
 
 @pytest.mark.parametrize("name", WORDS)

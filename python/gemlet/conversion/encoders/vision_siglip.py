@@ -156,7 +156,6 @@ def take(config: Config, hidden: int, taken: Taken) -> None:
 
 def add_metadata(writer: gguf.GGUFWriter, config: Config) -> None:
     """The keys that llama.cpp's converter writes."""
-    writer.add_clip_projector_type(gguf.VisionProjectorType.GEMMA3)
     writer.add_vision_image_size(config.image_size)
     writer.add_vision_patch_size(config.patch_size)
     writer.add_vision_embedding_length(config.hidden_size)
