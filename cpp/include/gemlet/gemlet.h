@@ -216,28 +216,28 @@ typedef struct gemlet_picture {
   int32_t size;
 } gemlet_picture;
 
-/* Called with the share that is done, from 0, before anything is computed, to 1. Runs on the thread that called. Return
- * 0 to go on and anything else to stop, after which the call fails with GEMLET_CANCELLED. It must not leave by longjmp
- * or an exception. */
+/* Called with the share that is done, from 0, before anything is computed, to 1; for what need not be encoded again,
+ * with 0 alone. Runs on the thread that called. Return 0 to go on and anything else to stop, after which the call fails
+ * with GEMLET_CANCELLED. It must not leave by longjmp or an exception. */
 typedef int (*gemlet_on_progress)(void* user, float share);
 
 /* Encodes a picture. `on_progress` may be NULL; `user` is passed to it as it is. The same picture at the same size is
- * not encoded again while another medium of it has not been freed. GEMLET_UNSUPPORTED if the encoders do
- * not see, GEMLET_ARGUMENT for a picture without pixels, rows that overlap, or a size that the encoder does not take.
- */
+ * not encoded again while another medium of it has not been freed. GEMLET_UNSUPPORTED if the encoders do not see,
+ * GEMLET_ARGUMENT for a picture without pixels, rows that overlap, or a size that the encoder does not take. */
 GEMLET_API gemlet_status gemlet_encode_picture(const gemlet_encoders* encoders, const gemlet_picture* picture,
                                                gemlet_on_progress on_progress, void* user, gemlet_medium** medium,
                                                gemlet_error* error);
 
 /* Likewise a sound: `count` samples, one channel, in [-1, 1], 16000 a second. The models were trained on sounds of up
- * to 30 seconds. GEMLET_UNSUPPORTED if the encoders do not hear, GEMLET_ARGUMENT for no samples or one far outside. */
+ * to 30 seconds. GEMLET_UNSUPPORTED if the encoders do not hear, GEMLET_ARGUMENT for no samples, or for one that is far
+ * outside or no number. */
 GEMLET_API gemlet_status gemlet_encode_sound(const gemlet_encoders* encoders, const float* samples, size_t count,
                                              gemlet_on_progress on_progress, void* user, gemlet_medium** medium,
                                              gemlet_error* error);
 
 GEMLET_API void gemlet_medium_free(gemlet_medium* medium);
 
-/* The tokens whose places it takes in a prompt, without the marks around it; 0 for NULL. */
+/* How many tokens' places it takes in a prompt, without the marks around it; 0 for NULL. */
 GEMLET_API size_t gemlet_medium_tokens(const gemlet_medium* medium);
 
 /* Begins a sound that is encoded as it comes, so that little is left to do when it ends. GEMLET_UNSUPPORTED if the
@@ -246,8 +246,8 @@ GEMLET_API gemlet_status gemlet_sound_new(const gemlet_encoders* encoders, gemle
 GEMLET_API void gemlet_sound_free(gemlet_sound* sound);
 
 /* More samples, as in gemlet_encode_sound; how a sound is cut into pieces changes nothing. GEMLET_ARGUMENT, and nothing
- * is taken, for one far outside of [-1, 1] and after gemlet_sound_finish. After GEMLET_CANCELLED the samples are taken,
- * and the next call encodes what was left. */
+ * is taken, for a sample that is far outside or no number, and after gemlet_sound_finish. After GEMLET_CANCELLED the
+ * samples are taken, and the next call encodes what was left. */
 GEMLET_API gemlet_status gemlet_sound_feed(gemlet_sound* sound, const float* samples, size_t count,
                                            gemlet_error* error);
 
