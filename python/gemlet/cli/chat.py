@@ -144,7 +144,7 @@ class _Terminal:
 
     def _ask(self, text: str) -> None:
         with common.media_progress() as on_media:
-            stream = self._chat.stream([*self._attached, text], on_media=on_media)
+            stream = self._chat.stream([*self._attached, text] if self._attached else text, on_media=on_media)
         with stream:
             if stream.dropped_messages:
                 count = self._chat.dropped_messages + stream.dropped_messages

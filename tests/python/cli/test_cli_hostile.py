@@ -109,7 +109,7 @@ def test_chat_survives_a_mistake_of_ours(tiny_gguf: Path) -> None:
     code = (
         "import sys; from gemlet.chat.conversation import Chat; from gemlet.cli import main\n"
         "stream = Chat.stream\n"
-        "Chat.stream = lambda self, text, **o: 1 / 0 if text == ['now'] else stream(self, text, **o)\n"
+        "Chat.stream = lambda self, text, **o: 1 / 0 if text == 'now' else stream(self, text, **o)\n"
         "main()\n"
     )
     done = subprocess.run(
