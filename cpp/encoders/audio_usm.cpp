@@ -10,8 +10,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros to a multiple
-constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
+constexpr std::size_t reduction = 4;  // of the conformer's frames one is a token
 constexpr std::size_t mel_frames_at_once = 256;
 
 constexpr std::size_t published_filled_tokens = 188;  // of 30 seconds
@@ -71,10 +70,7 @@ void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel)
 void AudioUsm::Sound::finish(const Cancel* cancel) {
   if (received_ == 0) throw Error(Error::Kind::argument, "the sound has no samples: expected at least one");
   if (!ended_) {
-    // The reference fails for less than one frame; a moment of silence behind it makes one.
-    const std::size_t least = std::max(received_, LogMel::unfolded_samples);
-    const std::size_t padded = (least + sample_padding - 1) / sample_padding * sample_padding;
-    samples_.resize(samples_.size() + padded - received_);
+    samples_.resize(samples_.size() + LogMel::padded_samples(received_) - received_);
     ended_ = true;
   }
   if (!finished_) encode(true, cancel);
@@ -93,9 +89,7 @@ void AudioUsm::Sound::encode(bool last, const Cancel* cancel) {
   } const drop_used{samples_, used};
   for (bool more = true; more;) {
     check_cancelled(cancel, "the sound");
-    const std::size_t left = samples_.size() - used;
-    const std::size_t available =
-        left < LogMel::unfolded_samples ? 0 : (left - LogMel::unfolded_samples) / LogMel::hop_samples + 1;
+    const std::size_t available = LogMel::frames_in(samples_.size() - used);
     const std::size_t frames = std::min(available, mel_frames_at_once);
     more = frames < available;
     if (frames == 0 && !last) break;

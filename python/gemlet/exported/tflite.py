@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import math
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,19 +124,33 @@ class _Signature:
         return logits
 
 
+@contextlib.contextmanager
+def compiled(model: Path, threads: int) -> Iterator[Any]:
+    """Load a file in LiteRT. Its packed weights are kept when what is done with it has ended."""
+    with importing:
+        from ai_edge_litert.compiled_model import CompiledModel
+        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+        from ai_edge_litert.options import CpuOptions, Options
+
+    with _silence, weight_cache(model, runtime_name()) as packed:
+        cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
+        options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
+        yield CompiledModel.from_file(str(model), environment=_environment(), options=options)
+
+
+def runtime_name() -> str:
+    """Name and version of the runtime."""
+    with importing:
+        import ai_edge_litert
+
+    return f"ai-edge-litert {ai_edge_litert.__version__}"
+
+
 class _Loaded:
     """The file in LiteRT."""
 
-    def __init__(self, model: Path, threads: int, runtime: str) -> None:
-        with importing:
-            from ai_edge_litert.compiled_model import CompiledModel
-            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-            from ai_edge_litert.options import CpuOptions, Options
-
-        with _silence, weight_cache(model, runtime) as packed:
-            cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
-            options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
-            self.model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
+    def __init__(self, model: Path, threads: int) -> None:
+        with compiled(model, threads) as self.model:
             names = list(self.model.get_signature_list())
             prompts = [_Signature(self.model, name) for name in names if name.startswith(_PREFILL)]
             self.decode = _Signature(self.model, "decode")
@@ -156,10 +171,7 @@ class TfliteRunner:
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
-        with importing:
-            import ai_edge_litert
-
-        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
+        self.runtime = runtime_name()
         self.context = context
         self.threads = threads
         self._file = model
@@ -199,7 +211,7 @@ class TfliteRunner:
 
     def _load(self) -> _Loaded:
         try:
-            return _Loaded(self._file, self.threads, self.runtime)
+            return _Loaded(self._file, self.threads)
         except Exception as error:  # LiteRT has no types of its own
             raise FormatError(f"{self._file}: LiteRT does not load it: {error}") from error
 

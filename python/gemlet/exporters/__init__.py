@@ -18,15 +18,18 @@ from gemlet.conversion import convert
 from gemlet.errors import ArgumentError
 from gemlet.exported import manifest
 from gemlet.exported.manifest import TOKENIZER, Manifest
+from gemlet.exported.media import ExportedEncoders
 from gemlet.files import check_space, check_target, place, replacing_folder, scratch, to_path
 from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 from gemlet.model import Model
 
-from . import architectures, litertlm, onnx, tflite
+from . import architectures, litertlm, media, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .companions import add_companions
+from .encoders.source import EncoderSource
 from .errors import ExportError
+from .media import EncoderComparison
 from .onnx.file import OnnxFile
 from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
@@ -65,6 +68,10 @@ class Export:
     """The core compared with itself, its KV cache in half precision: how much small differences grow in this model."""
     source: Comparison | None
     """Compared with the core on the given file, if its weights are stored otherwise: the cost of the quantisation."""
+    media: dict[str, EncoderComparison]
+    """The encoders beside the core's on the same weights, by what they encode; empty for a text model."""
+    media_source: dict[str, EncoderComparison] | None
+    """The same on the given file, if its weights are stored otherwise."""
     seconds: dict[str, float]
     """prepare, write, check."""
     peak_memory: dict[str, int]
@@ -87,6 +94,7 @@ def export(
     prefill: Sequence[int] = (32, 256),
     threads: int | None = None,
     runtime: str = "litert",
+    media: str | os.PathLike[str] | None = None,
 ) -> Export:
     """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
 
@@ -103,6 +111,8 @@ def export(
         threads: of the quantiser and of the check.
         runtime: of TFLite files: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14,
             2023), which runs fp32 only, and files of at most 2 GB.
+        media: the encoders of pictures and sound to export too: an mmproj file, or the folder of a multimodal
+            checkpoint. A GGUF file that holds its encoders needs no other.
 
     Raises:
         ExportError: a setting that cannot be, or a file that does not pass its check.
@@ -116,8 +126,12 @@ def export(
         raise ArgumentError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if runtime != "litert" and format != "tflite":
         raise ArgumentError(f"runtime is {runtime!r}, which runs the format tflite, found {format}")
+    if runtime != "litert" and media is not None:
+        raise ArgumentError(f"runtime is {runtime!r}, which runs no encoders, found media {os.fspath(media)}")
+    origin = find_model(source)
     task = _Task(
-        find_model(source),
+        origin,
+        _media_of(origin, media, runtime),
         to_path(out),
         format,
         find_quant(quant),
@@ -149,6 +163,8 @@ class _Task:
     """Arguments of one export."""
 
     origin: Path
+    media: Path | None
+    """The file or checkpoint with the encoders, if they are exported."""
     target: Path
     """The final path, which errors name. The files are made in a temporary place."""
     format: str
@@ -170,6 +186,7 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
         given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
         architecture = architectures.by_name(given.architecture)
         weights = _with_types(given, quant, format, work, steps)
+        encoders = _prepare_encoders(task, weights, work)
     held = _context(task.context, weights.config.max_position_embeddings, format)
     core = load_core(weights.path, _check_context(held, weights), task.threads)
     with _measured(seconds, peak, "write"):
@@ -180,11 +197,16 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
             file = tflite.build(weights, held + (lengths[0] - 1 if room_for_padding else 0), lengths)
         if task.runtime == "tflite-runtime":
             tflite.require_old_runtime(quant.name, file.weight_bytes)
-        check_space(folder, file.weight_bytes, target)
-        steps.expect(file.weight_bytes)
+        encoder_files = [] if encoders is None else media.build(encoders.used, format)
+        total = sum(each.weight_bytes for each in (file, *encoder_files))
+        check_space(folder, total, target)
+        steps.expect(total)
         file.write(folder, _metadata(core, quant), steps)
+        for encoder_file in encoder_files:
+            encoder_file.write(folder, {"gemlet.quant": quant.name}, steps)
         add_companions(folder, task.origin, weights, architecture, core.info)
-    described = Manifest.of_folder(folder, format, quant.name, held, core.info)
+    of_encoders = {} if encoders is None else media.describe(encoders.used)
+    described = Manifest.of_folder(folder, format, quant.name, held, core.info, of_encoders)
     with _measured(seconds, peak, "check"):
         runner = described.open(folder, held, core.info.threads)
         exported = begin_exported(runner)
@@ -195,8 +217,54 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
         other = None
         if given.path != weights.path:
             other = Reference(load_core(given.path, core.context, task.threads), core.context).compare(exported)
+        seen = _check_encoders(task, encoders, described.open_encoders(folder, core.info.threads))
     described.write(folder)
-    return Export(target, format, quant.name, runner.runtime, described.files, same, rounding, other, seconds, peak)
+    return Export(
+        target, format, quant.name, runner.runtime, described.files, same, rounding, other, *seen, seconds, peak
+    )
+
+
+@dataclass(frozen=True)
+class _Encoders:
+    """The encoders of an export."""
+
+    given: EncoderSource
+    used: EncoderSource
+    """With their weights in the types of the export."""
+
+
+def _media_of(origin: Path, given: str | os.PathLike[str] | None, runtime: str) -> Path | None:
+    """Where the encoders are: in the file that was named, or in the model's own."""
+    if given is not None:
+        return find_model(given)
+    is_whole = runtime == "litert" and origin.is_file() and media.holds_encoders(origin)
+    return origin if is_whole else None
+
+
+def _prepare_encoders(task: _Task, weights: Source, work: Path) -> _Encoders | None:
+    if task.media is None:
+        return None
+    found = media.prepare(task.media, task.quant, task.format, work, task.steps, task.threads)
+    encoders = _Encoders(*found)
+    if encoders.used.hidden_size != weights.config.hidden_size:
+        raise ExportError(
+            f"{task.media}: its soft tokens have {encoders.used.hidden_size} values, expected "
+            f"{weights.config.hidden_size}, the hidden size of {task.origin}"
+        )
+    return encoders
+
+
+def _check_encoders(
+    task: _Task, encoders: _Encoders | None, exported: ExportedEncoders | None
+) -> tuple[dict[str, EncoderComparison], dict[str, EncoderComparison] | None]:
+    """The encoders beside the core's on the same weights, and on those that were given if they are others."""
+    if encoders is None or exported is None:
+        return {}, None
+    threads = task.threads or usable_cores()
+    same = media.compare(encoders.used, exported, threads)
+    media.require(same, task.format, task.quant.name, str(task.target))
+    given = encoders.given
+    return same, None if given is encoders.used else media.compare(given, exported, threads)
 
 
 def _bundle(task: _Task) -> Export:

@@ -18,7 +18,7 @@ from gemlet.exporters.graph import Value
 from gemlet.exporters.source import Source
 
 from .builder import OnnxBuilder
-from .file import OnnxFile
+from .file import DATA, MODEL, OnnxFile
 
 
 def build(source: Source) -> OnnxFile:
@@ -36,7 +36,7 @@ def build(source: Source) -> OnnxFile:
     found = compute_logits(forward, tokens, queries, keys, lambda value: b.last(value, wanted))
     logits = b.reshape(found, (1, -1, config.vocab_size))
     b.output("logits", logits, (1, "num_logits", config.vocab_size))
-    return OnnxFile(b)
+    return OnnxFile({MODEL: b}, DATA)
 
 
 def _key_positions(b: OnnxBuilder, ids: Value) -> Value:
