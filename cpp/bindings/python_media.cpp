@@ -98,8 +98,6 @@ Samples to_samples(const py::array& given) {
   return Samples::ensure(given);
 }
 
-using Samples = py::array_t<float, py::array::c_style | py::array::forcecast>;
-
 /// What the encoder makes of a whole sound first: the same frames, of the same padding.
 py::array_t<float> log_mel(const Samples& samples, std::size_t bins) {
   if (samples.ndim() != 1 || samples.size() == 0) {

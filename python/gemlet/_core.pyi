@@ -71,6 +71,7 @@ AROUND_MEDIA: str
 class Medium:
     """A picture or a sound that has been encoded."""
 
+    def __init__(self, begin: str, rows: NDArray[np.float32], end: str = "") -> None: ...
     @property
     def begin(self) -> str: ...
     @property

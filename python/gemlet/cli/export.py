@@ -115,6 +115,7 @@ def litertlm(
     quant: _Quant = "int4",
     context: _Held = None,
     prefill: _Prefill = "32,256",
+    media: _Media = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -125,7 +126,7 @@ def litertlm(
     `gemlet export litertlm gemma-3n-E2B-it -o e2b.litertlm`
     """
     lengths = _numbers("--prefill", prefill)
-    _export(source, out, "litertlm", quant, as_json, context=context, prefill=lengths, threads=threads)
+    _export(source, out, "litertlm", quant, as_json, context=context, prefill=lengths, media=media, threads=threads)
 
 
 def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **settings: Any) -> None:

@@ -20,8 +20,8 @@ from gemlet.files import open_file, read_file
 from gemlet.forked import importing
 from gemlet.info import LayerInfo, ModelInfo, TensorInfo, without_infinities
 
-from .media import FILES, EncoderGraphs, ExportedEncoders, MediaInfo
-from .runner import Runner
+from .media import EMBEDDERS, FILES, EncoderGraphs, ExportedEncoders, MediaInfo
+from .runner import MediaRunner
 
 if TYPE_CHECKING:
     from gemlet import _core
@@ -112,7 +112,7 @@ class Manifest:
         manifest._check_files(folder)
         manifest.model_info("", 1, 1)
         for kind in manifest.media_info().kinds:
-            manifest._require(path, *FILES[manifest.format][kind])
+            manifest._require(path, *FILES[manifest.format][kind], *EMBEDDERS[manifest.format])
         return manifest
 
     def write(self, folder: Path) -> None:
@@ -148,7 +148,7 @@ class Manifest:
             )
         return cast("_core._Info", values)
 
-    def open(self, folder: Path, context: int, threads: int) -> Runner:
+    def open(self, folder: Path, context: int, threads: int) -> MediaRunner:
         """The model in its runtime.
 
         Raises:
@@ -158,17 +158,15 @@ class Manifest:
         require_runtime(self.format)
         with importing:
             backend: ModuleType = importlib.import_module(BACKENDS[self.format])
-        runner: Runner = backend.open_runner(folder, context, threads)
+        runner: MediaRunner = backend.open_runner(folder, context, threads)
         return runner
 
     def media_info(self) -> MediaInfo:
         """What is known of the encoders. Raises FormatError for a field that is missing or wrong."""
         return MediaInfo.of(self.media, int(self.info["hidden_size"]))
 
-    def open_encoders(self, folder: Path, threads: int) -> ExportedEncoders | None:
-        """The encoders in their runtime; None if there are none. Raises what `open` does."""
-        if not self.media:
-            return None
+    def open_encoders(self, folder: Path, threads: int) -> ExportedEncoders:
+        """The encoders in their runtime. Raises what `open` does."""
         require_runtime(self.format)
         with importing:
             backend: ModuleType = importlib.import_module(f"{BACKENDS[self.format]}_encoders")

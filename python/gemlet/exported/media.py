@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
 from gemlet import _core
-from gemlet.errors import ArgumentError, FormatError, UnsupportedError
+from gemlet.errors import ArgumentError, CancelledError, FormatError, UnsupportedError
+from gemlet.media.limits import LOUDEST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +22,10 @@ FRAMES_OF_A_TOKEN: Final = 16
 
 _MOST_TOKENS: Final = 1 << 14
 _MOST_BINS: Final = 512
-_LOUDEST: Final = 16.0
-"""As in the core: resampling overshoots; a sound of whole numbers of 16 bits is another."""
+_LARGEST: Final = float(np.finfo(np.float32).max)
+_PICTURE: Final = "<start_of_image>"
+_SOUND: Final = "<start_of_audio>"
+_DEFAULT_SIZE: Final = 768
 
 FILES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "onnx": {
@@ -32,6 +35,8 @@ FILES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "tflite": {"vision": ("vision.tflite",), "audio": ("audio.tflite",)},
 }
 """The files of each format's encoders."""
+EMBEDDERS: Final[Mapping[str, tuple[str, ...]]] = {"onnx": ("embedder.onnx",), "tflite": ()}
+"""The files of a text model with encoders that one without has not."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,19 @@ def _count(found: Mapping[str, Any], kind: str, name: str, low: int, high: int) 
 
 def _row(found: Mapping[str, Any], kind: str, name: str, size: int) -> tuple[float, ...]:
     value = found.get(name)
-    is_row = isinstance(value, (list, tuple)) and len(value) == size and all(type(v) in (int, float) for v in value)
-    if not is_row or not np.isfinite(np.array(value, np.float64)).all():
+    if not isinstance(value, (list, tuple)) or len(value) != size or not all(map(_is_number, value)):
         raise FormatError(f"gemlet.json: media.{kind}.{name} is {value!r:.80}, expected {size} finite numbers")
-    return tuple(map(float, value or ()))
+    return tuple(map(float, value))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is one that float32 holds."""
+    return type(value) in (int, float) and abs(cast("float", value)) <= _LARGEST
+
+
+def _rows(row: tuple[float, ...], count: int) -> NDArray[np.float32]:
+    """The row, so many times."""
+    return np.tile(np.array(row, np.float32), (count, 1))
 
 
 class EncoderGraphs(Protocol):
@@ -115,6 +129,29 @@ class EncoderGraphs(Protocol):
 
     def hear(self, mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """The soft tokens of a sound's spectrogram, [tokens][hidden]."""
+
+
+class ExportedEncoding:
+    """A picture or a sound that is encoded when somebody waits for it, in one step."""
+
+    def __init__(self, encode: Callable[[], _core.Medium]) -> None:
+        self._encode = encode
+        self._medium: _core.Medium | None = None
+        self._is_cancelled = False
+
+    def next(self) -> None:
+        """Encode it. Raises CancelledError after `cancel`; what has begun is not stopped."""
+        if self._is_cancelled:
+            raise CancelledError("the encoding of a picture or a sound was cancelled")
+        self._medium = self._medium or self._encode()
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+
+    def finish(self) -> _core.Medium:
+        self.next()
+        assert self._medium is not None
+        return self._medium
 
 
 class ExportedEncoders:
@@ -134,23 +171,33 @@ class ExportedEncoders:
     def hears(self) -> bool:
         return self._info.audio is not None
 
-    def picture_rows(self, pixels: NDArray[np.uint8], size: int = 768) -> NDArray[np.float32]:
-        """The soft tokens of a picture of any shape, uint8[height][width][3], without the end mark."""
+    def encode(self, pixels: NDArray[np.uint8], size: int = 0) -> ExportedEncoding:
+        """Begin to encode a picture of any shape, uint8[height][width][3]."""
+        return ExportedEncoding(lambda: self._picture(pixels, size or _DEFAULT_SIZE))
+
+    def encode_sound(self, samples: NDArray[np.float32]) -> ExportedEncoding:
+        """Begin to encode a sound, float32 at 16 kHz."""
+        return ExportedEncoding(lambda: self._sound(samples))
+
+    def _picture(self, pixels: NDArray[np.uint8], size: int) -> _core.Medium:
+        if self._info.vision is None:
+            raise self._missing("pictures")
         if size not in SIZES:
             raise ArgumentError(f"size is {size}, expected 256, 512 or 768")
-        if not self.sees:
-            raise self._missing("pictures")
         resized = _core.resize(pixels, size, size)
-        return self._checked(self._graphs.see(resized.astype(np.float32) / np.float32(255)))
+        rows = self._checked(self._graphs.see(resized.astype(np.float32) / np.float32(255)))
+        return _core.Medium(_PICTURE, np.concatenate([rows, _rows(self._info.vision.end, 1)]))
 
-    def sound_rows(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The soft tokens of a sound, mono at 16 kHz, without padding and end mark."""
-        if self._info.audio is None:
+    def _sound(self, samples: NDArray[np.float32]) -> _core.Medium:
+        info = self._info.audio
+        if info is None:
             raise self._missing("sound")
-        loud = np.flatnonzero(~(np.abs(samples) <= _LOUDEST))
+        loud = np.flatnonzero(~(np.abs(samples) <= LOUDEST))
         if loud.size:
             raise ArgumentError(f"sample {loud[0]} is {samples[loud[0]]}, expected a number in [-1, 1]")
-        return self._checked(self._graphs.hear(_core.log_mel(samples, self._info.audio.mel_bins)))
+        rows = self._checked(self._graphs.hear(_core.log_mel(samples, info.mel_bins)))
+        missing = max(info.filled_tokens - len(rows), 0)
+        return _core.Medium(_SOUND, np.concatenate([rows, _rows(info.padding, missing), _rows(info.end, 1)]))
 
     def _missing(self, medium: str) -> UnsupportedError:
         return UnsupportedError(f"{self._name}: holds no encoder for {medium}")

@@ -18,11 +18,13 @@ from gemlet.forked import abandon, importing, renew_in_children
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .runner import Want
+    from .runner import Media, Want
 
 MODEL: Final = "model.onnx"
+EMBEDDER: Final = "embedder.onnx"
 
 _PAST: Final = "past_key_values."
+_EMBEDDED: Final = ("inputs_embeds", "per_layer_inputs")
 _ERRORS_ONLY: Final = 3  # log level
 
 
@@ -120,7 +122,10 @@ class OnnxRunner:
         self._graph = OnnxGraph(model, threads)
         session = self._graph.session
         inputs = {value.name: value for value in session.get_inputs()}
-        expected = {"input_ids", "position_ids", "num_logits_to_keep"}
+        self.takes_media = _EMBEDDED[0] in inputs
+        self._embedder = OnnxGraph(model.with_name(EMBEDDER), threads) if self.takes_media else None
+        self._embedded = [name for name in _EMBEDDED if name in inputs]
+        expected = {"position_ids", "num_logits_to_keep", *(self._embedded or ["input_ids"])}
         if not expected <= inputs.keys():
             raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
         self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
@@ -138,18 +143,28 @@ class OnnxRunner:
             0,
         )
 
-    def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
+    def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want, media: Media = ()) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, or of the last, which the graph always computes."""
-        ids = np.array([tokens], np.int64)
         positions = np.arange(cache.length, cache.length + len(tokens), dtype=np.int64)[None]
         wanted = np.array(0 if want == "all" else 1, np.int64)
         feed = dict(cache.values)
-        for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
+        given = {**self._entered(tokens, media), "position_ids": positions, "num_logits_to_keep": wanted}
+        for name, values in given.items():
             feed[name] = _onnxruntime().OrtValue.ortvalue_from_numpy(values)
         found = dict(zip(self._outputs, self._graph.session.run_with_ort_values(self._outputs, feed), strict=True))
         logits: NDArray[np.float32] = found["logits"].numpy()[0]
         cache.extend({name: found[name.replace(_PAST, "present.")] for name in self._past}, len(tokens))
         return logits
+
+    def _entered(self, tokens: Sequence[int], media: Media) -> dict[str, NDArray[Any]]:
+        """The graph's inputs of its tokens, by name."""
+        ids = np.array([tokens], np.int64)
+        if self._embedder is None:
+            return {"input_ids": ids}
+        found = self._embedder.session.run(self._embedded, {"input_ids": ids})
+        for begin, rows in media:
+            found[0][0, begin : begin + len(rows)] = rows
+        return dict(zip(self._embedded, found, strict=True))
 
 
 def _end_without_the_runtime() -> None:

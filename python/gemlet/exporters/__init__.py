@@ -18,13 +18,12 @@ from gemlet.conversion import convert
 from gemlet.errors import ArgumentError
 from gemlet.exported import manifest
 from gemlet.exported.manifest import TOKENIZER, Manifest
-from gemlet.exported.media import ExportedEncoders
 from gemlet.files import check_space, check_target, place, replacing_folder, scratch, to_path
 from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 from gemlet.model import Model
 
-from . import architectures, litertlm, media, onnx, tflite
+from . import architectures, litertlm, litertlm_check, media, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .companions import add_companions
 from .encoders.source import EncoderSource
@@ -35,6 +34,7 @@ from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
 from .source import Source
+from .tflite import bundle
 from .tflite.file import TfliteFile
 
 __all__ = ["FORMATS", "QUANTS", "RUNTIMES", "Export", "ExportError", "export"]
@@ -147,7 +147,7 @@ def export(
     if format == "litertlm":
         return _bundle(task)
     with replacing_folder(task.target, _written, task.origin) as folder, scratch(task.target) as work:
-        done = _write(task, folder, work)
+        done, _ = _write(task, folder, work)
         _write_report(done, folder / REPORT)
     return done
 
@@ -176,7 +176,18 @@ class _Task:
     steps: Progress
 
 
-def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> Export:
+@dataclass(frozen=True)
+class _Parts:
+    """What an export was made of."""
+
+    weights: Source
+    encoders: _Encoders | None
+    room: int
+    """The tokens that the KV cache holds."""
+    prefill: tuple[int, ...]
+
+
+def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> tuple[Export, _Parts]:
     """Fills the empty folder and checks it. `room_for_padding`: a prompt that ends with the context may be padded to
     the length of a TFLite signature."""
     format, quant, steps, target = task.format, task.quant, task.steps, task.target
@@ -187,14 +198,15 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
         architecture = architectures.by_name(given.architecture)
         weights = _with_types(given, quant, format, work, steps)
         encoders = _prepare_encoders(task, weights, work)
-    held = _context(task.context, weights.config.max_position_embeddings, format)
+    held = room = _context(task.context, weights.config.max_position_embeddings, format)
     core = load_core(weights.path, _check_context(held, weights), task.threads)
+    lengths = _lengths(task.prefill, held)
     with _measured(seconds, peak, "write"):
         if format == "onnx":
-            file: OnnxFile | TfliteFile = onnx.build(weights)
+            file: OnnxFile | TfliteFile = onnx.build(weights, embedder=encoders is not None)
         else:
-            lengths = _lengths(task.prefill, held)
-            file = tflite.build(weights, held + (lengths[0] - 1 if room_for_padding else 0), lengths)
+            room = held + (lengths[0] - 1 if room_for_padding else 0)
+            file = tflite.build(weights, room, lengths, embedder=encoders is not None)
         if task.runtime == "tflite-runtime":
             tflite.require_old_runtime(quant.name, file.weight_bytes)
         encoder_files = [] if encoders is None else media.build(encoders.used, format)
@@ -210,18 +222,20 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
     with _measured(seconds, peak, "check"):
         runner = described.open(folder, held, core.info.threads)
         exported = begin_exported(runner)
-        reference = Reference(core, core.context)
+        reference = Reference(core, core.context, media=encoders is not None)
         same = reference.compare(exported)
         rounding = reference.compare(begin_core(load_core(weights.path, core.context, task.threads, exact_cache=False)))
         require(same, rounding, format, quant.name, str(target))
         other = None
         if given.path != weights.path:
-            other = Reference(load_core(given.path, core.context, task.threads), core.context).compare(exported)
-        seen = _check_encoders(task, encoders, described.open_encoders(folder, core.info.threads))
+            given_core = load_core(given.path, core.context, task.threads)
+            other = Reference(given_core, core.context, media=encoders is not None).compare(exported)
+        seen = _check_encoders(task, encoders, described, folder)
     described.write(folder)
-    return Export(
+    done = Export(
         target, format, quant.name, runner.runtime, described.files, same, rounding, other, *seen, seconds, peak
     )
+    return done, _Parts(weights, encoders, room, lengths)
 
 
 @dataclass(frozen=True)
@@ -255,12 +269,13 @@ def _prepare_encoders(task: _Task, weights: Source, work: Path) -> _Encoders | N
 
 
 def _check_encoders(
-    task: _Task, encoders: _Encoders | None, exported: ExportedEncoders | None
+    task: _Task, encoders: _Encoders | None, described: Manifest, folder: Path
 ) -> tuple[dict[str, EncoderComparison], dict[str, EncoderComparison] | None]:
     """The encoders beside the core's on the same weights, and on those that were given if they are others."""
-    if encoders is None or exported is None:
+    if encoders is None:
         return {}, None
     threads = task.threads or usable_cores()
+    exported = described.open_encoders(folder, threads)
     same = media.compare(encoders.used, exported, threads)
     media.require(same, task.format, task.quant.name, str(task.target))
     given = encoders.given
@@ -282,24 +297,40 @@ def _bundle(task: _Task) -> Export:
         folder = work / "model"
         folder.mkdir()
         # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
-        done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
+        task = dataclasses.replace(task, format="tflite")
+        done, parts = _write(task, folder, work, room_for_padding=True)
         path = work / f"model{_BUNDLE_ENDING}"
         with _measured(done.seconds, done.peak_memory, "bundle"):
             check_space(work, done.bytes, target)
-            litertlm.write(folder, path, target)
+            litertlm.write(folder, path, target, _sections(task, parts, work / "sections"))
         runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
         with _measured(done.seconds, done.peak_memory, "LiteRT-LM"):
             count = task.threads or usable_cores()
-            answers = litertlm.answers_in_litert_lm(path, Manifest.read(folder).context, count, target)
+            exported = Manifest.read(folder)
+            asked = litertlm_check.questions_for(exported)
+            answers = litertlm_check.answers_in_litert_lm(path, asked, work, exported.context, count, target)
             if answers is not None:
-                litertlm.compare(target, answers, litertlm.answers_in_litert(folder, count))
+                litertlm_check.compare(target, asked, answers, litertlm_check.answers_in_litert(folder, asked, count))
                 runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
-        bundle = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
+        whole = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
         report = work / described.name
-        _write_report(bundle, report)
+        _write_report(whole, report)
         place(path, target, sources)
         place(report, described, sources)
-    return bundle
+    return whole
+
+
+def _sections(task: _Task, parts: _Parts, folder: Path) -> dict[str, Path] | None:
+    """Writes the models that a bundle holds where it sees or hears; None for a text model, which the folder has."""
+    if parts.encoders is None:
+        return None
+    folder.mkdir()
+    used = parts.encoders.used
+    files = bundle.build_text(parts.weights, parts.room, parts.prefill) | bundle.build_encoders(
+        used, media.describe(used)
+    )
+    check_space(folder, sum(file.weight_bytes for file in files.values()), task.target)
+    return bundle.write(files, folder, task.steps)
 
 
 def _files_of(origin: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from gemlet import _core
 from gemlet.conversion.mmproj import convert_mmproj
 from gemlet.conversion.recipes import find_media_recipe
 from gemlet.errors import UnsupportedError
-from gemlet.exported.media import SIZES, ExportedEncoders
+from gemlet.exported.media import FRAMES_OF_A_TOKEN, SIZES, ExportedEncoders
 
 from .encoders import audio_usm, vision_mobilenet_v5
 from .encoders.source import EncoderSource
@@ -24,6 +24,7 @@ from .onnx.file import OnnxFile
 from .progress import Progress
 from .quants import Quant, positive_scales
 from .requantise import matches, requantise
+from .samples import picture, sound
 from .source import OF_ENCODERS
 from .tflite import encoders as tflite
 from .tflite.file import TfliteFile
@@ -117,14 +118,17 @@ def compare(source: EncoderSource, found: ExportedEncoders, threads: int) -> dic
     core = _core.Encoders.load(source.path, threads)
     compared = {}
     for size in SIZES if found.sees else ():
-        pixels = _picture(size)
-        compared[f"picture of {size} pixels"] = _compared(found.picture_rows(pixels, size), core.encode(pixels, size))
+        pixels = picture(size)
+        rows, expected = (encoders.encode(pixels, size).finish().rows() for encoders in (found, core))
+        compared[f"picture of {size} pixels"] = _compared(rows, expected)
     for seconds in _SECONDS if found.hears else ():
-        samples = _sound(seconds)
-        stream = core.sound()
-        stream.feed(samples)
-        stream.finish()
-        compared[f"sound of {seconds:g} s"] = _compared(found.sound_rows(samples), stream.rows())
+        samples = sound(round(seconds * 16000))
+        rows, expected = (encoders.encode_sound(samples).finish().rows() for encoders in (found, core))
+        # What short sounds are filled up with counts once, and so does the mark behind it.
+        heard = -(-len(_core.log_mel(samples, source.mel_bins)) // FRAMES_OF_A_TOKEN)
+        compared[f"sound of {seconds:g} s"] = _compared(
+            *(np.concatenate([each[: heard + 1], each[max(heard + 1, len(each) - 1) :]]) for each in (rows, expected))
+        )
     return compared
 
 
@@ -153,18 +157,3 @@ def _compared(rows: NDArray[np.float32], expected: NDArray[np.float32]) -> Encod
         relative_difference=float(np.sqrt(np.mean(np.square(difference))) / expected.std()),
         least_cosine=float(((rows * expected).sum(1) / lengths).min()),
     )
-
-
-def _picture(size: int) -> NDArray[np.uint8]:
-    """Waves, slopes and noise, without any symmetry."""
-    y, x = np.mgrid[0:size, 0:size] / size
-    planes = np.stack([0.5 + 0.4 * np.sin(40 * x + 23 * y), x, y * y], -1)
-    noise = np.random.default_rng(size).normal(0, 0.08, planes.shape)
-    return np.round(255 * np.clip(planes + noise, 0, 1)).astype(np.uint8)
-
-
-def _sound(seconds: float) -> NDArray[np.float32]:
-    """A tone that rises, in noise."""
-    time = np.arange(round(seconds * 16000)) / 16000
-    noise = np.random.default_rng(len(time)).normal(0, 0.05, len(time))
-    return (0.3 * np.sin(2 * np.pi * (200 + 900 * time) * time) + noise).astype(np.float32)

@@ -139,10 +139,8 @@ class Matrix:
 class TensorFile(ABC):
     """The tensors of a GGUF file, which are read as they are asked for."""
 
-    def __init__(self, path: Path, title: str, tensors: Mapping[str, _core._StoredTensor], alignment: int) -> None:
-        """`title`: what the file holds, as messages and graphs call it."""
+    def __init__(self, path: Path, tensors: Mapping[str, _core._StoredTensor], alignment: int) -> None:
         self.path = path
-        self.title = title
         self.tensors = tensors
         self.alignment = alignment
 
@@ -168,6 +166,11 @@ class TensorFile(ABC):
         """The matrix's rows in float32, a slab at a time."""
         for slab in self.encoded(matrix):
             yield _core.dequantize(slab, matrix.type.lower(), matrix.cols)
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the file holds, as messages and graphs call it."""
 
     @abstractmethod
     def role_of(self, name: str, shape: tuple[int, ...]) -> Role:
@@ -203,7 +206,7 @@ class Source(TensorFile):
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
         found = _core.read_model_file(path)
         tensors = {name: stored for name, stored in found["tensors"].items() if not name.startswith(OF_ENCODERS)}
-        super().__init__(path, found["architecture"], tensors, found["alignment"])
+        super().__init__(path, tensors, found["alignment"])
         self.architecture = found["architecture"]
         try:
             self.config = Config.of(found["layers"], found["hyperparameters"])
@@ -212,6 +215,10 @@ class Source(TensorFile):
                 f"{path}: hyperparameters of {self.architecture!r} lack {missing}, which exports need"
             ) from missing
         self._table_rows: int = self.config.own.get("vocab_size_per_layer_input", 0)
+
+    @property
+    def title(self) -> str:
+        return self.architecture
 
     def role_of(self, name: str, shape: tuple[int, ...]) -> Role:
         return conversions.by_name(self.architecture).role_of(name, shape)

@@ -28,9 +28,13 @@ class EncoderSource(TensorFile):
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
         found = _core.read_encoders_file(path)
         tensors = {name: stored for name, stored in found["tensors"].items() if name.startswith(OF_ENCODERS)}
-        super().__init__(path, "encoders", tensors, found["alignment"])
+        super().__init__(path, tensors, found["alignment"])
         self.mel_bins = found["mel_bins"]
         self.filled_tokens = found["filled_tokens"]
+
+    @property
+    def title(self) -> str:
+        return "encoders"
 
     @property
     def hidden_size(self) -> int:

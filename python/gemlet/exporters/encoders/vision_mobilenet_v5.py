@@ -30,6 +30,14 @@ class VisionMobileNetV5:
 
     def __call__(self, picture: Value) -> Value:
         """[size, size, 3] in [0, 1] to soft tokens, [256, hidden]."""
+        return self.soft_tokens(self.features(picture))
+
+    def soft_tokens(self, features: Value) -> Value:
+        """From what the tower gives, [256, width]."""
+        return soft_tokens(self.b, self.source, features, EMBEDDER)
+
+    def features(self, picture: Value) -> Value:
+        """What the tower gives, [256, width]."""
         b = self.b
         stem = self._convolution("v.conv_stem.conv.weight", picture, 2)
         if "v.conv_stem.conv.bias" in self.source.tensors:
@@ -40,7 +48,7 @@ class VisionMobileNetV5:
             x = self._stage(len(maps), x)
             maps.append(x)
         fused = self._fuse(*maps[-2:])
-        return soft_tokens(b, self.source, b.scale(fused, math.sqrt(known(fused.shape[-1]))), EMBEDDER)
+        return b.scale(fused, math.sqrt(known(fused.shape[-1])))
 
     def _stage(self, stage: int, x: Value) -> Value:
         index = 0

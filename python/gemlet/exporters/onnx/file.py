@@ -19,7 +19,9 @@ DATA: Final = "model.onnx.data"
 
 _ALIGNMENT: Final = 4096
 """Alignment of tensors in the data file: whole pages can be mapped."""
-_INPUT_ORDER: Final = {"input_ids": 0, "position_ids": 1, "num_logits_to_keep": 3}
+_INPUT_ORDER: Final = {"input_ids": 0, "inputs_embeds": 0, "per_layer_inputs": 0, "position_ids": 1} | {
+    "num_logits_to_keep": 3
+}
 """The keys and values come between."""
 
 

@@ -119,14 +119,14 @@ class TfliteBuilder(Builder):
         if matrix.type == "Q8_0" and matrix.tensor == EMBEDDING and self.source.tied:
             # The head's own weights, which have one scale a row.
             scales = self._array(f"{matrix.name} scales", self._row_scales(matrix)[:, None])
-            codes = self._cast(self._gather(self._row_codes(matrix, f"{matrix.name} codes"), ids))
+            codes = self.cast(self._gather(self._row_codes(matrix, f"{matrix.name} codes"), ids))
             return self.mul(codes, self._gather(scales, ids))
         blocks = matrix.cols // BLOCK
         scales = self._gather(self._block_scales(matrix, "float32"), ids)
         if matrix.type == "Q8_0":
-            codes = self._cast(self._gather(self._stored_codes(matrix, "int8", BLOCK), ids))
+            codes = self.cast(self._gather(self._stored_codes(matrix, "int8", BLOCK), ids))
         else:
-            packed = self._cast(self._gather(self._stored_codes(matrix, "uint8", BLOCK // 2), ids))
+            packed = self.cast(self._gather(self._stored_codes(matrix, "uint8", BLOCK // 2), ids))
             packed = self.reshape(packed, (-1, blocks, BLOCK // 2))
             high = self._operator(_Op.FLOOR, [self.scale(packed, 1 / 16)], packed.shape)
             low = self.sub(packed, self.scale(high, 16.0))
@@ -216,7 +216,8 @@ class TfliteBuilder(Builder):
             _Op.GATHER, [table, ids], (ids.shape[0], *table.shape[1:]), table.dtype, options, version=version
         )
 
-    def _cast(self, x: Value, dtype: str = "float32") -> Value:
+    def cast(self, x: Value, dtype: str = "float32") -> Value:
+        """To another type."""
         options = schema.CastOptionsT()
         options.inDataType, options.outDataType = _TYPES[x.dtype], _TYPES[dtype]
         return self._operator(_Op.CAST, [x], x.shape, dtype, options)
@@ -228,7 +229,7 @@ class TfliteBuilder(Builder):
         first = self.slice(input_pos, 0, 0, 1)
         zero = self._integers(0)
         self._start = self.concat([zero, zero, first, zero], 0)
-        return self._cast(input_pos)
+        return self.cast(input_pos)
 
     def remember(self, layer: int, keys: Value, values: Value) -> None:
         config = self.source.config.layers[layer]

@@ -43,7 +43,7 @@ class TfliteFile:
 
     def __init__(self, name: str = MODEL) -> None:
         """`name`: of the file."""
-        self._name = name
+        self.name = name
         self._model = schema.ModelT()
         self._model.version = _SCHEMA_VERSION
         self._model.description = "gemlet"
@@ -127,7 +127,7 @@ class TfliteFile:
             weights.buffer.offset = end + -end % _ALIGNMENT
             end = weights.buffer.offset + weights.size
         head = self._packed()
-        with (folder / self._name).open("wb") as file:
+        with (folder / self.name).open("wb") as file:
             file.write(head)
             for weights in self._weights:
                 file.write(bytes(weights.buffer.offset - file.tell()))
