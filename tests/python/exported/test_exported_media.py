@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from gemlet import _core
 from gemlet.exporters import export
+from gemlet.media.png import to_png
 
+from conftest import Cli
 from media_inputs import picture, sound
 from published_templates import GEMMA_3
+from scripts import FORK, run_script
 from tiny import Array
 from tiny_encoders import seeing_model
 
@@ -116,6 +119,43 @@ def test_a_text_model_has_no_eyes(files: tuple[Path, Path], tmp_path: Path) -> N
         model._engine.session().prefill(_core.Prompt([0, 0, 5], [(0, rows(2, 0))]), all=False)
     with pytest.raises(gemlet.ArgumentError, match="media: only for GGUF files"):
         gemlet.load(model.path, media=files[1])
+
+
+def test_a_child_hears_and_sees_too(folders: Callable[[str], Path]) -> None:
+    """A forked child has none of the runtimes' threads."""
+    for format in ("onnx", "tflite"):
+        ended = run_script(
+            FORK
+            + """
+import gemlet, numpy as np
+encoders = gemlet.load(sys.argv[1], threads=2)._media.encoders
+pixels, samples = np.full((9, 9, 3), 77, np.uint8), np.full(5000, 0.1, np.float32)
+def rows():
+    return [made.finish().rows().tolist() for made in (encoders.encode(pixels, 256), encoders.encode_sound(samples))]
+expected = rows()
+def child():
+    assert rows() == expected
+in_child(child)
+child()
+""",
+            folders(format),
+        )
+        assert ended.status == 0 and ended.output == "", ended.output
+
+
+def test_the_command_line(cli: Cli, files: tuple[Path, Path], tmp_path: Path) -> None:
+    text, mmproj = files
+    done = cli("export", "onnx", text, "-o", tmp_path / "out", "-q", "fp32", "-c", "600", "--media", mmproj)
+    assert done.returncode == 0, done.stderr
+    for what in ("picture of 512 pixels", "sound of 7 s", "soft tokens", "vision-768.onnx"):
+        assert what in done.stdout
+    (tmp_path / "cat.png").write_bytes(to_png(CAT.pixels))
+    (tmp_path / "t.jinja").write_text(GEMMA_3)
+    ending = ("-n", "4", "--temperature", "0", "--template", tmp_path / "t.jinja")
+    asked = ("-p", "abc", "--image", tmp_path / "cat.png", *ending)
+    found = cli("run", tmp_path / "out", *asked)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == cli("run", text, "--media", mmproj, *asked).stdout
 
 
 def test_cancelling_before_it_begins(exported: gemlet.Model) -> None:
