@@ -17,7 +17,7 @@ from gemlet.errors import UnsupportedError
 from gemlet.exported.media import FRAMES_OF_A_TOKEN, SIZES, ExportedEncoders
 
 from .encoders import audio_usm, vision_mobilenet_v5
-from .encoders.source import EncoderSource
+from .encoders.source import AUDIO, VISION, EncoderSource
 from .errors import ExportError
 from .onnx import encoders as onnx
 from .onnx.file import OnnxFile
@@ -25,7 +25,6 @@ from .progress import Progress
 from .quants import Quant, positive_scales
 from .requantise import matches, requantise
 from .samples import picture, sound
-from .source import OF_ENCODERS
 from .tflite import encoders as tflite
 from .tflite.file import TfliteFile
 
@@ -60,8 +59,8 @@ class EncoderComparison:
 
 
 def holds_encoders(path: Path) -> bool:
-    """Whether a model's GGUF file holds encoders too."""
-    return any(name.startswith(OF_ENCODERS) for name in _core.read_model_file(path)["tensors"])
+    """Whether a model's GGUF file holds encoders too that are exported."""
+    return not {VISION, AUDIO}.isdisjoint(_core.read_model_file(path)["tensors"])
 
 
 def prepare(

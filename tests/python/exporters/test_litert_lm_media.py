@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gemlet
+import gguf
 import pytest
 from gemlet.conversion import convert
 from gemlet.conversion.mmproj import convert_mmproj
@@ -96,6 +97,26 @@ def test_conversations_are_the_cores(bundle: Path, core: gemlet.Model) -> None:
                 assert conversation.token_count == expected.stats.prompt_tokens + TOKENS
             assert answers[-1].replace("\ufffd", "") == expected.text.replace("\ufffd", "")
     assert len(set(answers)) == len(answers)  # each picture and sound is another
+
+
+@pytest.mark.parametrize("filled", [0, 25])
+def test_sounds_that_are_filled_up_to_another_length(filled: int, made: Path, tmp_path: Path) -> None:
+    """Or not at all: LiteRT-LM is asked about a sound, and has to answer as gemlet does."""
+    mmproj = tmp_path / "mmproj.gguf"
+    reader = gguf.GGUFReader(convert_mmproj(made, tmp_path / "plain.gguf", "f32").path)
+    writer = gguf.GGUFWriter(mmproj, "clip")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            writer.add_key_value(name, field.contents(), *field.types)
+    writer.add_uint32("clip.audio.filled_soft_tokens", filled)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    done = export(made, tmp_path / "x.litertlm", "litertlm", "fp32", context=512, prefill=(64,), media=mmproj)
+    assert "litert-lm" in done.runtime and len(done.media) == 6
 
 
 @pytest.mark.parametrize("quant", ["int8", "int4"])

@@ -11,6 +11,10 @@ from gemlet import _core
 from gemlet.conversion.planned import Role
 from gemlet.exporters.source import OF_ENCODERS, Matrix, TensorFile
 
+VISION = "v.msfa.norm.weight"
+AUDIO = "a.pre_encode.out.weight"
+"""Tensors that tell the encoders which are exported."""
+
 #: Of every norm in the encoders.
 EPSILON = 1e-6
 
@@ -43,11 +47,11 @@ class EncoderSource(TensorFile):
 
     @property
     def sees(self) -> bool:
-        return "v.msfa.norm.weight" in self.tensors
+        return VISION in self.tensors
 
     @property
     def hears(self) -> bool:
-        return "a.pre_encode.out.weight" in self.tensors
+        return AUDIO in self.tensors
 
     def matrix(self, name: str) -> Matrix:
         """The weight of a linear layer, or of a 1x1 convolution, which may have four dimensions."""

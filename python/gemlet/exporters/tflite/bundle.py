@@ -5,7 +5,7 @@ LiteRT-LM embeds token by token, places what the encoders give among the embeddi
 embedder, per_layer_embedder: tokens int32 [1, 1] to what the text model takes of one token.
 vision_encoder: images float32 [1, 768, 768, 3] in [0, 1] to features; vision_adapter: features to soft tokens.
 audio_encoder: src_inputs float32 [1, T, mel bins] and mask uint8 [1, T] to features, which are the soft tokens of a
-whole clip, filled up, and to a mask uint8 of ones; audio_adapter: mask and features to the soft tokens.
+clip and what it is filled up with, and to a mask uint8 of both; audio_adapter: mask and features to the soft tokens.
 end_of_vision, end_of_audio: nothing to the embedding of a mark.
 """
 
@@ -26,6 +26,7 @@ from gemlet.exporters.source import Source
 
 from . import EMBEDDED, build_decoder, embedded_shape, embedding_of
 from .builder import TfliteBuilder
+from .encoders import AUDIO_TOKENS
 from .file import TfliteFile
 
 PICTURE_SIZE: Final = max(SIZES)
@@ -73,9 +74,9 @@ def _vision(source: EncoderSource) -> dict[str, TfliteFile]:
     return {"vision_encoder": encoder, "vision_adapter": adapter}
 
 
-def _audio(source: EncoderSource, padding: Sequence[float], count: int) -> dict[str, TfliteFile]:
-    """Of clips of `count` soft tokens, which shorter ones are filled up to."""
+def _audio(source: EncoderSource, padding: Sequence[float], filled_tokens: int) -> dict[str, TfliteFile]:
     encoder, adapter = (TfliteFile(f"audio_{part}.tflite") for part in ("encoder", "adapter"))
+    count = max(filled_tokens, *AUDIO_TOKENS)
     frames = count * FRAMES_OF_A_TOKEN
     b = TfliteBuilder(source, encoder)
     mel = b.reshape(b.input("src_inputs", (1, frames, source.mel_bins)), (frames, source.mel_bins))
@@ -86,8 +87,8 @@ def _audio(source: EncoderSource, padding: Sequence[float], count: int) -> dict[
     filled = b.add(b.mul(rows, heard), b.mul(b.sub(b.scalar(1.0), heard), silence))
     hidden = known(filled.shape[1])
     b.output("features", b.reshape(filled, (1, count, hidden)))
-    everything = b.maximum(heard, b.scalar(1.0))
-    b.output("mask", b.reshape(b.cast(everything, "uint8"), (1, count)))
+    always = b.constant("filled", (np.arange(count) < filled_tokens).astype(np.float32).reshape(count, 1))
+    b.output("mask", b.reshape(b.cast(b.maximum(heard, always), "uint8"), (1, count)))
     b.finish("audio_encoder")
     b = TfliteBuilder(source, adapter)
     is_there = b.reshape(b.cast(b.input("mask", (1, count), "uint8")), (1, count, 1))
