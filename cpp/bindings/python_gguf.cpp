@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bindings/python_module.hpp"
+#include "encoders/audio_usm.hpp"
 #include "format/gguf.hpp"
 #include "format/reader.hpp"
 #include "gemlet/media.hpp"
@@ -69,7 +70,7 @@ py::dict describe_encoders(const GgufFile& file) {
   const Reader read(file, "clip.audio");
   py::dict out;
   out["mel_bins"] = read.size("num_mel_bins", 0, 512, 0);
-  out["filled_tokens"] = read.size("filled_soft_tokens", 0, std::size_t{1} << 14, 188);
+  out["filled_tokens"] = AudioUsm::read_filled_tokens(read);
   out["alignment"] = file.parts().front().contents.alignment;
   out["tensors"] = describe_tensors(file);
   return out;

@@ -164,6 +164,7 @@ ModelInfo info_of(const py::dict& from) {
   info.kernels = field<std::string>(from, "kernels");
   info.threads = field<int>(from, "threads");
   info.file_bytes = field<std::size_t>(from, "file_bytes");
+  if (from.contains("encoder_bytes")) info.encoder_bytes = field<std::size_t>(from, "encoder_bytes");
   info.fingerprint = field<std::uint64_t>(from, "fingerprint");
   for (const py::handle& entry : field<py::list>(from, "tensors")) {
     const auto tensor = entry.cast<py::dict>();

@@ -23,12 +23,15 @@ constexpr float loudest = 16;  // resampling overshoots; a sound of whole number
 
 bool AudioUsm::is_in(const GgufFile& file) { return has_tensors(file, {"a.conv1d.", "a.pre_encode."}); }
 
+std::size_t AudioUsm::read_filled_tokens(const Reader& read) {
+  return read.size("filled_soft_tokens", 0, max_filled_tokens, published_filled_tokens);
+}
+
 AudioUsm::AudioUsm(const GgufFile& file, Compute& compute)
     : weights_(read_audio_weights(Reader(file, "clip.audio"))),
       soft_tokens_(Reader(file, "clip.audio"), "mm.a.", weights_.shape.width),
       log_mel_(weights_.shape.mel_bins),
-      filled_tokens_(
-          Reader(file, "clip.audio").size("filled_soft_tokens", 0, max_filled_tokens, published_filled_tokens)) {
+      filled_tokens_(read_filled_tokens(Reader(file, "clip.audio"))) {
   for (const AudioBlockWeights& block : weights_.blocks) {
     constants_.push_back(AudioConformer::constants(weights_.shape, block, compute));
   }

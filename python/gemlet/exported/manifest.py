@@ -111,8 +111,8 @@ class Manifest:
         manifest._require(path, *HOLDS[manifest.format], TOKENIZER)
         manifest._check_files(folder)
         manifest.model_info("", 1, 1)
-        for kind in manifest.media_info().kinds:
-            manifest._require(path, *FILES[manifest.format][kind], *EMBEDDERS[manifest.format])
+        if of_encoders := manifest._encoder_files():
+            manifest._require(path, *of_encoders, *EMBEDDERS[manifest.format])
         return manifest
 
     def write(self, folder: Path) -> None:
@@ -130,7 +130,7 @@ class Manifest:
             "threads": threads,
             "context": context,
             "file_bytes": sum(self.files.values()),
-            "encoder_bytes": 0,
+            "encoder_bytes": sum(self.files.get(name, 0) for name in self._encoder_files()),
         }
         types = get_type_hints(ModelInfo)
         for name in types.keys() - values.keys() - {"tensors", "layer_info"}:
@@ -163,7 +163,7 @@ class Manifest:
 
     def media_info(self) -> MediaInfo:
         """What is known of the encoders. Raises FormatError for a field that is missing or wrong."""
-        return MediaInfo.of(self.media, int(self.info["hidden_size"]))
+        return MediaInfo.of(self.media, _field(Path(NAME), self.info, "hidden_size", int))
 
     def open_encoders(self, folder: Path, threads: int) -> ExportedEncoders:
         """The encoders in their runtime. Raises what `open` does."""
@@ -172,6 +172,9 @@ class Manifest:
             backend: ModuleType = importlib.import_module(f"{BACKENDS[self.format]}_encoders")
         graphs: EncoderGraphs = backend.open_encoders(folder, threads)
         return ExportedEncoders(graphs, self.media_info(), str(folder))
+
+    def _encoder_files(self) -> list[str]:
+        return [name for kind in self.media_info().kinds for name in FILES[self.format][kind]]
 
     def _require(self, path: Path, *names: str) -> None:
         for name in names:

@@ -203,6 +203,9 @@ class ExportedEncoders:
         return UnsupportedError(f"{self._name}: holds no encoder for {medium}")
 
     def _checked(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        hidden_size = len(next(part.end for part in (self._info.vision, self._info.audio) if part is not None))
+        if rows.ndim != 2 or rows.shape[1] != hidden_size:
+            raise FormatError(f"{self._name}: the encoder gives {rows.shape} values, expected rows of {hidden_size}")
         if not np.isfinite(rows).all():
             raise FormatError(
                 f"{self._name}: the encoder computes values that are not numbers; its weights are damaged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,10 @@ def test_the_command_line(cli: Cli, files: tuple[Path, Path], tmp_path: Path) ->
     (tmp_path / "t.jinja").write_text(GEMMA_3)
     ending = ("-n", "4", "--temperature", "0", "--template", tmp_path / "t.jinja")
     asked = ("-p", "abc", "--image", tmp_path / "cat.png", *ending)
+    shown = cli("inspect", tmp_path / "out")
+    assert shown.returncode == 0 and "pictures and sound" in shown.stdout, shown.stderr
+    described = json.loads(cli("inspect", tmp_path / "out", "--json").stdout)
+    assert described["encoders"] == {"sees": True, "hears": True, "hidden_size": 36}
     found = cli("run", tmp_path / "out", *asked)
     assert found.returncode == 0, found.stderr
     assert found.stdout == cli("run", text, "--media", mmproj, *asked).stdout
