@@ -47,7 +47,7 @@ def write(folder: Path, path: Path, target: Path, sections: Mapping[str, Path] |
     metadata = folder / "llm_metadata.pb"
     described = _metadata(model)
     if sections is not None:
-        _add_media(described, model.info.chat_template, Manifest.read(folder), target)
+        _add_media(described, model, Manifest.read(folder), target)
     metadata.write_bytes(described.SerializeToString())
     builder = litertlm_builder.LitertLmFileBuilder()
     builder.add_system_metadata(
@@ -106,18 +106,22 @@ def _metadata(model: Model) -> llm_metadata_pb2.LlmMetadata:
     return metadata
 
 
-def _add_media(metadata: llm_metadata_pb2.LlmMetadata, template: str, manifest: Manifest, target: Path) -> None:
+def _add_media(metadata: llm_metadata_pb2.LlmMetadata, model: Model, manifest: Manifest, target: Path) -> None:
     """What LiteRT-LM has to know of pictures and sounds. Its generic model type lets the features of sounds be the
     model's; that of the architecture has others."""
     media = manifest.media_info()
     kinds = {"image": media.vision is not None, "audio": media.audio is not None}
+    template = model.info.chat_template
     marks = {kind: _placeholder(template, kind, target) for kind, is_there in kinds.items() if is_there}
     generic = metadata.llm_model_type.generic_model
     generic.delimiter_regex = "(" + "|".join(re.escape(mark) for mark in marks.values()) + ")"
     for kind, mark in marks.items():
+        start = f"<start_of_{kind}>"
+        if len(model.tokenize(start)) != 1:
+            raise ExportError(f"{target}: the vocabulary lacks {start!r}, which stands in front of a medium in prompts")
         setattr(generic, f"{kind}_enabled", True)
         setattr(generic, f"{kind}_token_regex", re.escape(mark))
-        getattr(generic, f"start_of_{kind}_token").token_str = f"<start_of_{kind}>"
+        getattr(generic, f"start_of_{kind}_token").token_str = start
         setattr(generic, f"{kind}_prefix", "\n\n")
         setattr(generic, f"{kind}_suffix", "\n\n")
         setattr(generic, f"add_{kind}_end", True)

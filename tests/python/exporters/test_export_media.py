@@ -16,6 +16,7 @@ from gemlet import _core
 from gemlet.conversion import convert
 from gemlet.conversion.mmproj import convert_mmproj
 from gemlet.conversion.recipes import MEDIA_RECIPES
+from gemlet.conversion.sentencepiece import Piece, PieceKind
 from gemlet.exported.manifest import NAME, Manifest
 from gemlet.exported.media import FILES, ExportedEncoders
 from gemlet.exported.onnx_encoders import OnnxEncoders
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 
 from media_inputs import picture, sound
 from published_templates import GEMMA_3N
-from tiny import Array, Tiny, write_checkpoint
+from tiny import Array, Tiny, tiny_pieces, tiny_tokenizer, write_checkpoint
 from tiny_audio import TinyAudio
 from tiny_encoders import checkpoint, encoder_weights
 from tiny_vision import TinyVision
@@ -314,8 +315,12 @@ def test_no_file_of_an_encoder_goes_unchecked(exports: Callable[[str, str], Expo
         Manifest.read(folder)
 
 
-def with_template(folder: Path, template: str) -> Path:
+def with_template(folder: Path, template: str, *marks: str) -> Path:
+    """A checkpoint with the template, and with marks of media in its vocabulary."""
+    checkpoint(folder, encoder_weights())
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    pieces = [*tiny_pieces(), *(Piece(mark, 0.0, PieceKind.USER_DEFINED) for mark in marks)]
+    (folder / "tokenizer.model").write_bytes(tiny_tokenizer(pieces).serialize())
     return folder
 
 
@@ -323,7 +328,7 @@ def test_sections_of_bundles(tmp_path: Path) -> None:
     """That LiteRT-LM runs them is tested where it is installed (test_litert_lm_media.py)."""
     from litert_lm_builder import litertlm_peek
 
-    folder = with_template(checkpoint(tmp_path / "checkpoint", encoder_weights()), GEMMA_3N)
+    folder = with_template(tmp_path / "checkpoint", GEMMA_3N, "<start_of_image>", "<start_of_audio>")
     path = tmp_path / "tiny.litertlm"
     done = export(folder, path, "litertlm", "fp32", context=128, prefill=(8,), media=folder)
     assert len(done.media) == 6
@@ -342,6 +347,9 @@ def test_templates_that_bundles_cannot_have(tmp_path: Path) -> None:
     texts = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}" + (
         "{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}{% endfor %}"
     )
-    folder = with_template(checkpoint(tmp_path / "checkpoint", encoder_weights()), texts)
+    folder = with_template(tmp_path / "texts", texts)
     with pytest.raises(ExportError, match=r"x\.litertlm: LiteRT-LM finds the place of a picture by what the chat"):
+        export(folder, tmp_path / "x.litertlm", "litertlm", "fp32", context=64, prefill=(8,), media=folder)
+    folder = with_template(tmp_path / "unmarked", GEMMA_3N, "<start_of_image>")
+    with pytest.raises(ExportError, match=r"x\.litertlm: the vocabulary lacks '<start_of_audio>', which stands"):
         export(folder, tmp_path / "x.litertlm", "litertlm", "fp32", context=64, prefill=(8,), media=folder)
