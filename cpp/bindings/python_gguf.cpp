@@ -7,7 +7,10 @@
 #include <utility>
 
 #include "bindings/python_module.hpp"
+#include "encoders/audio_usm.hpp"
 #include "format/gguf.hpp"
+#include "format/reader.hpp"
+#include "gemlet/media.hpp"
 #include "model/registry.hpp"
 #include "text/tokenizer.hpp"
 #include "text/vocabulary.hpp"
@@ -35,9 +38,7 @@ py::list to_list(const std::vector<LayerShape>& layers) {
   return out;
 }
 
-py::dict describe_file(const GgufFile& file) {
-  require_architecture(file);
-  const auto model = load_model(file, static_cast<std::size_t>(Tokenizer(file).vocabulary()));
+py::dict describe_tensors(const GgufFile& file) {
   py::dict tensors;
   for (const Tensor& tensor : file.tensors()) {
     py::dict entry;
@@ -50,12 +51,28 @@ py::dict describe_file(const GgufFile& file) {
     entry["bytes"] = tensor.bytes();
     tensors[py::str(std::string(tensor.name))] = std::move(entry);
   }
+  return tensors;
+}
+
+py::dict describe_file(const GgufFile& file) {
+  require_architecture(file);
+  const auto model = load_model(file, static_cast<std::size_t>(Tokenizer(file).vocabulary()));
   py::dict out;
   out["architecture"] = std::string(file.get_string("general.architecture"));
   out["hyperparameters"] = model->hyperparameters();
   out["layers"] = to_list(model->shape().layers);
   out["alignment"] = file.parts().front().contents.alignment;
-  out["tensors"] = std::move(tensors);
+  out["tensors"] = describe_tensors(file);
+  return out;
+}
+
+py::dict describe_encoders(const GgufFile& file) {
+  const Reader read(file, "clip.audio");
+  py::dict out;
+  out["mel_bins"] = read.size("num_mel_bins", 0, 512, 0);
+  out["filled_tokens"] = AudioUsm::read_filled_tokens(read);
+  out["alignment"] = file.parts().front().contents.alignment;
+  out["tensors"] = describe_tensors(file);
   return out;
 }
 
@@ -104,6 +121,16 @@ py::dict read_model_file(const std::filesystem::path& path) {
   return found;
 }
 
+py::dict read_encoders_file(const std::filesystem::path& path) {
+  EngineOptions options;
+  options.threads = 1;
+  Encoders::load(path, options);  // checks every shape
+  const GgufFile file(path);
+  py::dict found = read_intact(file, [&] { return describe_encoders(file); });
+  file.check_unchanged();
+  return found;
+}
+
 py::dict read_vocabulary(const std::filesystem::path& path) {
   const GgufFile file(path);
   py::dict found = read_intact(file, [&] { return describe_vocabulary(file); });
@@ -127,6 +154,8 @@ void bind_gguf(py::module_& m) {
   m.def("read_model_file", &read_model_file, py::arg("path"),
         "The configuration of a GGUF file, every shape checked, and where its tensors are; no weights are "
         "read.");
+  m.def("read_encoders_file", &read_encoders_file, py::arg("path"),
+        "Where the tensors of a file with encoders are, every shape of the encoders' checked.");
   m.def("read_vocabulary", &read_vocabulary, py::arg("path"),
         "The tokenizer of a GGUF file, for those who write it in another form.");
 }

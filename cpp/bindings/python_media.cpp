@@ -17,6 +17,7 @@
 #include "bindings/python_gil.hpp"
 #include "bindings/python_job.hpp"
 #include "bindings/python_module.hpp"
+#include "encoders/log_mel.hpp"
 #include "encoders/picture.hpp"
 #include "gemlet/media.hpp"
 
@@ -97,6 +98,22 @@ Samples to_samples(const py::array& given) {
   return Samples::ensure(given);
 }
 
+/// What the encoder makes of a whole sound first: the same frames, of the same padding.
+py::array_t<float> log_mel(const Samples& samples, std::size_t bins) {
+  if (samples.ndim() != 1 || samples.size() == 0) {
+    throw Error(Error::Kind::argument, "the samples: expected float32[samples], one channel, at least one sample");
+  }
+  const LogMel spectrogram(bins);
+  std::vector<float> padded(LogMel::padded_samples(static_cast<std::size_t>(samples.size())));
+  std::copy_n(samples.data(), samples.size(), padded.begin());
+  const std::size_t frames = LogMel::frames_in(padded.size());
+  py::array_t<float> out({frames, bins});
+  for (std::size_t i = 0; i < frames; ++i) {
+    spectrogram.frame(padded.data() + i * LogMel::hop_samples, out.mutable_data() + i * bins);
+  }
+  return out;
+}
+
 }  // namespace
 
 void bind_media(py::module_& m) {
@@ -109,6 +126,8 @@ void bind_media(py::module_& m) {
         return out;
       },
       py::arg("pixels"), py::arg("width"), py::arg("height"));
+
+  m.def("log_mel", &log_mel, py::arg("samples"), py::arg("bins"));
 
   py::class_<Encoders, std::shared_ptr<Encoders>>(m, "Encoders")
       .def_static(

@@ -35,6 +35,16 @@ py::array_t<float> rows_of(const Medium& medium) {
   return out;
 }
 
+/// What an encoder outside of the core has made.
+std::shared_ptr<Medium> make_medium(std::string begin, const Rows& rows, std::string end) {
+  Media media = to_media(0, rows);
+  return std::make_shared<Medium>(Medium{.begin = std::move(begin),
+                                         .end = std::move(end),
+                                         .count = media.count,
+                                         .content = media.content,
+                                         .rows = std::move(media.rows)});
+}
+
 TurnPart to_part(const PyPart& part) {
   if (const auto* medium = std::get_if<std::shared_ptr<Medium>>(&part)) return {.medium = *medium};
   return {.text = std::string(std::get<py::bytes>(part))};
@@ -73,6 +83,7 @@ std::vector<Turn> to_turns(const PyTurns& turns) {
 
 void bind_prompt(py::module_& m) {
   py::class_<Medium, std::shared_ptr<Medium>>(m, "Medium")
+      .def(py::init(&make_medium), py::arg("begin"), py::arg("rows"), py::arg("end") = "")
       .def_readonly("begin", &Medium::begin)
       .def_readonly("end", &Medium::end)
       .def_readonly("count", &Medium::count)

@@ -91,15 +91,36 @@ class RunnerModel final : public Model {
   }
 
  private:
+  /// What stands in for the segment's tokens: (index of the first of them, float32[tokens][hidden]) for each.
+  py::list media_in(const Segment& segment) const {
+    py::list found;
+    const std::size_t first = segment.cache->length();
+    for (const Media& media : segment.media) {
+      const std::size_t begin = std::max(first, media.begin);
+      const std::size_t end = std::min(first + segment.tokens.size(), media.end());
+      if (begin >= end) continue;
+      py::array_t<float> rows({end - begin, shape_.hidden_size});
+      std::copy_n(media.rows->data() + (begin - media.begin) * shape_.hidden_size, rows.size(), rows.mutable_data());
+      found.append(py::make_tuple(begin - first, std::move(rows)));
+    }
+    return found;
+  }
+
   float* run(const Segment& segment, float* logits) const {
-    if (!segment.media.empty() || segment.adapter != nullptr) {
-      throw Error(Error::Kind::unsupported, "exported models take neither media nor adapters; use the GGUF file");
+    if (segment.adapter != nullptr) {
+      throw Error(Error::Kind::unsupported, "exported models take no adapters; use the GGUF file");
+    }
+    const py::list media = media_in(segment);
+    if (!media.empty() && !py::getattr(*runner_, "takes_media", py::bool_(false)).cast<bool>()) {
+      throw Error(Error::Kind::unsupported, "this model takes no pictures or sounds; export it with its encoders");
     }
     const auto want = segment.want;
     const std::vector<Token> tokens(segment.tokens.begin(), segment.tokens.end());
     const char* name = want == Segment::Want::all ? "all" : want == Segment::Want::last ? "last" : "none";
+    const py::object& cache = static_cast<RunnerCache&>(*segment.cache).object();
+    const py::object run = runner_->attr("run");
     const auto found = py::array_t<float, py::array::c_style | py::array::forcecast>(
-        runner_->attr("run")(static_cast<RunnerCache&>(*segment.cache).object(), tokens, name));
+        media.empty() ? run(cache, tokens, name) : run(cache, tokens, name, media));
     if (want == Segment::Want::none) return logits;
     const std::size_t expected = (want == Segment::Want::all ? tokens.size() : 1) * shape_.vocab_size;
     if (static_cast<std::size_t>(found.size()) != expected) {
@@ -143,6 +164,7 @@ ModelInfo info_of(const py::dict& from) {
   info.kernels = field<std::string>(from, "kernels");
   info.threads = field<int>(from, "threads");
   info.file_bytes = field<std::size_t>(from, "file_bytes");
+  if (from.contains("encoder_bytes")) info.encoder_bytes = field<std::size_t>(from, "encoder_bytes");
   info.fingerprint = field<std::uint64_t>(from, "fingerprint");
   for (const py::handle& entry : field<py::list>(from, "tensors")) {
     const auto tensor = entry.cast<py::dict>();

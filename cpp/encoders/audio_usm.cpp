@@ -10,8 +10,7 @@
 namespace gemlet {
 namespace {
 
-constexpr std::size_t sample_padding = 128;  // a sound is filled up with zeros to a multiple
-constexpr std::size_t reduction = 4;         // of the conformer's frames one is a token
+constexpr std::size_t reduction = 4;  // of the conformer's frames one is a token
 constexpr std::size_t mel_frames_at_once = 256;
 
 constexpr std::size_t published_filled_tokens = 188;  // of 30 seconds
@@ -24,12 +23,15 @@ constexpr float loudest = 16;  // resampling overshoots; a sound of whole number
 
 bool AudioUsm::is_in(const GgufFile& file) { return has_tensors(file, {"a.conv1d.", "a.pre_encode."}); }
 
+std::size_t AudioUsm::read_filled_tokens(const Reader& read) {
+  return read.size("filled_soft_tokens", 0, max_filled_tokens, published_filled_tokens);
+}
+
 AudioUsm::AudioUsm(const GgufFile& file, Compute& compute)
     : weights_(read_audio_weights(Reader(file, "clip.audio"))),
       soft_tokens_(Reader(file, "clip.audio"), "mm.a.", weights_.shape.width),
       log_mel_(weights_.shape.mel_bins),
-      filled_tokens_(
-          Reader(file, "clip.audio").size("filled_soft_tokens", 0, max_filled_tokens, published_filled_tokens)) {
+      filled_tokens_(read_filled_tokens(Reader(file, "clip.audio"))) {
   for (const AudioBlockWeights& block : weights_.blocks) {
     constants_.push_back(AudioConformer::constants(weights_.shape, block, compute));
   }
@@ -71,10 +73,7 @@ void AudioUsm::Sound::feed(std::span<const float> samples, const Cancel* cancel)
 void AudioUsm::Sound::finish(const Cancel* cancel) {
   if (received_ == 0) throw Error(Error::Kind::argument, "the sound has no samples: expected at least one");
   if (!ended_) {
-    // The reference fails for less than one frame; a moment of silence behind it makes one.
-    const std::size_t least = std::max(received_, LogMel::unfolded_samples);
-    const std::size_t padded = (least + sample_padding - 1) / sample_padding * sample_padding;
-    samples_.resize(samples_.size() + padded - received_);
+    samples_.resize(samples_.size() + LogMel::padded_samples(received_) - received_);
     ended_ = true;
   }
   if (!finished_) encode(true, cancel);
@@ -93,9 +92,7 @@ void AudioUsm::Sound::encode(bool last, const Cancel* cancel) {
   } const drop_used{samples_, used};
   for (bool more = true; more;) {
     check_cancelled(cancel, "the sound");
-    const std::size_t left = samples_.size() - used;
-    const std::size_t available =
-        left < LogMel::unfolded_samples ? 0 : (left - LogMel::unfolded_samples) / LogMel::hop_samples + 1;
+    const std::size_t available = LogMel::frames_in(samples_.size() - used);
     const std::size_t frames = std::min(available, mel_frames_at_once);
     more = frames < available;
     if (frames == 0 && !last) break;

@@ -28,6 +28,8 @@ class AudioUsm {
 
   /// Whether the file holds an audio encoder.
   static bool is_in(const GgufFile& file);
+  /// Soft tokens that a short sound is filled up to: what the file says, or as many as published encoders do.
+  static std::size_t read_filled_tokens(const Reader& read);
 
   std::size_t hidden_size() const { return soft_tokens_.hidden_size(); }
 

@@ -18,6 +18,17 @@ class LogMel {
   /// A frame is there once as many samples are: the reference unfolds one more than it uses.
   static constexpr std::size_t unfolded_samples = frame_samples + 1;
 
+  /// Samples of a whole sound with the zeros behind it: a multiple of 128 as in the reference, which fails for less
+  /// than one frame; a moment of silence makes one.
+  static constexpr std::size_t padded_samples(std::size_t samples) {
+    constexpr std::size_t multiple = 128;
+    return ((samples < unfolded_samples ? unfolded_samples : samples) + multiple - 1) / multiple * multiple;
+  }
+  /// Frames that so many samples hold.
+  static constexpr std::size_t frames_in(std::size_t samples) {
+    return samples < unfolded_samples ? 0 : (samples - unfolded_samples) / hop_samples + 1;
+  }
+
   explicit LogMel(std::size_t bins);
 
   std::size_t bins() const { return filters_.size(); }

@@ -146,13 +146,23 @@ def export(
     prefill: Sequence[int] = (32, 256),
     threads: int | None = None,
     runtime: str = "litert",
+    media: str | os.PathLike[str] | None = None,
 ) -> "Export":
     """Export to ONNX, TFLite or LiteRT-LM; see gemlet.exporters.export. Needs ``pip install 'gemlet[export]'``."""
     with importing:
         from gemlet import exporters
 
     return exporters.export(
-        source, out, format, quant, progress, context=context, prefill=prefill, threads=threads, runtime=runtime
+        source,
+        out,
+        format,
+        quant,
+        progress,
+        context=context,
+        prefill=prefill,
+        threads=threads,
+        runtime=runtime,
+        media=media,
     )
 
 

@@ -71,6 +71,7 @@ AROUND_MEDIA: str
 class Medium:
     """A picture or a sound that has been encoded."""
 
+    def __init__(self, begin: str, rows: NDArray[np.float32], end: str = "") -> None: ...
     @property
     def begin(self) -> str: ...
     @property
@@ -295,6 +296,15 @@ class _ModelFile(TypedDict):
     """Alignment of the tensors, in bytes."""
     tensors: dict[str, _StoredTensor]
 
+class _EncodersFile(TypedDict):
+    mel_bins: int
+    """Of the spectrogram that the audio encoder hears; 0 if there is none."""
+    filled_tokens: int
+    """Soft tokens that a short sound is filled up to."""
+    alignment: int
+    tensors: dict[str, _StoredTensor]
+    """All of the file, those of a text model beside them too."""
+
 class _Vocabulary(TypedDict):
     pieces: list[bytes]
     kinds: list[Literal["normal", "unknown", "control", "user_defined", "unused", "byte"]]
@@ -331,8 +341,11 @@ def file_checksum(path: str | os.PathLike[str]) -> int: ...
 def architectures() -> list[str]: ...
 def gguf_header(path: str | os.PathLike[str], tensor_count: int) -> bytes: ...
 def read_model_file(path: str | os.PathLike[str]) -> _ModelFile: ...
+def read_encoders_file(path: str | os.PathLike[str]) -> _EncodersFile: ...
 def read_vocabulary(path: str | os.PathLike[str]) -> _Vocabulary: ...
 def resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]: ...
+def log_mel(samples: NDArray[np.float32], bins: int) -> NDArray[np.float32]:
+    """The spectrogram of a whole sound as the core's audio encoder computes it, [frames][bins]."""
 
 class Encoders:
     @staticmethod

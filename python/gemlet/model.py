@@ -409,7 +409,8 @@ def load(
             Replacing it by renaming another over it is fine. Calls on a model whose file was truncated or overwritten
             raise FileError; docs/c_api.md says what is noticed of it, and of the handler of SIGBUS.
         media: the file of the encoders, for a model that sees and hears, by its path or name: an mmproj, which
-            ``gemlet convert --mmproj`` writes, or llama.cpp's. By default those that the model's file holds, if any.
+            ``gemlet convert --mmproj`` writes, or llama.cpp's. By default those that the model's file holds, or an
+            exported folder, if any.
         threads: by default one for each physical core that this process may use, within its quota of processor time
             (a container's limit): two threads of one core share its arithmetic and its way to memory. A slower core
             takes fewer pieces of the work, so that none waits for it.
@@ -481,4 +482,5 @@ def _load_folder(
         raise FileError(f"{folder}: a directory without {NAME}, expected a GGUF file or an exported model")
     if given := [name for name, value in own.items() if value is not None]:
         raise ArgumentError(f"{', '.join(given)}: only for GGUF files, and {folder} is an exported model")
-    return Model(load_exported(folder, backend=backend, threads=threads, context=context), folder)
+    engine, encoders = load_exported(folder, backend=backend, threads=threads, context=context)
+    return Model(engine, folder, MediaEncoder(encoders))

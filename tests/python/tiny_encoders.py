@@ -43,13 +43,14 @@ def checkpoint(
     dtype: str = "F32",
     config: Mapping[str, Any] | None = None,
     vision: TinyVision = VISION,
+    text: Tiny = TEXT,
     text_config: Mapping[str, Any] | None = None,
     **layout: Any,
 ) -> Path:
     encode = ENCODED[dtype]
     extra = {prefix + name: encode(v) if v.dtype == np.float32 else v for name, v in weights.items()}
     out = write_checkpoint(
-        folder, TEXT, prefix="model.language_model.", dtype=dtype, extra=extra, config=text_config, **layout
+        folder, text, prefix="model.language_model.", dtype=dtype, extra=extra, config=text_config, **layout
     )
     path = out / "config.json"
     parts = {"vision_config": vision.config(), "audio_config": AUDIO.config()}

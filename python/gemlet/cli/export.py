@@ -34,6 +34,15 @@ _Out = Annotated[
 _Quant = Annotated[
     Literal["int4", "int8", "fp16", "fp32"], typer.Option("--quant", "-q", help="Quantisation of the weights.")
 ]
+_Media = Annotated[
+    Path | None,
+    typer.Option(
+        "--media",
+        parser=common.path,
+        help="An mmproj file, or the folder of a multimodal checkpoint, whose encoders of pictures and sound are "
+        "exported too. A model file that holds its encoders needs no other.",
+    ),
+]
 
 
 @app.command()
@@ -42,6 +51,7 @@ def onnx(
     out: _Out,
     quant: _Quant = "int4",
     context: common.Context = None,
+    media: _Media = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -55,7 +65,7 @@ def onnx(
 
     `gemlet export onnx model.gguf -o model-onnx --quant int8`
     """
-    _export(source, out, "onnx", quant, as_json, context=context, threads=threads)
+    _export(source, out, "onnx", quant, as_json, context=context, media=media, threads=threads)
 
 
 _Held = Annotated[
@@ -76,6 +86,7 @@ def tflite(
         Literal["litert", "tflite-runtime"],
         typer.Option(help="What will run it; tflite-runtime (2.14) runs fp32 only, and files of at most 2 GB."),
     ] = "litert",
+    media: _Media = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -90,7 +101,8 @@ def tflite(
     `gemlet export tflite model.gguf -o model-tflite --quant int8 --prefill 16,64,256`
     """
     lengths = _numbers("--prefill", prefill)
-    _export(source, out, "tflite", quant, as_json, context=context, prefill=lengths, threads=threads, runtime=runtime)
+    settings = {"context": context, "prefill": lengths, "threads": threads, "runtime": runtime, "media": media}
+    _export(source, out, "tflite", quant, as_json, **settings)
 
 
 @app.command()
@@ -103,6 +115,7 @@ def litertlm(
     quant: _Quant = "int4",
     context: _Held = None,
     prefill: _Prefill = "32,256",
+    media: _Media = None,
     threads: common.Threads = None,
     as_json: common.Json = False,
 ) -> None:
@@ -113,7 +126,7 @@ def litertlm(
     `gemlet export litertlm gemma-3n-E2B-it -o e2b.litertlm`
     """
     lengths = _numbers("--prefill", prefill)
-    _export(source, out, "litertlm", quant, as_json, context=context, prefill=lengths, threads=threads)
+    _export(source, out, "litertlm", quant, as_json, context=context, prefill=lengths, media=media, threads=threads)
 
 
 def _export(source: Path, out: Path, format: str, quant: str, as_json: bool, **settings: Any) -> None:
@@ -135,10 +148,22 @@ def _print(done: "Export") -> None:
     compared = [("the same weights", done.same_weights), ("(core with itself, f16 cache)", done.rounding)]
     if done.source is not None:
         compared.append(("the source", done.source))
+    _print_encoders(done)
     head = ("beside the core on", "places", "max", "mean", "of the spread", "same most likely token")
     common.show(common.table(head, [(name, *_cells(comparison)) for name, comparison in compared]))
     steps = (f"{step} {taken:.1f} s, {common.size(done.peak_memory[step])}" for step, taken in done.seconds.items())
     common.show(f"time and peak memory: {'; '.join(steps)}")
+
+
+def _print_encoders(done: "Export") -> None:
+    rows = []
+    for beside, compared in (("the same weights", done.media), ("the source", done.media_source or {})):
+        for medium, found in compared.items():
+            differences = f"{found.max_difference:.2g}", f"{found.relative_difference:.2g}", f"{found.least_cosine:.5f}"
+            rows.append((medium, beside, str(found.tokens), *differences))
+    if rows:
+        head = ("encoded", "beside the core on", "soft tokens", "max", "of the spread", "least cosine")
+        common.show(common.table(head, rows))
 
 
 def _cells(comparison: "Comparison") -> tuple[str, ...]:

@@ -46,9 +46,16 @@ def inspect(
 
 
 def _encoders(path: Path) -> dict[str, Any] | None:
-    """What the encoders in a file take; None if there are none that gemlet runs."""
+    """What the encoders in a file or an exported folder take; None if there are none that gemlet runs."""
     from gemlet import _core
 
+    if path.is_dir():
+        from gemlet.exported.manifest import Manifest
+
+        manifest = Manifest.read(path)
+        media = manifest.media_info()
+        hidden_size = manifest.info["hidden_size"]
+        return {"sees": media.vision is not None, "hears": media.audio is not None, "hidden_size": hidden_size}
     try:
         encoders = _core.Encoders.load(path, 1)
     except (FormatError, UnsupportedError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from gemlet import _core
 from gemlet.errors import ArgumentError
+from gemlet.media.encoding import Encoders
 
 from .manifest import TOKENIZER, Manifest
 from .runner import Runner
@@ -15,8 +18,10 @@ _CHUNK: Final = 512
 """Tokens of a prompt that a runtime computes at a time: between two pieces a computation can be cancelled."""
 
 
-def load(folder: Path, *, backend: str | None, threads: int | None, context: int | None) -> _core.Engine:
-    """Load an exported folder in the runtime that it was written for.
+def load(
+    folder: Path, *, backend: str | None, threads: int | None, context: int | None
+) -> tuple[_core.Engine, Callable[[], Encoders] | None]:
+    """Load an exported folder in the runtime that it was written for; and what loads its encoders, if it has any.
 
     The runtime computes logits; sessions, sampling, scheduling and speculative decoding are the core's, as for any
     other model.
@@ -32,9 +37,9 @@ def load(folder: Path, *, backend: str | None, threads: int | None, context: int
         raise ArgumentError(f"context is {context}, expected 1 to {manifest.context} (what {folder} was made for)")
     if threads is not None and not 1 <= threads <= 256:
         raise ArgumentError(f"threads is {threads}, expected 1 to 256")
-    return engine_of(
-        manifest, manifest.open(folder, context or manifest.context, threads or _core.usable_cores()), folder
-    )
+    count = threads or _core.usable_cores()
+    engine = engine_of(manifest, manifest.open(folder, context or manifest.context, count), folder)
+    return engine, partial(manifest.open_encoders, folder, count) if manifest.media else None
 
 
 def engine_of(manifest: Manifest, runner: Runner, folder: Path) -> _core.Engine:

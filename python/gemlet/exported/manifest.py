@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
@@ -20,7 +20,8 @@ from gemlet.files import open_file, read_file
 from gemlet.forked import importing
 from gemlet.info import LayerInfo, ModelInfo, TensorInfo, without_infinities
 
-from .runner import Runner
+from .media import EMBEDDERS, FILES, EncoderGraphs, ExportedEncoders, MediaInfo
+from .runner import MediaRunner
 
 if TYPE_CHECKING:
     from gemlet import _core
@@ -30,7 +31,8 @@ TOKENIZER: Final = "tokenizer.gguf"
 VERSION: Final = 2
 
 BACKENDS: Final = {"onnx": "gemlet.exported.onnx", "tflite": "gemlet.exported.tflite"}
-"""The module of each format: it has `open_runner(folder, context, threads)`, and says what it needs."""
+"""The module of each format: it has `open_runner(folder, context, threads)`. Beside it lies one for the encoders, which
+has `open_encoders(folder, threads)`."""
 
 REQUIRES: Final = {"onnx": ("onnxruntime", (1, 22), (2, 0)), "tflite": ("ai-edge-litert", (2, 3), (2, 4))}
 """The package that runs each format, the oldest version that runs it, and the first that was never tried; the same as
@@ -65,15 +67,25 @@ class Manifest:
     """The other files of the folder, and their sizes in bytes."""
     digests: dict[str, str]
     """SHA-256 of the first 64 MiB of each file. The graphs lie there, and a damaged graph may crash a runtime."""
+    media: dict[str, Any] = field(default_factory=dict)
+    """What is known of the encoders, by "vision" and "audio"; see media.py. A text model has none."""
 
     @classmethod
-    def of_folder(cls, folder: Path, format: str, quant: str, context: int, info: ModelInfo) -> Manifest:
+    def of_folder(
+        cls,
+        folder: Path,
+        format: str,
+        quant: str,
+        context: int,
+        info: ModelInfo,
+        media: dict[str, Any] | None = None,
+    ) -> Manifest:
         """Describe the files that are in the folder now."""
         parts = sorted(folder.iterdir())
         measured = {part.name: _measured(part) for part in parts}
         files = {name: size for name, (size, _) in measured.items()}
         digests = {name: digest for name, (_, digest) in measured.items()}
-        return cls(format, quant, context, info_of(info), files, digests)
+        return cls(format, quant, context, info_of(info), files, digests, media or {})
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -89,23 +101,26 @@ class Manifest:
         found = _object(path)
         if found.get("version") != VERSION:
             raise UnsupportedError(f"{path}: version is {found.get('version')!r:.80}, this gemlet reads {VERSION}")
-        manifest = cls(
-            **{field.name: _field(path, found, field.name, get_type_hints(cls)[field.name]) for field in fields(cls)}
-        )
+        types = get_type_hints(cls)
+        found.setdefault("media", {})
+        manifest = cls(**{entry.name: _field(path, found, entry.name, types[entry.name]) for entry in fields(cls)})
         if manifest.format not in BACKENDS:
             raise UnsupportedError(f"{path}: format is {manifest.format!r:.80}, expected one of {', '.join(BACKENDS)}")
         if manifest.context < 1:
             raise FormatError(f"{path}: context is {manifest.context}, expected 1 or more")
-        for name in (*HOLDS[manifest.format], TOKENIZER):
-            if name not in manifest.files:
-                raise FormatError(f"{path}: files: {name} is missing, which a model in {manifest.format} has")
+        manifest._require(path, *HOLDS[manifest.format], TOKENIZER)
         manifest._check_files(folder)
         manifest.model_info("", 1, 1)
+        if of_encoders := manifest._encoder_files():
+            manifest._require(path, *of_encoders, *EMBEDDERS[manifest.format])
         return manifest
 
     def write(self, folder: Path) -> None:
         """Write the file. Raises OSError."""
-        text = json.dumps({"version": VERSION, **vars(self)}, ensure_ascii=False, indent=1, allow_nan=False)
+        contents = {"version": VERSION, **vars(self)}
+        if not self.media:
+            del contents["media"]
+        text = json.dumps(contents, ensure_ascii=False, indent=1, allow_nan=False)
         (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
     def model_info(self, runtime: str, threads: int, context: int) -> _core._Info:
@@ -115,7 +130,7 @@ class Manifest:
             "threads": threads,
             "context": context,
             "file_bytes": sum(self.files.values()),
-            "encoder_bytes": 0,
+            "encoder_bytes": sum(self.files.get(name, 0) for name in self._encoder_files()),
         }
         types = get_type_hints(ModelInfo)
         for name in types.keys() - values.keys() - {"tensors", "layer_info"}:
@@ -133,7 +148,7 @@ class Manifest:
             )
         return cast("_core._Info", values)
 
-    def open(self, folder: Path, context: int, threads: int) -> Runner:
+    def open(self, folder: Path, context: int, threads: int) -> MediaRunner:
         """The model in its runtime.
 
         Raises:
@@ -143,8 +158,28 @@ class Manifest:
         require_runtime(self.format)
         with importing:
             backend: ModuleType = importlib.import_module(BACKENDS[self.format])
-        runner: Runner = backend.open_runner(folder, context, threads)
+        runner: MediaRunner = backend.open_runner(folder, context, threads)
         return runner
+
+    def media_info(self) -> MediaInfo:
+        """What is known of the encoders. Raises FormatError for a field that is missing or wrong."""
+        return MediaInfo.of(self.media, _field(Path(NAME), self.info, "hidden_size", int))
+
+    def open_encoders(self, folder: Path, threads: int) -> ExportedEncoders:
+        """The encoders in their runtime. Raises what `open` does."""
+        require_runtime(self.format)
+        with importing:
+            backend: ModuleType = importlib.import_module(f"{BACKENDS[self.format]}_encoders")
+        graphs: EncoderGraphs = backend.open_encoders(folder, threads)
+        return ExportedEncoders(graphs, self.media_info(), str(folder))
+
+    def _encoder_files(self) -> list[str]:
+        return [name for kind in self.media_info().kinds for name in FILES[self.format][kind]]
+
+    def _require(self, path: Path, *names: str) -> None:
+        for name in names:
+            if name not in self.files:
+                raise FormatError(f"{path}: files: {name} is missing, which a model in {self.format} has")
 
     def _check_files(self, folder: Path) -> None:
         for name, size in self.files.items():

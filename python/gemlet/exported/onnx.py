@@ -18,11 +18,13 @@ from gemlet.forked import abandon, importing, renew_in_children
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .runner import Want
+    from .runner import Media, Want
 
 MODEL: Final = "model.onnx"
+EMBEDDER: Final = "embedder.onnx"
 
 _PAST: Final = "past_key_values."
+_EMBEDDED: Final = ("inputs_embeds", "per_layer_inputs")
 _ERRORS_ONLY: Final = 3  # log level
 
 
@@ -71,38 +73,30 @@ class OnnxCache:
         return OnnxCache(self.values, self._length)
 
 
-class OnnxRunner:
-    """A graph that gemlet.export wrote, in ONNX Runtime on the CPU. Used by any number of threads.
+class OnnxGraph:
+    """A graph in ONNX Runtime on the CPU, which is loaded when it is first run. Used by any number of threads.
 
-    A forked child loads it again, since it has none of the runtime's threads; the caches that it inherits stay valid.
+    A forked child loads it again, since it has none of the runtime's threads.
     """
 
-    def __init__(self, model: Path, context: int, threads: int) -> None:
-        """Raises FormatError for a file that ONNX Runtime does not take, or another graph than an exported one."""
-        self._model = model
+    def __init__(self, model: Path, threads: int) -> None:
+        self.model = model
         self.threads = threads
         self._loading = threading.Lock()
         self._session: Any = None
-        session = self._loaded()
-        inputs = {value.name: value for value in session.get_inputs()}
-        expected = {"input_ids", "position_ids", "num_logits_to_keep"}
-        if not expected <= inputs.keys():
-            raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
-        self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
-        self._outputs = [value.name for value in session.get_outputs()]
-        self.runtime = f"onnxruntime {_onnxruntime().__version__}"
-        self.context = context
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        """In a forked child: leave the runtime's threads to the parent, and load the model again when it is needed."""
+        """In a forked child: leave the runtime's threads to the parent, and load the graph again when it is needed."""
         self._loading = threading.Lock()
         if self._session is not None:
             abandon(self._session)
             self._session = None
             _end_without_the_runtime()
 
-    def _loaded(self) -> Any:
+    @property
+    def session(self) -> Any:
+        """Raises FormatError for a file that ONNX Runtime does not take."""
         with self._loading:
             if self._session is None:
                 options = _onnxruntime().SessionOptions()
@@ -110,11 +104,33 @@ class OnnxRunner:
                 options.log_severity_level = _ERRORS_ONLY
                 try:
                     self._session = _onnxruntime().InferenceSession(
-                        str(self._model), options, providers=["CPUExecutionProvider"]
+                        str(self.model), options, providers=["CPUExecutionProvider"]
                     )
                 except Exception as error:  # onnxruntime's own types differ from version to version
-                    raise FormatError(f"{self._model}: ONNX Runtime does not load it: {error}") from error
+                    raise FormatError(f"{self.model}: ONNX Runtime does not load it: {error}") from error
             return self._session
+
+
+class OnnxRunner:
+    """A text model that gemlet.export wrote, in ONNX Runtime. Used by any number of threads. The caches that a forked
+    child inherits stay valid."""
+
+    def __init__(self, model: Path, context: int, threads: int) -> None:
+        """Raises FormatError for a file that ONNX Runtime does not take, or another graph than an exported one."""
+        self.threads = threads
+        self.context = context
+        self._graph = OnnxGraph(model, threads)
+        session = self._graph.session
+        inputs = {value.name: value for value in session.get_inputs()}
+        self.takes_media = _EMBEDDED[0] in inputs
+        self._embedder = OnnxGraph(model.with_name(EMBEDDER), threads) if self.takes_media else None
+        self._embedded = [name for name in _EMBEDDED if name in inputs]
+        expected = {"position_ids", "num_logits_to_keep", *(self._embedded or ["input_ids"])}
+        if not expected <= inputs.keys():
+            raise FormatError(f"{model}: inputs are {sorted(inputs)}, expected {sorted(expected)} among them")
+        self._past = {name: value.shape for name, value in inputs.items() if name.startswith(_PAST)}
+        self._outputs = [value.name for value in session.get_outputs()]
+        self.runtime = f"onnxruntime {_onnxruntime().__version__}"
 
     def empty(self) -> OnnxCache:
         """An empty cache."""
@@ -127,18 +143,28 @@ class OnnxRunner:
             0,
         )
 
-    def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
+    def run(self, cache: OnnxCache, tokens: Sequence[int], want: Want, media: Media = ()) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, or of the last, which the graph always computes."""
-        ids = np.array([tokens], np.int64)
         positions = np.arange(cache.length, cache.length + len(tokens), dtype=np.int64)[None]
         wanted = np.array(0 if want == "all" else 1, np.int64)
         feed = dict(cache.values)
-        for name, values in (("input_ids", ids), ("position_ids", positions), ("num_logits_to_keep", wanted)):
+        given = {**self._entered(tokens, media), "position_ids": positions, "num_logits_to_keep": wanted}
+        for name, values in given.items():
             feed[name] = _onnxruntime().OrtValue.ortvalue_from_numpy(values)
-        found = dict(zip(self._outputs, self._loaded().run_with_ort_values(self._outputs, feed), strict=True))
+        found = dict(zip(self._outputs, self._graph.session.run_with_ort_values(self._outputs, feed), strict=True))
         logits: NDArray[np.float32] = found["logits"].numpy()[0]
         cache.extend({name: found[name.replace(_PAST, "present.")] for name in self._past}, len(tokens))
         return logits
+
+    def _entered(self, tokens: Sequence[int], media: Media) -> dict[str, NDArray[Any]]:
+        """The graph's inputs of its tokens, by name."""
+        ids = np.array([tokens], np.int64)
+        if self._embedder is None:
+            return {"input_ids": ids}
+        found = self._embedder.session.run(self._embedded, {"input_ids": ids})
+        for begin, rows in media:
+            found[0][0, begin : begin + len(rows)] = rows
+        return dict(zip(self._embedded, found, strict=True))
 
 
 def _end_without_the_runtime() -> None:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 
 Want = Literal["all", "last", "none"]
+Media = Sequence[tuple[int, "NDArray[np.float32]"]]
+"""Pictures and sounds among tokens, or parts of them: the index of the first token that each stands in for, and its
+embeddings as they enter the first layer, [tokens][hidden]."""
 
 
 class Cache(Protocol):
@@ -57,4 +60,18 @@ class Runner(Protocol):
             tokens: at least one, all in the vocabulary.
             want: the logits after all of them, shape (len(tokens), vocabulary); after the last, shape (1, vocabulary);
                 or none, and then what is returned is of no use to anyone.
+        """
+
+
+class MediaRunner(Runner, Protocol):
+    """One whose sequences may hold pictures and sounds."""
+
+    @property
+    def takes_media(self) -> bool:
+        """Whether they may; a runner that does not tell takes tokens alone."""
+
+    def run(self, cache: Any, tokens: Sequence[int], want: Want, media: Media = ()) -> NDArray[np.float32]:
+        """Append tokens to a cache that `empty` made.
+
+        media: what stands in for some of the tokens, which are 0 then.
         """

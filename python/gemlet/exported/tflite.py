@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import math
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +25,15 @@ from .weight_cache import weight_cache
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .runner import Want
+    from .runner import Media, Want
 
 MODEL: Final = "model.tflite"
 
 _CACHE: Final = "kv_cache_"
 _PREFILL: Final = "prefill_"
+_EMBED: Final = "embed_"
+_TOKENS: Final = ("tokens",)
+_EMBEDDED: Final = ("embeddings", "per_layer_embeddings")
 
 
 class TfliteCache:
@@ -88,6 +93,49 @@ def _buffers(model: Any, values: Mapping[str, NDArray[np.float32]]) -> dict[str,
     return buffers
 
 
+@dataclass(frozen=True)
+class _Tokens:
+    """Some of a prompt, as the signatures take it: by the names of their inputs, values of each token."""
+
+    values: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def __getitem__(self, part: slice) -> _Tokens:
+        return _Tokens({name: values[part] for name, values in self.values.items()})
+
+
+def _padded(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """[1, length, ...], zeros behind the values."""
+    padded = np.zeros((1, length, *values.shape[1:]), values.dtype)
+    padded[0, : len(values)] = values
+    return padded
+
+
+class _Embedder:
+    """The graph that embeds so many tokens."""
+
+    def __init__(self, model: Any, name: str) -> None:
+        self._model = model
+        self._name = name
+        self.length: int = model.get_input_tensor_details(name)["tokens"]["shape"][1]
+        self._tokens = model.create_input_buffer_by_name(name, "tokens")
+        details = model.get_output_tensor_details(name)
+        self._shapes = {key: tuple(value["shape"]) for key, value in details.items()}
+        self._outputs = {key: model.create_output_buffer_by_name(name, key) for key in details}
+
+    def run(self, tokens: NDArray[np.int32]) -> _Tokens:
+        """Of at most as many tokens as the graph takes."""
+        self._tokens.write(_padded(tokens, self.length))
+        self._model.run_by_name(self._name, {"tokens": self._tokens}, self._outputs)
+        found = {
+            name: self._outputs[name].read(math.prod(shape), np.float32).reshape(shape)[0, : len(tokens)]
+            for name, shape in self._shapes.items()
+        }
+        return _Tokens(found)
+
+
 class _Signature:
     """One graph of the file with its own small inputs and outputs."""
 
@@ -95,26 +143,26 @@ class _Signature:
         self._model = model
         self._name = name
         inputs = model.get_input_tensor_details(name)
-        self.length: int = inputs["tokens"]["shape"][1]
+        shapes = {key: value["shape"] for key, value in inputs.items() if key in (*_TOKENS, *_EMBEDDED)}
+        self.length: int = next(iter(shapes.values()))[1]
         self.caches = {key: tuple(value["shape"]) for key, value in inputs.items() if key.startswith(_CACHE)}
-        self._tokens = model.create_input_buffer_by_name(name, "tokens")
+        self._given = {key: model.create_input_buffer_by_name(name, key) for key in shapes}
         self._positions = model.create_input_buffer_by_name(name, "input_pos")
         logits = model.get_output_tensor_details(name).get("logits")
         self.vocabulary: int = 0 if logits is None else logits["shape"][2]
         self._logits = None if logits is None else model.create_output_buffer_by_name(name, "logits")
 
-    def run(self, cache: TfliteCache, tokens: Sequence[int]) -> NDArray[np.float32]:
+    def run(self, cache: TfliteCache, tokens: _Tokens) -> NDArray[np.float32]:
         """Write the tokens' keys and values behind what the cache holds, in place; the logits after the last one, (1,
         vocabulary), or (0, 0) from a prompt signature. Tokens that are missing count as 0, and what is written for them
         lies behind the end."""
-        padded = np.zeros((1, self.length), np.int32)
-        padded[0, : len(tokens)] = tokens
-        self._tokens.write(padded)
+        for name, values in tokens.values.items():
+            self._given[name].write(_padded(values, self.length))
         self._positions.write(np.arange(cache.length, cache.length + self.length, dtype=np.int32))
         outputs = dict(cache.buffers)
         if self._logits is not None:
             outputs["logits"] = self._logits
-        inputs = {"tokens": self._tokens, "input_pos": self._positions, **cache.buffers}
+        inputs = {**self._given, "input_pos": self._positions, **cache.buffers}
         self._model.run_by_name(self._name, inputs, outputs)
         cache.extend(len(tokens))
         if self._logits is None:
@@ -123,29 +171,62 @@ class _Signature:
         return logits
 
 
+@contextlib.contextmanager
+def compiled(model: Path, threads: int) -> Iterator[Any]:
+    """Load a file in LiteRT. Its packed weights are kept when what is done with it has ended."""
+    with importing:
+        from ai_edge_litert.compiled_model import CompiledModel
+        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+        from ai_edge_litert.options import CpuOptions, Options
+
+    with _silence, weight_cache(model, runtime_name()) as packed:
+        cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
+        options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
+        yield CompiledModel.from_file(str(model), environment=_environment(), options=options)
+
+
+def runtime_name() -> str:
+    """Name and version of the runtime."""
+    with importing:
+        import ai_edge_litert
+
+    return f"ai-edge-litert {ai_edge_litert.__version__}"
+
+
 class _Loaded:
     """The file in LiteRT."""
 
-    def __init__(self, model: Path, threads: int, runtime: str) -> None:
-        with importing:
-            from ai_edge_litert.compiled_model import CompiledModel
-            from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-            from ai_edge_litert.options import CpuOptions, Options
-
-        with _silence, weight_cache(model, runtime) as packed:
-            cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=packed)
-            options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
-            self.model = CompiledModel.from_file(str(model), environment=_environment(), options=options)
+    def __init__(self, model: Path, threads: int) -> None:
+        with compiled(model, threads) as self.model:
             names = list(self.model.get_signature_list())
             prompts = [_Signature(self.model, name) for name in names if name.startswith(_PREFILL)]
             self.decode = _Signature(self.model, "decode")
+            embedders = [_Embedder(self.model, name) for name in names if name.startswith(_EMBED)]
             self.empty()  # the first write to a buffer makes LiteRT look for accelerators again
         self.prompts = sorted(prompts, key=lambda signature: -signature.length)
+        self.embedders = sorted(embedders, key=lambda embedder: embedder.length)
         self.most = next(iter(self.decode.caches.values()))[2]
 
     def empty(self) -> TfliteCache:
         """An empty cache, with memory for the whole context."""
         return TfliteCache(self.model, self.decode.caches)
+
+    def entered(self, tokens: Sequence[int], media: Media) -> _Tokens:
+        """Tokens as the signatures take them."""
+        ids = np.array(tokens, np.int32)
+        if not self.embedders:
+            return _Tokens({_TOKENS[0]: ids})
+        parts: list[_Tokens] = []
+        done = 0
+        while done < len(ids):
+            left = len(ids) - done
+            fitting = (embedder for embedder in self.embedders if embedder.length >= left)
+            parts.append(next(fitting, self.embedders[-1]).run(ids[done : done + self.embedders[-1].length]))
+            done += len(parts[-1])
+        values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
+        for begin, rows in media:
+            values[_EMBEDDED[0]][begin : begin + len(rows)] = rows
+        return _Tokens(values)
 
 
 class TfliteRunner:
@@ -156,10 +237,7 @@ class TfliteRunner:
 
     def __init__(self, model: Path, context: int, threads: int) -> None:
         """Raises FormatError for a file that LiteRT does not take, or another graph than an exported one."""
-        with importing:
-            import ai_edge_litert
-
-        self.runtime = f"ai-edge-litert {ai_edge_litert.__version__}"
+        self.runtime = runtime_name()
         self.context = context
         self.threads = threads
         self._file = model
@@ -179,14 +257,21 @@ class TfliteRunner:
         with self._turn:
             return self._ready().empty()
 
-    def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want) -> NDArray[np.float32]:
+    @property
+    def takes_media(self) -> bool:
+        """Whether the file embeds tokens by itself."""
+        return bool(self._loaded.embedders)
+
+    def run(self, cache: TfliteCache, tokens: Sequence[int], want: Want, media: Media = ()) -> NDArray[np.float32]:
         """Append tokens; the logits of all of them, which takes a step for each, of the last, or of none."""
-        prompt = {"all": tokens[:0], "last": tokens[:-1], "none": tokens}[want]
+        count = len(tokens)
+        in_prompt = {"all": 0, "last": count - 1, "none": count}[want]
         with self._turn:
             loaded = self._ready()
             cache.move_to(loaded.model)
-            begin = self._prefill(loaded, cache, prompt)
-            found = [loaded.decode.run(cache, [token]) for token in tokens[begin:]]
+            entered = loaded.entered(tokens, media)
+            begin = self._prefill(loaded, cache, entered[:in_prompt])
+            found = [loaded.decode.run(cache, entered[i : i + 1]) for i in range(begin, count)]
         if want != "all":
             found = found[-1:]
         return np.concatenate(found) if found else np.zeros((0, loaded.decode.vocabulary), np.float32)
@@ -199,11 +284,11 @@ class TfliteRunner:
 
     def _load(self) -> _Loaded:
         try:
-            return _Loaded(self._file, self.threads, self.runtime)
+            return _Loaded(self._file, self.threads)
         except Exception as error:  # LiteRT has no types of its own
             raise FormatError(f"{self._file}: LiteRT does not load it: {error}") from error
 
-    def _prefill(self, loaded: _Loaded, cache: TfliteCache, tokens: Sequence[int]) -> int:
+    def _prefill(self, loaded: _Loaded, cache: TfliteCache, tokens: _Tokens) -> int:
         """Append as many as prompt signatures are worth running for; how many that were."""
         done = 0
         while done < len(tokens):

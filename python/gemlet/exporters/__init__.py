@@ -23,15 +23,18 @@ from gemlet.hub.names import find_model
 from gemlet.memory import peak_memory
 from gemlet.model import Model
 
-from . import architectures, litertlm, onnx, tflite
+from . import architectures, litertlm, litertlm_check, media, onnx, tflite
 from .check import Comparison, Reference, begin_core, begin_exported, length, load_core, require
 from .companions import add_companions
+from .encoders.source import EncoderSource
 from .errors import ExportError
+from .media import EncoderComparison
 from .onnx.file import OnnxFile
 from .progress import Progress
 from .quants import QUANTS, Quant, find_quant, positive_scales
 from .requantise import matches, requantise
 from .source import Source
+from .tflite import bundle
 from .tflite.file import TfliteFile
 
 __all__ = ["FORMATS", "QUANTS", "RUNTIMES", "Export", "ExportError", "export"]
@@ -65,6 +68,10 @@ class Export:
     """The core compared with itself, its KV cache in half precision: how much small differences grow in this model."""
     source: Comparison | None
     """Compared with the core on the given file, if its weights are stored otherwise: the cost of the quantisation."""
+    media: dict[str, EncoderComparison]
+    """The encoders beside the core's on the same weights, by what they encode; empty for a text model."""
+    media_source: dict[str, EncoderComparison] | None
+    """The same on the given file, if its weights are stored otherwise."""
     seconds: dict[str, float]
     """prepare, write, check."""
     peak_memory: dict[str, int]
@@ -87,6 +94,7 @@ def export(
     prefill: Sequence[int] = (32, 256),
     threads: int | None = None,
     runtime: str = "litert",
+    media: str | os.PathLike[str] | None = None,
 ) -> Export:
     """Writes the folder `out`, which other runtimes and `gemlet.load` run, and checks it by running it.
 
@@ -103,6 +111,8 @@ def export(
         threads: of the quantiser and of the check.
         runtime: of TFLite files: "litert" for ai-edge-litert; "tflite-runtime" for the last release of that (2.14,
             2023), which runs fp32 only, and files of at most 2 GB.
+        media: the encoders of pictures and sound to export too: an mmproj file, or the folder of a multimodal
+            checkpoint. A GGUF file that holds its encoders needs no other.
 
     Raises:
         ExportError: a setting that cannot be, or a file that does not pass its check.
@@ -116,8 +126,12 @@ def export(
         raise ArgumentError(f"runtime is {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if runtime != "litert" and format != "tflite":
         raise ArgumentError(f"runtime is {runtime!r}, which runs the format tflite, found {format}")
+    if runtime != "litert" and media is not None:
+        raise ArgumentError(f"runtime is {runtime!r}, which runs no encoders, found media {os.fspath(media)}")
+    origin = find_model(source)
     task = _Task(
-        find_model(source),
+        origin,
+        _media_of(origin, media, runtime),
         to_path(out),
         format,
         find_quant(quant),
@@ -133,7 +147,7 @@ def export(
     if format == "litertlm":
         return _bundle(task)
     with replacing_folder(task.target, _written, task.origin) as folder, scratch(task.target) as work:
-        done = _write(task, folder, work)
+        done, _ = _write(task, folder, work)
         _write_report(done, folder / REPORT)
     return done
 
@@ -149,6 +163,8 @@ class _Task:
     """Arguments of one export."""
 
     origin: Path
+    media: Path | None
+    """The file or checkpoint with the encoders, if they are exported."""
     target: Path
     """The final path, which errors name. The files are made in a temporary place."""
     format: str
@@ -160,7 +176,18 @@ class _Task:
     steps: Progress
 
 
-def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> Export:
+@dataclass(frozen=True)
+class _Parts:
+    """What an export was made of."""
+
+    weights: Source
+    encoders: _Encoders | None
+    room: int
+    """The tokens that the KV cache holds."""
+    prefill: tuple[int, ...]
+
+
+def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = False) -> tuple[Export, _Parts]:
     """Fills the empty folder and checks it. `room_for_padding`: a prompt that ends with the context may be padded to
     the length of a TFLite signature."""
     format, quant, steps, target = task.format, task.quant, task.steps, task.target
@@ -170,33 +197,89 @@ def _write(task: _Task, folder: Path, work: Path, *, room_for_padding: bool = Fa
         given = _as_gguf(task.origin, quant, format, work, steps, task.threads)
         architecture = architectures.by_name(given.architecture)
         weights = _with_types(given, quant, format, work, steps)
-    held = _context(task.context, weights.config.max_position_embeddings, format)
+        encoders = _prepare_encoders(task, weights, work)
+    held = room = _context(task.context, weights.config.max_position_embeddings, format)
     core = load_core(weights.path, _check_context(held, weights), task.threads)
+    lengths = _lengths(task.prefill, held)
     with _measured(seconds, peak, "write"):
         if format == "onnx":
-            file: OnnxFile | TfliteFile = onnx.build(weights)
+            file: OnnxFile | TfliteFile = onnx.build(weights, embedder=encoders is not None)
         else:
-            lengths = _lengths(task.prefill, held)
-            file = tflite.build(weights, held + (lengths[0] - 1 if room_for_padding else 0), lengths)
+            room = held + (lengths[0] - 1 if room_for_padding else 0)
+            file = tflite.build(weights, room, lengths, embedder=encoders is not None)
         if task.runtime == "tflite-runtime":
             tflite.require_old_runtime(quant.name, file.weight_bytes)
-        check_space(folder, file.weight_bytes, target)
-        steps.expect(file.weight_bytes)
+        encoder_files = [] if encoders is None else media.build(encoders.used, format)
+        total = sum(each.weight_bytes for each in (file, *encoder_files))
+        check_space(folder, total, target)
+        steps.expect(total)
         file.write(folder, _metadata(core, quant), steps)
+        for encoder_file in encoder_files:
+            encoder_file.write(folder, {"gemlet.quant": quant.name}, steps)
         add_companions(folder, task.origin, weights, architecture, core.info)
-    described = Manifest.of_folder(folder, format, quant.name, held, core.info)
+    of_encoders = {} if encoders is None else media.describe(encoders.used)
+    described = Manifest.of_folder(folder, format, quant.name, held, core.info, of_encoders)
     with _measured(seconds, peak, "check"):
         runner = described.open(folder, held, core.info.threads)
         exported = begin_exported(runner)
-        reference = Reference(core, core.context)
+        reference = Reference(core, core.context, media=encoders is not None)
         same = reference.compare(exported)
         rounding = reference.compare(begin_core(load_core(weights.path, core.context, task.threads, exact_cache=False)))
         require(same, rounding, format, quant.name, str(target))
         other = None
         if given.path != weights.path:
-            other = Reference(load_core(given.path, core.context, task.threads), core.context).compare(exported)
+            given_core = load_core(given.path, core.context, task.threads)
+            other = Reference(given_core, core.context, media=encoders is not None).compare(exported)
+        seen = _check_encoders(task, encoders, described, folder)
     described.write(folder)
-    return Export(target, format, quant.name, runner.runtime, described.files, same, rounding, other, seconds, peak)
+    done = Export(
+        target, format, quant.name, runner.runtime, described.files, same, rounding, other, *seen, seconds, peak
+    )
+    return done, _Parts(weights, encoders, room, lengths)
+
+
+@dataclass(frozen=True)
+class _Encoders:
+    """The encoders of an export."""
+
+    given: EncoderSource
+    used: EncoderSource
+    """With their weights in the types of the export."""
+
+
+def _media_of(origin: Path, given: str | os.PathLike[str] | None, runtime: str) -> Path | None:
+    """Where the encoders are: in the file that was named, or in the model's own."""
+    if given is not None:
+        return find_model(given)
+    is_whole = runtime == "litert" and origin.is_file() and media.holds_encoders(origin)
+    return origin if is_whole else None
+
+
+def _prepare_encoders(task: _Task, weights: Source, work: Path) -> _Encoders | None:
+    if task.media is None:
+        return None
+    found = media.prepare(task.media, task.quant, task.format, work, task.steps, task.threads)
+    encoders = _Encoders(*found)
+    if encoders.used.hidden_size != weights.config.hidden_size:
+        raise ExportError(
+            f"{task.media}: its soft tokens have {encoders.used.hidden_size} values, expected "
+            f"{weights.config.hidden_size}, the hidden size of {task.origin}"
+        )
+    return encoders
+
+
+def _check_encoders(
+    task: _Task, encoders: _Encoders | None, described: Manifest, folder: Path
+) -> tuple[dict[str, EncoderComparison], dict[str, EncoderComparison] | None]:
+    """The encoders beside the core's on the same weights, and on those that were given if they are others."""
+    if encoders is None:
+        return {}, None
+    threads = task.threads or usable_cores()
+    exported = described.open_encoders(folder, threads)
+    same = media.compare(encoders.used, exported, threads)
+    media.require(same, task.format, task.quant.name, str(task.target))
+    given = encoders.given
+    return same, None if given is encoders.used else media.compare(given, exported, threads)
 
 
 def _bundle(task: _Task) -> Export:
@@ -214,24 +297,40 @@ def _bundle(task: _Task) -> Export:
         folder = work / "model"
         folder.mkdir()
         # LiteRT-LM refuses a prompt whose padding does not fit, although it is overwritten later.
-        done = _write(dataclasses.replace(task, format="tflite"), folder, work, room_for_padding=True)
+        task = dataclasses.replace(task, format="tflite")
+        done, parts = _write(task, folder, work, room_for_padding=True)
         path = work / f"model{_BUNDLE_ENDING}"
         with _measured(done.seconds, done.peak_memory, "bundle"):
             check_space(work, done.bytes, target)
-            litertlm.write(folder, path, target)
+            litertlm.write(folder, path, target, _sections(task, parts, work / "sections"))
         runtime = f"{done.runtime}; not in LiteRT-LM, which is not installed: pip install 'gemlet[litertlm]'"
         with _measured(done.seconds, done.peak_memory, "LiteRT-LM"):
             count = task.threads or usable_cores()
-            answers = litertlm.answers_in_litert_lm(path, Manifest.read(folder).context, count, target)
+            exported = Manifest.read(folder)
+            asked = litertlm_check.questions_for(exported)
+            answers = litertlm_check.answers_in_litert_lm(path, asked, work, exported.context, count, target)
             if answers is not None:
-                litertlm.compare(target, answers, litertlm.answers_in_litert(folder, count))
+                litertlm_check.compare(target, asked, answers, litertlm_check.answers_in_litert(folder, asked, count))
                 runtime = f"{done.runtime}, litert-lm {importlib.metadata.version('litert-lm')}"
-        bundle = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
+        whole = dataclasses.replace(done, format="litertlm", runtime=runtime, files={target.name: path.stat().st_size})
         report = work / described.name
-        _write_report(bundle, report)
+        _write_report(whole, report)
         place(path, target, sources)
         place(report, described, sources)
-    return bundle
+    return whole
+
+
+def _sections(task: _Task, parts: _Parts, folder: Path) -> dict[str, Path] | None:
+    """Writes the models that a bundle holds where it sees or hears; None for a text model, which the folder has."""
+    if parts.encoders is None:
+        return None
+    folder.mkdir()
+    used = parts.encoders.used
+    files = bundle.build_text(parts.weights, parts.room, parts.prefill) | bundle.build_encoders(
+        used, media.describe(used)
+    )
+    check_space(folder, sum(file.weight_bytes for file in files.values()), task.target)
+    return bundle.write(files, folder, task.steps)
 
 
 def _files_of(origin: Path) -> list[Path]:

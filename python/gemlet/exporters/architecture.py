@@ -11,6 +11,8 @@ from .attention import Positions
 from .graph import Builder, Value
 from .source import Config
 
+Embedded = tuple[Value, Value | None]
+
 
 @dataclass(frozen=True)
 class State:
@@ -31,8 +33,13 @@ class Forward(ABC):
         self.b = b
 
     @abstractmethod
-    def embed(self, tokens: Value) -> tuple[Value, Value | None]:
-        """The hidden states that the first layer reads, and what layers read besides."""
+    def embed(self, tokens: Value) -> Embedded:
+        """What the model's tables have of tokens: their embeddings, [T, hidden], and rows of a table that layers read
+        besides, if the architecture has one. A picture or a sound has embeddings of its own."""
+
+    def begin(self, embedded: Embedded) -> Embedded:
+        """The hidden states that the first layer reads, and what layers read besides, made of what the tables have."""
+        return embedded
 
     @abstractmethod
     def layer(self, index: int, state: State, positions: Positions) -> Value:
@@ -48,13 +55,13 @@ class Forward(ABC):
 
 
 def compute_logits(
-    forward: Forward, tokens: Value, queries: Value, keys: Value, last: Callable[[Value], Value] | None = None
+    forward: Forward, embedded: Embedded, queries: Value, keys: Value, last: Callable[[Value], Value] | None = None
 ) -> Value:
     """The whole forward pass.
 
     Args:
         forward: the architecture's parts.
-        tokens: ids [T].
+        embedded: T tokens, as `Forward.embed` gives them.
         queries: the tokens' positions, float32 [T].
         keys: the positions of all keys, float32 [S].
         last: leaves those rows of a value, [T, ...], whose tokens need logits; None if all do. The layers that read
@@ -62,7 +69,7 @@ def compute_logits(
     """
     b = forward.b
     owners = len(b.source.config.kv_layers)
-    state, positions = _begin(forward, tokens, queries, keys)
+    state, positions = _begin(forward, embedded, queries, keys)
     for index in range(len(b.source.config.layers)):
         if index == owners and last is not None:
             state = _cut(state, last)
@@ -73,17 +80,17 @@ def compute_logits(
     return forward.logits(state.hidden)
 
 
-def compute_cache(forward: Forward, tokens: Value, queries: Value, keys: Value) -> None:
+def compute_cache(forward: Forward, embedded: Embedded, queries: Value, keys: Value) -> None:
     """The part of the forward pass that remembers keys and values: what a prompt needs whose logits nobody wants."""
     last_owner = forward.b.source.config.kv_layers[-1]
-    state, positions = _begin(forward, tokens, queries, keys)
+    state, positions = _begin(forward, embedded, queries, keys)
     for index in range(last_owner):
         state = replace(state, hidden=forward.layer(index, state, positions))
     forward.keys_and_values(last_owner, state, positions)
 
 
-def _begin(forward: Forward, tokens: Value, queries: Value, keys: Value) -> tuple[State, Positions]:
-    hidden, inputs = forward.embed(tokens)
+def _begin(forward: Forward, embedded: Embedded, queries: Value, keys: Value) -> tuple[State, Positions]:
+    hidden, inputs = forward.begin(embedded)
     return State(hidden, inputs, queries), Positions.of(forward.b, queries, keys)
 
 

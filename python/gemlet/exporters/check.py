@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gemlet import _core
+from gemlet.exported.runner import Media
 from gemlet.model import Model, load
 
 from .errors import ExportError
@@ -24,17 +26,19 @@ from .errors import ExportError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gemlet.exported.runner import Runner
+    from gemlet.exported.runner import MediaRunner
 
 _TEXTS: Final = (
     "The quick brown fox jumps over the lazy dog. What is the capital of France?",
     "def mean(values):\n    return sum(values) / len(values)\n",
 )
+_SOFT: Final = 40
+"""Soft tokens of a prompt that has some. As an encoder's, they have a mean square of 1."""
 _SHORT: Final = 8
 """Tokens decoded one by one after a prompt of a sentence."""
 
-Append = Callable[[Sequence[int]], "NDArray[np.float32]"]
-"""Adds tokens to a timeline; the logits after the last."""
+Append = Callable[[Sequence[int], Media], "NDArray[np.float32]"]
+"""Adds tokens to a timeline, with what stands in for some of them; the logits after the last."""
 Begin = Callable[[], Append]
 """A new timeline."""
 
@@ -84,38 +88,52 @@ class Comparison:
     """Share of places with the same most likely token."""
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    tokens: list[int]
+    media: Media = ()
+
+
+@dataclass(frozen=True)
+class _Text:
+    prompt: _Prompt
+    decoded: list[int]
+    """The tokens behind it."""
+
+
 class Reference:
     """The core's answers to the prompts."""
 
-    def __init__(self, core: Model, context: int) -> None:
-        """Timelines hold at most `context` tokens, which the core's must hold too."""
+    def __init__(self, core: Model, context: int, *, media: bool = False) -> None:
+        """Timelines hold at most `context` tokens, which the core's must hold too. `media`: soft tokens are compared
+        too, which a model with encoders takes."""
         self.window = core.info.sliding_window
-        self._texts: list[tuple[list[int], list[int]]] = []  # a prompt, and the tokens that are decoded after it
+        self._texts: list[_Text] = []
         rows: list[NDArray[np.float32]] = []
-        for prompt, steps in _prompts(core, context):
+        for prompt, steps in _prompts(core, context, media):
             append = begin_core(core)()
-            rows.append(append(prompt))
+            rows.append(append(prompt.tokens, prompt.media))
             tokens: list[int] = []
             for _ in range(steps):
                 tokens.append(int(rows[-1].argmax()))
-                rows.append(append(tokens[-1:]))
-            self._texts.append((prompt, tokens))
+                rows.append(append(tokens[-1:], ()))
+            self._texts.append(_Text(prompt, tokens))
         self._logits = np.stack(rows)
 
     def compare(self, begin: Begin) -> Comparison:
         """Raises ExportError for logits that are not finite numbers."""
         rows: list[NDArray[np.float32]] = []
-        for prompt, tokens in self._texts:
+        for text in self._texts:
             append = begin()
-            rows += [append(prompt), *(append([token]) for token in tokens)]
+            rows += [append(text.prompt.tokens, text.prompt.media), *(append([token], ()) for token in text.decoded)]
         logits = np.stack(rows)
         if not np.isfinite(logits).all():
             raise ExportError("the exported file answers with values that are not finite numbers; nothing was kept")
         difference = np.abs(logits - self._logits)
         return Comparison(
             positions=len(rows),
-            decoded=sum(len(tokens) for _, tokens in self._texts),
-            longest=max(len(prompt) + len(tokens) for prompt, tokens in self._texts),
+            decoded=sum(len(text.decoded) for text in self._texts),
+            longest=max(len(text.prompt.tokens) + len(text.decoded) for text in self._texts),
             max_difference=float(difference.max()),
             mean_difference=float(difference.mean()),
             relative_difference=float(np.sqrt(np.mean(np.square(difference))) / self._logits.std()),
@@ -127,17 +145,23 @@ def begin_core(model: Model) -> Begin:
     """Timelines of the core."""
 
     def begin() -> Append:
-        return model.session().prefill
+        session = model._engine.session()
+        return lambda tokens, media: session.prefill(_core.Prompt(tokens, media), all=False)
 
     return begin
 
 
-def begin_exported(runner: Runner) -> Begin:
+def begin_exported(runner: MediaRunner) -> Begin:
     """Timelines of an exported file."""
 
     def begin() -> Append:
         cache: Any = runner.empty()
-        return lambda tokens: runner.run(cache, tokens, "last")[-1]
+
+        def append(tokens: Sequence[int], media: Media) -> NDArray[np.float32]:
+            logits: NDArray[np.float32] = runner.run(cache, tokens, "last", media)[-1]
+            return logits
+
+        return append
 
     return begin
 
@@ -164,16 +188,22 @@ def load_core(path: Path, context: int, threads: int | None, *, exact_cache: boo
     return load(path, context=context, cache="f32" if exact_cache else "f16", threads=threads)
 
 
-def _prompts(core: Model, context: int) -> list[tuple[list[int], int]]:
-    """Tokens, and how many to decode after them."""
+def _prompts(core: Model, context: int, media: bool) -> list[tuple[_Prompt, int]]:
+    """Prompts, and how many tokens to decode after them."""
     window = core.info.sliding_window
-    prompts = []
+    prompts: list[tuple[_Prompt, int]] = []
     for text in _TEXTS:
         tokens = core.tokenize(text, bos=True)[: max(1, context - _SHORT)]
-        prompts.append((tokens, min(_SHORT, context - len(tokens))))
+        prompts.append((_Prompt(tokens), min(_SHORT, context - len(tokens))))
+    if media and context > 1:
+        soft = max(1, min(_SOFT, context - 2 * _SHORT))
+        rows = np.random.default_rng(soft).normal(size=(soft, core.info.hidden_size)).astype(np.float32)
+        tokens = [core.bos, *[0] * soft, *core.tokenize(_TEXTS[0])][: max(1 + soft, context - _SHORT)]
+        prompts.append((_Prompt(tokens, [(1, rows)]), min(_SHORT, context - len(tokens))))
     # Ids from all over the vocabulary, the multimodal ones at its end included; then across the end of the window.
     total = min(context, length(window, context))
     begin = max(1, min(total - 2 * _SHORT, window - _SHORT))
     vocabulary = core.info.vocabulary
-    prompts.append(([core.bos, *(vocabulary - 1 - (7919 * i) % vocabulary for i in range(begin - 1))], total - begin))
+    everywhere = [core.bos, *(vocabulary - 1 - (7919 * i) % vocabulary for i in range(begin - 1))]
+    prompts.append((_Prompt(everywhere), total - begin))
     return prompts

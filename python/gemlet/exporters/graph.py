@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .source import Matrix, Source
+from .source import Matrix, Source, TensorFile
 
 Shape = tuple[int | None, ...]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros before and after the rows of a map, and before and after its columns."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,14 @@ class Value:
 class Builder(ABC):
     """Adds operations to a graph. All values are float32 unless it says otherwise."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, tensors: TensorFile) -> None:
+        self.tensors = tensors
+
+    @property
+    def source(self) -> Source:
+        """The text model, if that is what the graph is of."""
+        assert isinstance(self.tensors, Source)
+        return self.tensors
 
     # Weights.
 
@@ -88,6 +96,9 @@ class Builder(ABC):
     def tanh(self, x: Value) -> Value: ...
 
     @abstractmethod
+    def sigmoid(self, x: Value) -> Value: ...
+
+    @abstractmethod
     def gelu(self, x: Value) -> Value:
         """The tanh approximation."""
 
@@ -104,6 +115,14 @@ class Builder(ABC):
     @abstractmethod
     def mean(self, x: Value, axis: int = -1) -> Value:
         """Over one axis, which stays with length 1."""
+
+    @abstractmethod
+    def cumulative_sum(self, x: Value) -> Value:
+        """Over the first axis: each row becomes the sum of those up to it."""
+
+    @abstractmethod
+    def ones(self, x: Value) -> Value:
+        """[T, 1] for x [T, ...]."""
 
     @abstractmethod
     def matmul(self, a: Value, b: Value, *, transpose_b: bool = False) -> Value:
@@ -125,6 +144,32 @@ class Builder(ABC):
     def slice(self, x: Value, axis: int, begin: int, end: int) -> Value:
         """Elements [begin, end) of an axis whose length is known."""
 
+    @abstractmethod
+    def pad(self, x: Value, axis: int, before: int, after: int) -> Value:
+        """Zeros at both ends of an axis."""
+
+    @abstractmethod
+    def pad_to_multiple(self, x: Value, size: int) -> Value:
+        """Rows of zeros behind the last, up to a multiple of `size`."""
+
+    @abstractmethod
+    def first(self, x: Value, whole: Value, divisor: int) -> Value:
+        """The first rows of x, as many as `whole` has divided by `divisor`, rounded up."""
+
+    @abstractmethod
+    def delayed(self, x: Value, count: int) -> Value:
+        """The rows moved on by `count`, zeros in front and the last ones dropped; there are at least so many."""
+
+    # Convolutions of one map, [height, width, channels].
+
+    @abstractmethod
+    def convolve(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        """Over all channels; weights are [out, in, kernel height, kernel width], the same for a name."""
+
+    @abstractmethod
+    def convolve_depthwise(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        """Each channel on its own; weights are [channels, kernel height, kernel width], the same for a name."""
+
     # What is made of them.
 
     def scalar(self, value: float) -> Value:
@@ -135,7 +180,7 @@ class Builder(ABC):
 
     def vector(self, name: str) -> Value:
         """A tensor of the source whose role is VECTOR."""
-        return self.constant(name, self.source.vector(name))
+        return self.constant(name, self.tensors.vector(name))
 
     def rms(self, x: Value, epsilon: float = 0.0) -> Value:
         """Root of the mean square of the last axis."""
@@ -145,6 +190,9 @@ class Builder(ABC):
     def rms_norm(self, x: Value, weight: Value | None, epsilon: float) -> Value:
         normed = self.div(x, self.rms(x, epsilon))
         return normed if weight is None else self.mul(normed, weight)
+
+    def silu(self, x: Value) -> Value:
+        return self.mul(x, self.sigmoid(x))
 
     def soft_cap(self, x: Value, cap: float) -> Value:
         return self.scale(self.tanh(self.scale(x, 1 / cap)), cap)
@@ -157,6 +205,21 @@ class Builder(ABC):
         left = self.sub(self.mul(a, cos), self.mul(b, sin))
         right = self.add(self.mul(b, cos), self.mul(a, sin))
         return self.concat([left, right], axis)
+
+
+def same(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's padding of that name along one axis: of an odd sum more zeros stand behind."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def convolved(x: Shape, outputs: int, kernel: tuple[int, int], stride: int, pads: Pads) -> Shape:
+    """The shape of a convolution's result."""
+    sizes = [
+        None if size is None else (size + sum(pad) - window) // stride + 1
+        for size, window, pad in zip(x[:2], kernel, pads, strict=True)
+    ]
+    return (*sizes, outputs)
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:

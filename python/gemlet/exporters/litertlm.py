@@ -5,10 +5,10 @@ The container is written by LiteRT-LM's own builder, litert-lm-builder.
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-from collections.abc import Sequence
+import contextlib
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,36 +19,22 @@ from litert_lm_builder.runtime.proto import llm_metadata_pb2, sampler_params_pb2
 from gemlet.chat.sandbox import Renderer
 from gemlet.conversion.sentencepiece import ModelKind, Piece, PieceKind, SentencePieceModel
 from gemlet.errors import TemplateError
-from gemlet.exported.manifest import TOKENIZER
+from gemlet.exported.manifest import TOKENIZER, Manifest
 from gemlet.model import Model, load
 from gemlet.version import __version__
 
 from . import architectures
 from .errors import ExportError
+from .tflite.bundle import PICTURE_SIZE
 from .tflite.file import MODEL
 
 SENTENCEPIECE: Final = "tokenizer.model"
 
-_QUESTIONS: Final = ("What is the capital of Portugal?", "How do you say good night in French?")
-_ANSWER_TOKENS: Final = 16
-_MOST_SECONDS: Final = 900
-_RUN: Final = """
-import sys, litert_lm
-path, most, context, threads, *questions = sys.argv[1:]
-litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
-backend = litert_lm.Backend.CPU(thread_count=int(threads))
-greedy = litert_lm.SamplerConfig(top_k=1, temperature=0.0)
-with litert_lm.Engine(path, backend, max_num_tokens=int(context), cache_dir=":nocache") as engine:
-    for question in questions:
-        with engine.create_conversation(sampler_config=greedy, max_output_tokens=int(most)) as conversation:
-            message = conversation.send_message(question)
-            text = "".join(part.get("text", "") for part in message["content"])
-            sys.stdout.buffer.write(text.encode() + b"\\0")
-"""
 
-
-def write(folder: Path, path: Path, target: Path) -> None:
+def write(folder: Path, path: Path, target: Path, sections: Mapping[str, Path] | None = None) -> None:
     """Bundles an exported TFLite folder as `path`, which will be `target`.
+
+    sections: the models, by what LiteRT-LM calls them, where there is more than the folder's.
 
     Raises ExportError for a tokenizer that is not SentencePiece's, or a chat template that LiteRT-LM cannot use; or
     OSError.
@@ -59,47 +45,27 @@ def write(folder: Path, path: Path, target: Path) -> None:
     if not tokenizer.exists():
         tokenizer.write_bytes(_sentencepiece(folder / TOKENIZER).serialize())
     metadata = folder / "llm_metadata.pb"
-    metadata.write_bytes(_metadata(model).SerializeToString())
+    described = _metadata(model)
+    if sections is not None:
+        _add_media(described, model, Manifest.read(folder), target)
+    metadata.write_bytes(described.SerializeToString())
     builder = litertlm_builder.LitertLmFileBuilder()
     builder.add_system_metadata(
         litertlm_builder.Metadata("Authors", f"gemlet {__version__}", litertlm_builder.DType.STRING)
     )
     builder.add_llm_metadata(str(metadata))
     builder.add_sentencepiece_tokenizer(str(tokenizer))
-    builder.add_tflite_model(str(folder / MODEL), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
+    for section, model_file in (sections or {"prefill_decode": folder / MODEL}).items():
+        kind = litertlm_builder.TfLiteModelType.get_enum_from_tf_free_value(section)
+        builder.add_tflite_model(str(model_file), kind)
     with path.open("wb") as file:
         builder.build(file)
 
 
-def answers_in_litert_lm(path: Path, context: int, threads: int, target: Path) -> list[str] | None:
-    """What LiteRT-LM answers on the CPU to the questions of the check; None if it is not installed. Raises ExportError
-    naming `target` if it fails."""
-    if importlib.util.find_spec("litert_lm") is None:
-        return None
-    numbers = map(str, (_ANSWER_TOKENS, context, threads))
-    command = [sys.executable, "-c", _RUN, str(path), *numbers, *_QUESTIONS]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_MOST_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise ExportError(f"{target}: LiteRT-LM has not answered after {_MOST_SECONDS} s; nothing was kept") from None
-    if done.returncode != 0:
-        raise ExportError(f"{target}: LiteRT-LM does not run it: {done.stderr.decode(errors='replace')[-2000:]}")
-    return done.stdout.decode(errors="replace").split("\0")[:-1]
-
-
-def answers_in_litert(folder: Path, threads: int) -> list[str]:
-    """What the same model answers in LiteRT, with gemlet's own template, tokenizer and sampler."""
-    model = load(folder, threads=threads)
-    return [model.chat(temperature=0.0, max_tokens=_ANSWER_TOKENS).send(question).text for question in _QUESTIONS]
-
-
-def compare(path: Path, found: Sequence[str], expected: Sequence[str]) -> None:
-    """Raises ExportError for different answers."""
-    for question, ours, theirs in zip(_QUESTIONS, expected, found, strict=True):
-        if ours.strip() != theirs.strip():
-            raise ExportError(
-                f"{path}: LiteRT-LM answers {theirs!r} to {question!r}, expected {ours!r}; nothing was kept"
-            )
+def _rendered(renderer: Renderer, content: object) -> str:
+    """A prompt with what a user says."""
+    messages = [{"role": "user", "content": content}]
+    return renderer.render({"messages": messages, "add_generation_prompt": True, "bos_token": "", "eos_token": ""})
 
 
 def _require_parts(template: str, target: Path) -> None:
@@ -108,14 +74,9 @@ def _require_parts(template: str, target: Path) -> None:
     if not template:
         return
     renderer = Renderer(template)
-
-    def rendered(content: object) -> str:
-        messages = [{"role": "user", "content": content}]
-        return renderer.render({"messages": messages, "add_generation_prompt": True, "bos_token": "", "eos_token": ""})
-
-    expected = rendered("Hello")
+    expected = _rendered(renderer, "Hello")
     try:
-        found = rendered([{"type": "text", "text": "Hello"}])
+        found = _rendered(renderer, [{"type": "text", "text": "Hello"}])
     except TemplateError as error:
         found = str(error)
     if found != expected:
@@ -143,6 +104,51 @@ def _metadata(model: Model) -> llm_metadata_pb2.LlmMetadata:
     sampler.type = sampler_params_pb2.SamplerParameters.TOP_P
     sampler.k, sampler.p, sampler.temperature = sampling.top_k, sampling.top_p, sampling.temperature
     return metadata
+
+
+def _add_media(metadata: llm_metadata_pb2.LlmMetadata, model: Model, manifest: Manifest, target: Path) -> None:
+    """What LiteRT-LM has to know of pictures and sounds. Its generic model type lets the features of sounds be the
+    model's; that of the architecture has others."""
+    media = manifest.media_info()
+    kinds = {"image": media.vision is not None, "audio": media.audio is not None}
+    template = model.info.chat_template
+    marks = {kind: _placeholder(template, kind, target) for kind, is_there in kinds.items() if is_there}
+    generic = metadata.llm_model_type.generic_model
+    generic.delimiter_regex = "(" + "|".join(re.escape(mark) for mark in marks.values()) + ")"
+    for kind, mark in marks.items():
+        start = f"<start_of_{kind}>"
+        if len(model.tokenize(start)) != 1:
+            raise ExportError(f"{target}: the vocabulary lacks {start!r}, which stands in front of a medium in prompts")
+        setattr(generic, f"{kind}_enabled", True)
+        setattr(generic, f"{kind}_token_regex", re.escape(mark))
+        getattr(generic, f"start_of_{kind}_token").token_str = start
+        setattr(generic, f"{kind}_prefix", "\n\n")
+        setattr(generic, f"{kind}_suffix", "\n\n")
+        setattr(generic, f"add_{kind}_end", True)
+    if media.vision is not None:
+        generic.image_tensor_height = generic.image_tensor_width = PICTURE_SIZE
+    if media.audio is not None:
+        generic.audio_num_mel_bins = media.audio.mel_bins
+        generic.audio_input_scale = 1.0
+        generic.audio_mel_low_hz, generic.audio_mel_high_hz = 125.0, 7600.0
+        generic.audio_mel_floor = math.log(1e-5)
+        generic.audio_normalize_mel = generic.audio_add_floor_to_mel_before_log = False
+        generic.audio_semicausal_padding = generic.audio_non_zero_hanning = False
+        generic.audio_periodic_hanning = True
+
+
+def _placeholder(template: str, kind: str, target: Path) -> str:
+    """What the chat template writes where a picture or a sound stands, which LiteRT-LM looks for."""
+    if template:
+        parts = [{"type": "text", "text": "before"}, {"type": kind}, {"type": "text", "text": "behind"}]
+        with contextlib.suppress(TemplateError):
+            found = re.search("before(.+)behind", _rendered(Renderer(template), parts))
+            if found is not None and found[1].strip():
+                return found[1].strip()
+    raise ExportError(
+        f"{target}: LiteRT-LM finds the place of {'a picture' if kind == 'image' else 'a sound'} by what the chat "
+        f"template writes there, and this one writes nothing"
+    )
 
 
 def _sentencepiece(path: Path) -> SentencePieceModel:

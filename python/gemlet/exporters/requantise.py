@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -13,18 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
-from gemlet.conversion import architectures
 from gemlet.conversion.recipes import Recipe
 from gemlet.files import check_space
 
 from .packing import BLOCK
 from .progress import Progress
-from .source import Source
+from .source import TensorFile
 
 _TRANSPOSED = ".ffn_down_t."
 
 
-def matches(source: Source, recipe: Recipe) -> bool:
+def matches(source: TensorFile, recipe: Recipe) -> bool:
     """Whether every tensor is stored as the recipe says already."""
     return all(
         stored["type"] == _type(source, name, stored["shape"], recipe).name and _TRANSPOSED not in name
@@ -32,14 +32,14 @@ def matches(source: Source, recipe: Recipe) -> bool:
     )
 
 
-def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *, positive: bool = False) -> None:
+def requantise(source: TensorFile, recipe: Recipe, path: Path, progress: Progress, *, positive: bool = False) -> None:
     """Writes `path`; tensors that have their type already keep their codes. Raises OSError,
     such as a FileError for a disk without the room.
 
     positive: scales of Q4_0 are above zero. A block whose greatest weight is positive is then rounded anew, to seven
     steps on each side instead of eight on one.
     """
-    shapes = {_new_name(name): _new_shape(name, stored["shape"]) for name, stored in source.tensors.items()}
+    shapes = {_new_name(name): _new_shape(source, name, stored["shape"]) for name, stored in source.tensors.items()}
     types = {name: _type(source, name, shape, recipe) for name, shape in shapes.items()}
     sizes = {name: _bytes(shapes[name], types[name]) for name in shapes}
     check_space(path.parent, sum(sizes.values()), path)
@@ -60,8 +60,10 @@ def requantise(source: Source, recipe: Recipe, path: Path, progress: Progress, *
         file.write(bytes(-file.tell() % source.alignment))
 
 
-def _encoded(source: Source, name: str, type: str, positive: bool) -> Iterator[NDArray[np.uint8]]:
+def _encoded(source: TensorFile, name: str, type: str, positive: bool) -> Iterator[NDArray[np.uint8]]:
     matrix = source.whole(name)
+    flat = source.flat_shape(name, source.tensors[name]["shape"])
+    matrix = replace(matrix, rows=math.prod(flat[:-1]), cols=flat[-1])
     anew = positive and type == "Q4_0"
     if matrix.type == type and not anew and _TRANSPOSED not in name:
         yield from source.encoded(matrix)
@@ -83,8 +85,8 @@ def positive_q4_0(rows: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.concatenate([scales[:, :, None].view(np.uint8), packed], axis=2).reshape(len(rows), -1)
 
 
-def _type(source: Source, name: str, shape: tuple[int, ...], recipe: Recipe) -> gguf.GGMLQuantizationType:
-    return recipe.type_of(architectures.by_name(source.architecture).role_of(name, shape), shape[-1])
+def _type(source: TensorFile, name: str, shape: tuple[int, ...], recipe: Recipe) -> gguf.GGMLQuantizationType:
+    return recipe.type_of(source.role_of(name, shape), source.flat_shape(name, shape)[-1])
 
 
 def _bytes(shape: tuple[int, ...], type: gguf.GGMLQuantizationType) -> int:
@@ -96,5 +98,5 @@ def _new_name(name: str) -> str:
     return name.replace(_TRANSPOSED, ".ffn_down.")
 
 
-def _new_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[::-1] if _TRANSPOSED in name else shape
+def _new_shape(source: TensorFile, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[::-1] if _TRANSPOSED in name else source.flat_shape(name, shape)

@@ -1,9 +1,10 @@
-"""The GGUF file that an export is made of: its configuration, and its tensors a slab at a time."""
+"""The GGUF file that an export is made of: its tensors a slab at a time, and a text model's configuration."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gemlet import _core
+from gemlet.conversion import architectures as conversions
+from gemlet.conversion.planned import Role
 from gemlet.errors import UnsupportedError
 
 #: Weights that are converted at a time: 64 MB in float32, whatever the size of a tensor.
@@ -21,6 +24,8 @@ SLAB_WEIGHTS = 1 << 24
 TABLE = "per_layer_token_embd.weight"
 HEAD = "output.weight"
 EMBEDDING = "token_embd.weight"
+OF_ENCODERS = ("v.", "a.", "mm.")
+"""What the names of the tensors begin with that are an encoder's, in a file that holds them beside the text model."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +136,77 @@ class Matrix:
         return stem if self.part is None else f"{stem}.{self.part}"
 
 
-class Source:
-    """A GGUF file, every shape checked by the core. Weights are read as they are asked for."""
+class TensorFile(ABC):
+    """The tensors of a GGUF file, which are read as they are asked for."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, _core._StoredTensor], alignment: int) -> None:
+        self.path = path
+        self.tensors = tensors
+        self.alignment = alignment
+
+    def whole(self, tensor: str) -> Matrix:
+        """A tensor of any rank, all its rows below each other."""
+        stored = self._stored(tensor)
+        *outer, cols = stored["shape"]
+        return Matrix(tensor, math.prod(outer), cols, stored["type"])
+
+    def vector(self, name: str) -> NDArray[np.float32]:
+        """A small tensor in its shape: a norm, or the matrix of a router."""
+        whole = self.whole(name)
+        floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
+        return floats.reshape(self._stored(name)["shape"])
+
+    def encoded(self, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
+        """The matrix's rows as they are stored, a slab at a time."""
+        at_once = max(1, SLAB_WEIGHTS // matrix.cols)
+        for begin in range(0, matrix.rows, at_once):
+            yield self._read(matrix.tensor, matrix.begin + begin, min(at_once, matrix.rows - begin), matrix.cols)
+
+    def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:
+        """The matrix's rows in float32, a slab at a time."""
+        for slab in self.encoded(matrix):
+            yield _core.dequantize(slab, matrix.type.lower(), matrix.cols)
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the file holds, as messages and graphs call it."""
+
+    @abstractmethod
+    def role_of(self, name: str, shape: tuple[int, ...]) -> Role:
+        """The role of a tensor, by which recipes give types."""
+
+    def flat_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape without axes that would keep a tensor from having a type of blocks."""
+        return shape
+
+    def header(self, tensors: int) -> bytes:
+        """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
+        return _core.gguf_header(self.path, tensors)
+
+    def _stored(self, name: str) -> _core._StoredTensor:
+        if name not in self.tensors:
+            raise UnsupportedError(
+                f"{self.path}: has no tensor {name!r}, which the exporter of {self.title!r} asks for"
+            )
+        return self.tensors[name]
+
+    def _read(self, name: str, begin: int, rows: int, cols: int) -> NDArray[np.uint8]:
+        """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
+        stored = self._stored(name)
+        row_bytes = stored["bytes"] // (math.prod(stored["shape"]) // cols)
+        read = np.fromfile(stored["file"], np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
+        return read.reshape(rows, row_bytes)
+
+
+class Source(TensorFile):
+    """The text model of a GGUF file, every shape checked by the core."""
 
     def __init__(self, path: Path) -> None:
         """Raises what loading it in the core would: FileError, FormatError, UnsupportedError."""
         found = _core.read_model_file(path)
-        self.path = path
+        tensors = {name: stored for name, stored in found["tensors"].items() if not name.startswith(OF_ENCODERS)}
+        super().__init__(path, tensors, found["alignment"])
         self.architecture = found["architecture"]
         try:
             self.config = Config.of(found["layers"], found["hyperparameters"])
@@ -145,9 +214,14 @@ class Source:
             raise UnsupportedError(
                 f"{path}: hyperparameters of {self.architecture!r} lack {missing}, which exports need"
             ) from missing
-        self.tensors = found["tensors"]
         self._table_rows: int = self.config.own.get("vocab_size_per_layer_input", 0)
-        self.alignment = found["alignment"]
+
+    @property
+    def title(self) -> str:
+        return self.architecture
+
+    def role_of(self, name: str, shape: tuple[int, ...]) -> Role:
+        return conversions.by_name(self.architecture).role_of(name, shape)
 
     @property
     def tied(self) -> bool:
@@ -173,12 +247,6 @@ class Source:
             for part, (begin, rows) in enumerate(zip(begins, sizes, strict=True))
         ]
 
-    def whole(self, tensor: str) -> Matrix:
-        """A tensor of any rank, all its rows below each other."""
-        stored = self._stored(tensor)
-        *outer, cols = stored["shape"]
-        return Matrix(tensor, math.prod(outer), cols, stored["type"])
-
     def embedding(self) -> Matrix:
         """[vocab_size, hidden_size]: files may pad it."""
         return dataclasses.replace(self.matrix(EMBEDDING), rows=self.config.vocab_size)
@@ -187,41 +255,9 @@ class Source:
         """[vocab_size, hidden_size], the embedding itself where the model ties them."""
         return dataclasses.replace(self.matrix(EMBEDDING if self.tied else HEAD), rows=self.config.vocab_size)
 
-    def vector(self, name: str) -> NDArray[np.float32]:
-        """A small tensor in its shape: a norm, or the matrix of a router."""
-        whole = self.whole(name)
-        floats: NDArray[np.float32] = np.concatenate(list(self.floats(whole)))
-        return floats.reshape(self._stored(name)["shape"])
-
-    def encoded(self, matrix: Matrix) -> Iterator[NDArray[np.uint8]]:
-        """The matrix's rows as they are stored, a slab at a time."""
-        at_once = max(1, SLAB_WEIGHTS // matrix.cols)
-        for begin in range(0, matrix.rows, at_once):
-            slab = self._read(matrix.tensor, matrix.begin + begin, min(at_once, matrix.rows - begin))
-            if matrix.tensor == TABLE and begin + len(slab) > self._table_rows:
-                # Ids beyond the table use its row 0, so that no graph has to tell them apart.
-                slab[max(0, self._table_rows - begin) :] = self._read(TABLE, 0, 1)
-            yield slab
-
-    def floats(self, matrix: Matrix) -> Iterator[NDArray[np.float32]]:
-        """The matrix's rows in float32, a slab at a time."""
-        for slab in self.encoded(matrix):
-            yield _core.dequantize(slab, matrix.type.lower(), matrix.cols)
-
-    def header(self, tensors: int) -> bytes:
-        """The beginning of a GGUF file with the same metadata and so many tensors, up to their table."""
-        return _core.gguf_header(self.path, tensors)
-
-    def _stored(self, name: str) -> _core._StoredTensor:
-        if name not in self.tensors:
-            raise UnsupportedError(
-                f"{self.path}: has no tensor {name!r}, which the exporter of {self.architecture!r} asks for"
-            )
-        return self.tensors[name]
-
-    def _read(self, name: str, begin: int, rows: int) -> NDArray[np.uint8]:
-        """So many rows, [rows, bytes of a row]; not through a map, whose pages would stay resident."""
-        stored = self._stored(name)
-        row_bytes = stored["bytes"] // math.prod(stored["shape"][:-1])
-        read = np.fromfile(stored["file"], np.uint8, rows * row_bytes, offset=stored["offset"] + begin * row_bytes)
-        return read.reshape(rows, row_bytes)
+    def _read(self, name: str, begin: int, rows: int, cols: int) -> NDArray[np.uint8]:
+        slab = super()._read(name, begin, rows, cols)
+        if name == TABLE and begin + len(slab) > self._table_rows:
+            # Ids beyond the table use its row 0, so that no graph has to tell them apart.
+            slab[max(0, self._table_rows - begin) :] = super()._read(TABLE, 0, 1, cols)
+        return slab

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 Medium = Image | Audio
 
 
+class Encoding(Protocol):
+    """A picture or a sound that is being encoded, while somebody waits for it."""
+
+    def next(self) -> float | None:
+        """Go on; the share that is done, or None at the end."""
+
+    def cancel(self) -> None:
+        """Let who waits get CancelledError; from any thread."""
+
+    def finish(self) -> _core.Medium:
+        """What has been encoded, at the end."""
+
+
 class Encoders(Protocol):
     """The encoders of a model, in whatever runtime."""
 
@@ -28,10 +41,10 @@ class Encoders(Protocol):
     def hears(self) -> bool:
         """Whether they take sounds."""
 
-    def encode(self, pixels: "NDArray[np.uint8]", size: int = 0) -> _core.Encoding:
+    def encode(self, pixels: "NDArray[np.uint8]", size: int = 0) -> Encoding:
         """Begin to encode a picture, uint8[height][width][3]."""
 
-    def encode_sound(self, samples: "NDArray[np.float32]") -> _core.Encoding:
+    def encode_sound(self, samples: "NDArray[np.float32]") -> Encoding:
         """Begin to encode a sound of at most 30 seconds, float32 at 16 kHz."""
 
 
@@ -41,7 +54,7 @@ class Encode:
     def __init__(self, on_progress: Callable[[float], object] | None = None) -> None:
         """``on_progress`` gets the share of the pictures and sounds that is encoded, from 0 to 1."""
         self._on_progress = on_progress
-        self._current: _core.Encoding | None = None
+        self._current: Encoding | None = None
         self._cancelled = False
 
     def cancel(self) -> None:
@@ -50,7 +63,7 @@ class Encode:
         if (current := self._current) is not None:
             current.cancel()
 
-    def run(self, encoding: _core.Encoding, done: int, of: int) -> _core.Medium:
+    def run(self, encoding: Encoding, done: int, of: int) -> _core.Medium:
         """Wait for an encoding, which is number ``done`` of so many."""
         self._current = encoding
         if self._cancelled:

@@ -1,6 +1,7 @@
 """gemlet.json is whatever somebody put there: each of many mutations loads, or gives the package's own error."""
 
 import copy
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import gemlet
 import pytest
 from gemlet.exported.engine import engine_of
 from gemlet.exported.manifest import NAME, TOKENIZER, Manifest, unchanged_files
+from gemlet.exported.media import EMBEDDERS, FILES
 
 from conftest import write_export
 from mutations import cases, mutated_json, seed
@@ -65,6 +67,28 @@ def test_every_mutation_has_the_packages_own_error(folder: Path) -> None:
         except (gemlet.FileError, gemlet.FormatError, gemlet.UnsupportedError, gemlet.ArgumentError) as error:
             assert str(error), text
     assert tried < 500 or 0 < loaded < tried / 2
+
+
+def test_every_mutation_of_the_encoders_has_the_packages_own_error(folder: Path, model: gemlet.Model) -> None:
+    good = json.loads((folder / NAME).read_text())
+    for name in (*EMBEDDERS["onnx"], *FILES["onnx"]["vision"], *FILES["onnx"]["audio"]):
+        (folder / name).touch()
+        good["files"][name], good["digests"][name] = 0, hashlib.sha256().hexdigest()
+    row = [0.5] * model.info.hidden_size
+    media = {"vision": {"end": row}, "audio": {"mel_bins": 128, "filled_tokens": 188, "padding": row, "end": row}}
+    (folder / NAME).write_text(json.dumps({**good, "media": media}))
+    load(folder)
+    rng = random.Random(seed(6))
+    tried = cases(300)
+    loaded = 0
+    for _ in range(tried):
+        (folder / NAME).write_text(json.dumps({**good, "media": mutated_json(media, rng)}))
+        try:
+            load(folder)
+            loaded += 1
+        except (gemlet.FormatError, gemlet.FileError) as error:
+            assert str(error)
+    assert tried < 200 or 0 < loaded < tried
 
 
 def put_fifo(path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from gemlet.conversion import convert
 from gemlet.exported.manifest import NAME, TOKENIZER
-from gemlet.exporters import ExportError, export, litertlm
+from gemlet.exporters import ExportError, export, litertlm, litertlm_check
 from gemlet.exporters.check import Comparison, require
 from gemlet.exporters.onnx.file import OnnxFile
 from gemlet.exporters.packing import BLOCK, stored_blocks
@@ -510,7 +510,7 @@ def test_bundles(nano_gguf: Path, tmp_path: Path, checkpoints: dict[str, Path]) 
     with pytest.raises(gemlet.FileError, match="pipe: is a FIFO, expected a file name"):
         export(nano_gguf, tmp_path / "pipe", "litertlm", "int8")
     with pytest.raises(ExportError, match=r"LiteRT-LM answers 'no' to .*, expected 'yes'"):
-        litertlm.compare(path, ["yes", "no"], ["yes", "yes"])
+        litertlm_check.compare(path, [["a"], ["b"]], ["yes", "no"], ["yes", "yes"])
     # The tiny models' template knows texts only.
     with pytest.raises(ExportError, match=r"x\.litertlm: LiteRT-LM gives contents .* as a list of parts"):
         export(checkpoints["blocks"], tmp_path / "x.litertlm", "litertlm", "fp32", context=64)

@@ -11,7 +11,8 @@ from typing import Any
 import gemlet
 import pytest
 from gemlet.conversion import convert
-from gemlet.exporters import export, litertlm
+from gemlet.exporters import export
+from gemlet.exporters.litertlm_check import answers_in_litert_lm
 
 from tiny import Tiny, write_checkpoint
 from tiny_gemma3 import LoudGemma3, TinyGemma3, write_gemma3_checkpoint
@@ -49,7 +50,7 @@ def test_nano_answers_as_in_the_core(quant: str, nano_gguf: Path, tmp_path: Path
     path = tmp_path / "nano.litertlm"
     done = export(nano_gguf, path, "litertlm", quant, context=256, prefill=(16, 64))
     assert "litert-lm 0.18.1" in done.runtime
-    answers = litertlm.answers_in_litert_lm(path, 256, 2, path)
+    answers = answers_in_litert_lm(path, [[question] for question in QUESTIONS[:2]], tmp_path, 256, 2, path)
     chat = gemlet.load(nano_gguf).chat(temperature=0.0)
     expected = []
     for question in QUESTIONS[:2]:
@@ -140,4 +141,4 @@ def test_turns_to_the_end_of_the_context(nano_gguf: Path, tmp_path: Path) -> Non
 def test_a_broken_bundle(tmp_path: Path) -> None:
     (tmp_path / "x.litertlm").write_bytes(b"nothing")
     with pytest.raises(gemlet.GemletError, match=r"y\.litertlm: LiteRT-LM does not run it"):
-        litertlm.answers_in_litert_lm(tmp_path / "x.litertlm", 64, 1, tmp_path / "y.litertlm")
+        answers_in_litert_lm(tmp_path / "x.litertlm", [["Hi"]], tmp_path, 64, 1, tmp_path / "y.litertlm")

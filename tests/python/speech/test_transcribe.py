@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gemlet import _core
 from gemlet.media.clips import Cutter, clips_of
+from gemlet.media.encoding import Encoding
 from gemlet.media.sound import RATE
 from gemlet.speech.joining import join
 from gemlet.speech.tasks import transcription, translation
@@ -265,7 +266,7 @@ def test_the_sound_is_encoded_as_it_comes_and_once(model: gemlet.Model, monkeypa
     class Watched:
         sees, hears, sound = True, True, Stream
 
-        def encode_sound(self, samples: NDArray[np.float32]) -> _core.Encoding:
+        def encode_sound(self, samples: NDArray[np.float32]) -> Encoding:
             encoding = encoders.encode_sound(samples)
             asked_for.append(encoding.finish())
             return encoding

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gemlet.exporters.architecture import Architecture, Forward, State
+from gemlet.exporters.architecture import Architecture, Embedded, Forward, State
 from gemlet.exporters.attention import Layer, Positions
 from gemlet.exporters.graph import Builder, Value, known
 from gemlet.exporters.source import TABLE, Config, decimal
@@ -28,10 +28,14 @@ class Gemma3n(Forward):
         self.ple = int(config.own["hidden_size_per_layer_input"])
         self.streams = int(config.own["altup_num_inputs"])
 
-    def embed(self, tokens: Value) -> tuple[Value, Value]:
+    def embed(self, tokens: Value) -> Embedded:
         b = self.b
         embedding = b.scale(b.rows(b.source.embedding(), tokens), math.sqrt(self.hidden))
-        table = b.scale(b.rows(b.source.matrix(TABLE), tokens), math.sqrt(self.ple))
+        return embedding, b.scale(b.rows(b.source.matrix(TABLE), tokens), math.sqrt(self.ple))
+
+    def begin(self, embedded: Embedded) -> Embedded:
+        embedding, table = embedded
+        assert table is not None
         inputs = self._per_layer_inputs(embedding, table)
         return self._altup_expand(embedding), inputs
 

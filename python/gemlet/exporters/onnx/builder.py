@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
-from gemlet.exporters.graph import Builder, Shape, Value, broadcast, reshaped
+from gemlet.exporters.graph import Builder, Pads, Shape, Value, broadcast, convolved, known, reshaped
 from gemlet.exporters.packing import BLOCK
-from gemlet.exporters.source import EMBEDDING, Matrix, Source
+from gemlet.exporters.source import EMBEDDING, Matrix, TensorFile
 
 from .packing import CODE_BITS, Part, parts
 
@@ -30,8 +30,8 @@ _TYPES: Final = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 class OnnxBuilder(Builder):
     """Collects nodes, initialisers, inputs and outputs. Weights are only named here; they go to a file of their own."""
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source)
+    def __init__(self, tensors: TensorFile) -> None:
+        super().__init__(tensors)
         self.nodes: list[Any] = []
         self.inputs: list[ValueInfoProto] = []
         self.outputs: list[ValueInfoProto] = []
@@ -174,6 +174,9 @@ class OnnxBuilder(Builder):
     def tanh(self, x: Value) -> Value:
         return self.node("Tanh", [x.name], x.shape)
 
+    def sigmoid(self, x: Value) -> Value:
+        return self.node("Sigmoid", [x.name], x.shape)
+
     def gelu(self, x: Value) -> Value:
         return self.node("Gelu", [x.name], x.shape, approximate="tanh")
 
@@ -190,6 +193,14 @@ class OnnxBuilder(Builder):
         shape = list(x.shape)
         shape[axis] = 1
         return self.node("ReduceMean", [x.name, self.integers(axis)], tuple(shape), keepdims=1)
+
+    def cumulative_sum(self, x: Value) -> Value:
+        return self.node("CumSum", [x.name, self.integers(0)], x.shape)
+
+    def ones(self, x: Value) -> Value:
+        shape = self.node("Concat", [self._length(x).name, self.integers(1)], (2,), "int64", axis=0)
+        one = numpy_helper.from_array(np.ones(1, np.float32))
+        return self.node("ConstantOfShape", [shape.name], (x.shape[0], 1), value=one)
 
     def matmul(self, a: Value, b: Value, *, transpose_b: bool = False) -> Value:
         if transpose_b:
@@ -220,8 +231,64 @@ class OnnxBuilder(Builder):
         names = [x.name, *map(self.integers, (begin, end, axis))]
         return self.node("Slice", names, tuple(shape), x.dtype)
 
+    def pad(self, x: Value, axis: int, before: int, after: int) -> Value:
+        size = x.shape[axis]
+        shape = list(x.shape)
+        shape[axis] = None if size is None else before + size + after
+        return self.node("Pad", [x.name, self.integers(before, after), "", self.integers(axis)], tuple(shape), x.dtype)
+
+    def pad_to_multiple(self, x: Value, size: int) -> Value:
+        # Mod takes the sign of the divisor: what is missing of a multiple.
+        missing = self.node("Neg", [self._length(x).name], (1,), "int64")
+        missing = self.node("Mod", [missing.name, self.integers(size)], (1,), "int64")
+        pads = self.node("Concat", [self.integers(0), missing.name], (2,), "int64", axis=0)
+        return self.node("Pad", [x.name, pads.name, "", self.integers(0)], (None, *x.shape[1:]), x.dtype)
+
+    def first(self, x: Value, whole: Value, divisor: int) -> Value:
+        above = self.node("Add", [self._length(whole).name, self.integers(divisor - 1)], (1,), "int64")
+        count = self.node("Div", [above.name, self.integers(divisor)], (1,), "int64")
+        return self.node("Slice", [x.name, self.integers(0), count.name, self.integers(0)], (None, *x.shape[1:]))
+
+    def delayed(self, x: Value, count: int) -> Value:
+        kept = self.node("Slice", [x.name, *map(self.integers, (0, -count, 0))], (None, *x.shape[1:]))
+        return self.pad(kept, 0, count, 0)
+
     def last(self, x: Value, count: Value) -> Value:
         """The last elements of the first axis; `count` is a value of the graph, int64 [1]."""
         begin = self.node("Neg", [count.name], (1,), "int64")
         end = self.integers(np.iinfo(np.int64).max)
         return self.node("Slice", [x.name, begin.name, end, self.integers(0)], (None, *x.shape[1:]), x.dtype)
+
+    def _length(self, x: Value) -> Value:
+        """Of the first axis, int64 [1]."""
+        return self.node("Shape", [x.name], (1,), "int64", start=0, end=1)
+
+    # Convolutions.
+
+    def convolve(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        return self._convolve(x, name, weights, stride, pads, 1)
+
+    def convolve_depthwise(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        return self._convolve(x, name, weights[:, None], stride, pads, known(x.shape[2]))
+
+    def _convolve(
+        self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads, groups: int
+    ) -> Value:
+        """Channels come first for the operator, which takes a batch."""
+        kernel = (weights.shape[2], weights.shape[3])
+        height, width, channels = shape = convolved(x.shape, weights.shape[0], kernel, stride, pads)
+        given = self.transpose(x, (2, 0, 1))
+        given = self.node("Unsqueeze", [given.name, self.integers(0)], (1, *given.shape))
+        (top, bottom), (left, right) = pads
+        found = self.node(
+            "Conv",
+            [given.name, self.array(name, weights)],
+            (1, channels, height, width),
+            kernel_shape=kernel,
+            strides=[stride, stride],
+            pads=[top, left, bottom, right],
+            group=groups,
+        )
+        found = self.node("Squeeze", [found.name, self.integers(0)], (channels, height, width))
+        moved = self.transpose(found, (1, 2, 0))
+        return Value(moved.name, shape)

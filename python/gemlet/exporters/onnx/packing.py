@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from gemlet.exporters.packing import BLOCK, block_scales, paired_nibbles, stored_blocks
-from gemlet.exporters.source import Matrix, Source
+from gemlet.exporters.source import Matrix, TensorFile
 
 CODE_BITS: Final = {"Q4_0": 4, "Q8_0": 8}
 
@@ -46,7 +46,7 @@ def parts(matrix: Matrix, *, half_scales: bool) -> list[Part]:
     ]
 
 
-def slabs(source: Source, matrix: Matrix, *, half_scales: bool) -> Iterator[list[NDArray[np.generic]]]:
+def slabs(source: TensorFile, matrix: Matrix, *, half_scales: bool) -> Iterator[list[NDArray[np.generic]]]:
     """The bytes of its parts, some rows at a time."""
     for encoded in source.encoded(matrix):
         if matrix.type not in CODE_BITS:

@@ -10,9 +10,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from gemlet.exporters.graph import Builder, Shape, Value, broadcast, known, reshaped
+from gemlet.exporters.graph import Builder, Pads, Shape, Value, broadcast, convolved, known, reshaped, same
 from gemlet.exporters.packing import BLOCK
-from gemlet.exporters.source import EMBEDDING, Matrix, Source
+from gemlet.exporters.source import EMBEDDING, Matrix, TensorFile
 
 from . import packing
 from .file import TfliteFile
@@ -36,8 +36,9 @@ _GATHER_INT8: Final = 2
 class TfliteBuilder(Builder):
     """One graph of a file. All lengths are known; T is that of the signature, S the context's."""
 
-    def __init__(self, source: Source, file: TfliteFile, context: int) -> None:
-        super().__init__(source)
+    def __init__(self, tensors: TensorFile, file: TfliteFile, context: int = 0) -> None:
+        """`context`: of a text model."""
+        super().__init__(tensors)
         self.file = file
         self.context = context
         self.graph = schema.SubGraphT()
@@ -118,14 +119,14 @@ class TfliteBuilder(Builder):
         if matrix.type == "Q8_0" and matrix.tensor == EMBEDDING and self.source.tied:
             # The head's own weights, which have one scale a row.
             scales = self._array(f"{matrix.name} scales", self._row_scales(matrix)[:, None])
-            codes = self._cast(self._gather(self._row_codes(matrix, f"{matrix.name} codes"), ids))
+            codes = self.cast(self._gather(self._row_codes(matrix, f"{matrix.name} codes"), ids))
             return self.mul(codes, self._gather(scales, ids))
         blocks = matrix.cols // BLOCK
         scales = self._gather(self._block_scales(matrix, "float32"), ids)
         if matrix.type == "Q8_0":
-            codes = self._cast(self._gather(self._stored_codes(matrix, "int8", BLOCK), ids))
+            codes = self.cast(self._gather(self._stored_codes(matrix, "int8", BLOCK), ids))
         else:
-            packed = self._cast(self._gather(self._stored_codes(matrix, "uint8", BLOCK // 2), ids))
+            packed = self.cast(self._gather(self._stored_codes(matrix, "uint8", BLOCK // 2), ids))
             packed = self.reshape(packed, (-1, blocks, BLOCK // 2))
             high = self._operator(_Op.FLOOR, [self.scale(packed, 1 / 16)], packed.shape)
             low = self.sub(packed, self.scale(high, 16.0))
@@ -158,29 +159,29 @@ class TfliteBuilder(Builder):
 
     def _plain(self, matrix: Matrix) -> Value:
         dtype, size = ("float32", 4) if matrix.type == "F32" else ("float16", 2)
-        slabs = partial(packing.plain, self.source, matrix)
+        slabs = partial(packing.plain, self.tensors, matrix)
         return self._large(matrix.name, (matrix.rows, matrix.cols), dtype, size * matrix.rows * matrix.cols, slabs)
 
     def _row_codes(self, matrix: Matrix, name: str, quantization: Any = None) -> Value:
-        slabs = partial(packing.row_codes, self.source, matrix, self._row_scales(matrix))
+        slabs = partial(packing.row_codes, self.tensors, matrix, self._row_scales(matrix))
         shape = (matrix.rows, matrix.cols)
         return self._large(name, shape, "int8", matrix.rows * matrix.cols, slabs, quantization, f"{matrix.name} int8")
 
     def _row_scales(self, matrix: Matrix) -> NDArray[np.float32]:
-        return self.file.once(f"{matrix.name} row scales", lambda: packing.row_scales(self.source, matrix))
+        return self.file.once(f"{matrix.name} row scales", lambda: packing.row_scales(self.tensors, matrix))
 
     def _block_scales(self, matrix: Matrix, dtype: str) -> Value:
         shape = (matrix.rows, matrix.cols // BLOCK)
 
         def slabs() -> Any:
-            return (slab.astype(dtype) for slab in packing.half_scales(self.source, matrix))
+            return (slab.astype(dtype) for slab in packing.half_scales(self.tensors, matrix))
 
         size = np.dtype(dtype).itemsize * shape[0] * shape[1]
         return self._large(f"{matrix.name} scales {dtype}", shape, dtype, size, slabs)
 
     def _stored_codes(self, matrix: Matrix, dtype: str, block_bytes: int) -> Value:
         cols = matrix.cols // BLOCK * block_bytes
-        slabs = partial(packing.stored_codes, self.source, matrix)
+        slabs = partial(packing.stored_codes, self.tensors, matrix)
         return self._large(f"{matrix.name} codes", (matrix.rows, cols), dtype, matrix.rows * cols, slabs)
 
     def _blockwise(self, matrix: Matrix) -> Value:
@@ -189,7 +190,7 @@ class TfliteBuilder(Builder):
         details.scales, details.zeroPoints, details.blockSize = self._tensors[scales.name], -1, BLOCK
         quantization = schema.QuantizationParametersT()
         quantization.details, quantization.detailsType = details, schema.QuantizationDetails.BlockwiseQuantization
-        slabs = partial(packing.signed_nibbles, self.source, matrix)
+        slabs = partial(packing.signed_nibbles, self.tensors, matrix)
         shape = (matrix.rows, matrix.cols)
         return self._large(matrix.name, shape, "int4", matrix.rows * matrix.cols // 2, slabs, quantization)
 
@@ -215,7 +216,8 @@ class TfliteBuilder(Builder):
             _Op.GATHER, [table, ids], (ids.shape[0], *table.shape[1:]), table.dtype, options, version=version
         )
 
-    def _cast(self, x: Value, dtype: str = "float32") -> Value:
+    def cast(self, x: Value, dtype: str = "float32") -> Value:
+        """To another type."""
         options = schema.CastOptionsT()
         options.inDataType, options.outDataType = _TYPES[x.dtype], _TYPES[dtype]
         return self._operator(_Op.CAST, [x], x.shape, dtype, options)
@@ -227,7 +229,7 @@ class TfliteBuilder(Builder):
         first = self.slice(input_pos, 0, 0, 1)
         zero = self._integers(0)
         self._start = self.concat([zero, zero, first, zero], 0)
-        return self._cast(input_pos)
+        return self.cast(input_pos)
 
     def remember(self, layer: int, keys: Value, values: Value) -> None:
         config = self.source.config.layers[layer]
@@ -274,6 +276,9 @@ class TfliteBuilder(Builder):
     def tanh(self, x: Value) -> Value:
         return self._operator(_Op.TANH, [x], x.shape)
 
+    def sigmoid(self, x: Value) -> Value:
+        return self._operator(_Op.LOGISTIC, [x], x.shape)
+
     def gelu(self, x: Value) -> Value:
         options = schema.GeluOptionsT()
         options.approximate = True
@@ -296,6 +301,15 @@ class TfliteBuilder(Builder):
         shape = list(x.shape)
         shape[axis] = 1
         return self._operator(_Op.MEAN, [x, self._integers(axis % len(shape))], tuple(shape), options=options)
+
+    def cumulative_sum(self, x: Value) -> Value:
+        return self._operator(
+            _Op.CUMSUM, [x, self._array("axis 0", np.array(0, np.int32))], x.shape, options=schema.CumsumOptionsT()
+        )
+
+    def ones(self, x: Value) -> Value:
+        count = known(x.shape[0])
+        return self.constant(f"ones {count}", np.ones((count, 1), np.float32))
 
     def matmul(self, a: Value, b: Value, *, transpose_b: bool = False) -> Value:
         options = schema.BatchMatMulOptionsT()
@@ -336,3 +350,53 @@ class TfliteBuilder(Builder):
         begins[axis], sizes[axis] = begin, end - begin
         inputs = [x, self._integers(*begins), self._integers(*sizes)]
         return self._operator(_Op.SLICE, inputs, tuple(sizes), x.dtype, schema.SliceOptionsT())
+
+    def pad(self, x: Value, axis: int, before: int, after: int) -> Value:
+        pads = [(0, 0)] * len(x.shape)
+        pads[axis] = (before, after)
+        return self._pad(x, pads)
+
+    def _pad(self, x: Value, pads: Sequence[tuple[int, int]]) -> Value:
+        if not any(map(any, pads)):
+            return x
+        shape = tuple(before + known(size) + after for size, (before, after) in zip(x.shape, pads, strict=True))
+        amounts = self._array(f"pads {pads}", np.array(pads, np.int32))
+        return self._operator(_Op.PAD, [x, amounts], shape, x.dtype, schema.PadOptionsT())
+
+    def pad_to_multiple(self, x: Value, size: int) -> Value:
+        return self.pad(x, 0, 0, -known(x.shape[0]) % size)
+
+    def first(self, x: Value, whole: Value, divisor: int) -> Value:
+        return self.slice(x, 0, 0, -(-known(whole.shape[0]) // divisor))
+
+    def delayed(self, x: Value, count: int) -> Value:
+        return self.pad(self.slice(x, 0, 0, known(x.shape[0]) - count), 0, count, 0)
+
+    # Convolutions.
+
+    def convolve(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        options = schema.Conv2DOptionsT()
+        options.dilationHFactor = options.dilationWFactor = 1
+        return self._convolve(_Op.CONV_2D, x, self._array(name, weights.transpose(0, 2, 3, 1)), stride, pads, options)
+
+    def convolve_depthwise(self, x: Value, name: str, weights: NDArray[np.float32], stride: int, pads: Pads) -> Value:
+        options = schema.DepthwiseConv2DOptionsT()
+        options.dilationHFactor = options.dilationWFactor = options.depthMultiplier = 1
+        kernel = self._array(name, weights.transpose(1, 2, 0)[None])
+        return self._convolve(_Op.DEPTHWISE_CONV_2D, x, kernel, stride, pads, options)
+
+    def _convolve(self, code: int, x: Value, kernel: Value, stride: int, pads: Pads, options: Any) -> Value:
+        window = (known(kernel.shape[1]), known(kernel.shape[2]))
+        outputs = known(kernel.shape[0 if code == _Op.CONV_2D else 3])
+        shape = convolved(x.shape, outputs, window, stride, pads)
+        options.strideH = options.strideW = stride
+        if pads == tuple(same(known(size), of, stride) for size, of in zip(x.shape[:2], window, strict=True)):
+            options.padding = schema.Padding.SAME
+        else:
+            options.padding = schema.Padding.VALID
+            x = self._pad(x, [*pads, (0, 0)])
+        bias = self.constant(f"zeros {outputs}", np.zeros(outputs, np.float32))
+        given = self.reshape(x, (1, *map(known, x.shape)))
+        return self.reshape(
+            self._operator(code, [given, kernel, bias], (1, *shape), options=options), list(map(known, shape))
+        )

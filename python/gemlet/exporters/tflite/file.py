@@ -41,7 +41,9 @@ class _Weights:
 class TfliteFile:
     """Collects operators, buffers, graphs and signatures."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = MODEL) -> None:
+        """`name`: of the file."""
+        self.name = name
         self._model = schema.ModelT()
         self._model.version = _SCHEMA_VERSION
         self._model.description = "gemlet"
@@ -117,7 +119,7 @@ class TfliteFile:
         self._model.metadata.append(entry)
 
     def write(self, folder: Path, metadata: Mapping[str, str], progress: Progress) -> None:
-        """Writes model.tflite, with `metadata` in it as it is. Raises OSError."""
+        """Writes the file, with `metadata` in it as it is. Raises OSError."""
         for name, text in metadata.items():
             self._metadata(name, text)
         end = len(self._packed())
@@ -125,7 +127,7 @@ class TfliteFile:
             weights.buffer.offset = end + -end % _ALIGNMENT
             end = weights.buffer.offset + weights.size
         head = self._packed()
-        with (folder / MODEL).open("wb") as file:
+        with (folder / self.name).open("wb") as file:
             file.write(head)
             for weights in self._weights:
                 file.write(bytes(weights.buffer.offset - file.tell()))
