@@ -5,14 +5,12 @@ Needs the [live] extra, and timm for pictures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tiny_audio import TinyAudio
-from tiny_encoders import AUDIO, TEXT, VISION, encoder_weights
+from tiny_encoders import AUDIO, TEXT, VISION, Parts, encoder_weights
 from tiny_vision import TinyVision
 from torchvision_operators import complete_torchvision
 
@@ -69,12 +67,10 @@ def vision_rows(tiny: TinyVision, pixels: NDArray[np.uint8]) -> Doubles:
     return rms_norm(normed @ weights[f"{prefix}embedding_projection.weight"].T.astype(np.float64))
 
 
-def multimodal_logits(
-    parts: Sequence[Sequence[int] | str], pixels: NDArray[np.uint8], samples: NDArray[np.float32]
-) -> Doubles:
+def multimodal_logits(parts: Parts, pixels: NDArray[np.uint8], samples: NDArray[np.float32]) -> Doubles:
     """The logits of the whole model of tiny_encoders, [places][TEXT.vocab].
 
-    ``parts``: text tokens, and "image" or "audio" where the picture or the sound stands, with the mark behind it.
+    A mark stands behind the picture and behind the sound.
     """
     from timm.models._efficientnet_builder import decode_arch_def
     from transformers import Gemma3nConfig, Gemma3nForConditionalGeneration

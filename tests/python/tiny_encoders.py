@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from gemlet.conversion import convert, convert_mmproj
 from gemlet.conversion.sentencepiece import Piece, PieceKind
 from numpy.typing import NDArray
 
+from media_inputs import picture, sound
 from tiny import Array, Tiny, bfloat16_bits, tiny_pieces, tiny_tokenizer, write_checkpoint
 from tiny_audio import TinyAudio
 from tiny_vision import TinyVision
@@ -19,6 +20,15 @@ from tiny_vision import TinyVision
 TEXT = Tiny()
 VISION = TinyVision(text_hidden=TEXT.hidden)
 AUDIO = TinyAudio(text_hidden=TEXT.hidden)
+IMAGE, SOUND = picture(256, 256), sound(23456)
+"""The picture needs no resizing: transformers' depends on what is installed."""
+Parts = Sequence[Sequence[int] | str]
+"""Text tokens, and "image" or "audio" where the picture or the sound stands among them."""
+CASES: Mapping[str, Parts] = {
+    "picture": [[2, 9, 33], "image", [8, 90, 17, 298]],
+    "sound": [[2, 9, 33, 295], "audio", [8, 90]],
+    "both": [[2, 9], "audio", [33, 8, 7], "image", [8, 90, 17]],
+}
 ENCODED: Mapping[str, Callable[[Array], NDArray[Any]]] = {
     "F32": lambda values: values,
     "F16": lambda values: values.astype(np.float16),
