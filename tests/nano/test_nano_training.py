@@ -1,0 +1,133 @@
+"""nano's lean training forward equals transformers', with pictures and sounds and with dialogues that begin alike."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "nano"))
+
+pytestmark = pytest.mark.live
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+WIDTH = 64
+
+
+class Letters:
+    """Stands for a tokenizer: one token for each letter."""
+
+    def encode(self, text: str) -> list[int]:
+        return [9 + ord(letter) % 2000 for letter in text]
+
+
+def text_model() -> Any:
+    from architecture import initialise, nano_config
+    from transformers import Gemma3nForCausalLM
+
+    torch.manual_seed(0)
+    model = Gemma3nForCausalLM(nano_config(width=WIDTH, layers=6, ffn=128)).eval()
+    initialise(model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "coefs" in name or "norm" in name:
+                weight.add_(torch.randn_like(weight) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_lean_forward_equals_transformers(half: bool) -> None:
+    from evaluate import half_width
+    from fast import Fast
+
+    model = text_model()
+    ids = torch.randint(4, 2048, (2, 100))
+    order = torch.arange(100)
+    distance = order[:, None] - order[None, :]
+    full = (distance >= 0).expand(2, 1, -1, -1)
+    sliding = ((distance >= 0) & (distance < 64)).expand(2, 1, -1, -1)
+    wanted = torch.stack([torch.arange(0, 100, 3), torch.arange(66, 100)])
+    with torch.no_grad():
+        lean = Fast(model)(ids, order.expand(2, -1), full, sliding, wanted, half)
+        whole = (half_width(model).eval() if half else model)(input_ids=ids).logits
+    expected = torch.stack([whole[row, places] for row, places in enumerate(wanted)])
+    assert torch.allclose(lean.view_as(expected), expected, atol=1e-4)
+
+
+def test_dialogues_that_begin_alike_are_what_they_are_alone() -> None:
+    from fast import Fast
+    from media_tasks import Branch, Shown
+    from packing import Encoding, Item, Shape, pack
+
+    encoding = Encoding(Letters(), lambda said: np.zeros((9, 64), np.float32))
+    branches = [Branch(("one question?",), "an answer"), Branch(("another, longer question",), "yes")]
+    shared = ("what all of them begin with, at some length so that the window is left behind by the last of it",)
+
+    def logits(item: Item) -> Any:
+        shape = Shape(1, len(item.ids), 0.5)
+        packed = pack([[item]], shape, window=64)
+        rows = Fast(model)(packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, False)
+        return rows[packed.targets >= 0]
+
+    model = text_model()
+    with torch.no_grad():
+        together = logits(encoding.shown(Shown("", shared, tuple(branches))))
+        alone = torch.cat([logits(encoding.shown(Shown("", shared, (branch,)))) for branch in branches])
+    assert len(together) == len(alone) > 12
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
+    from architecture import complete_torchvision
+
+    complete_torchvision()
+    pytest.importorskip("timm")
+    from checkpoint import save
+    from encoders import Audio, Vision
+    from fast import Fast
+    from media_tasks import Branch, Said, Shown
+    from packing import Encoding, Shape, pack
+    from dialogue import Source
+    from scenes import any_scene, draw
+    from soft import Soft
+    from speech import MEL
+    from transformers import Gemma3nForConditionalGeneration
+
+    from dialogue import Source
+
+    text = text_model()
+    modules = torch.nn.ModuleDict({"text": text, "vision": Vision(text.config), "audio": Audio(text.config)}).eval()
+    scene = any_scene(Source(Random(1), held_out=False))
+    mel = np.random.default_rng(1).normal(size=(140, MEL)).astype(np.float32)
+    encoding = Encoding(Letters(), lambda said: mel)
+    said: Any = object.__new__(Said)
+    item = encoding.shown(Shown("", (scene, "and"), (Branch((said, "what?"), "an answer"),)))
+    shape = Shape(1, len(item.ids), 0.5)
+    packed = pack([[item]], shape, window=64)
+    lean = Fast(text)(
+        *(packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, False), *Soft(modules)(packed)
+    )
+
+    (tmp_path / "tokenizer").mkdir()
+    save(modules, tmp_path / "checkpoint", tmp_path / "tokenizer")
+    whole = Gemma3nForConditionalGeneration.from_pretrained(tmp_path / "checkpoint").eval()
+    ids = packed.ids.clone()
+    for medium, soft_id, end in zip(item.media, (2049, 2177), (2048, 2176), strict=True):
+        ids[0, medium.at : medium.at + medium.tokens] = soft_id
+        ids[0, medium.at + medium.tokens] = end
+    whole.config.audio_soft_tokens_per_image = whole.model.config.audio_soft_tokens_per_image = item.media[1].tokens
+    with torch.no_grad():
+        logits = whole(
+            input_ids=ids,
+            pixel_values=torch.from_numpy(draw(scene).pixels).permute(2, 0, 1)[None].float() / 255,
+            input_features=torch.from_numpy(mel)[None],
+            input_features_mask=torch.ones(1, len(mel), dtype=torch.bool),
+        ).logits[0]
+    used = packed.targets >= 0
+    assert torch.allclose(lean[used], logits[packed.chosen[0]][used], atol=1e-3)
