@@ -22,6 +22,7 @@ _TORCHVISION = complete_torchvision()
 
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig  # noqa: E402
 
+WIDTH, LAYERS, FFN = 128, 9, 512
 PIECES, HARD_TOKENS = 2048, 128
 STEM = 16
 STAGES = (

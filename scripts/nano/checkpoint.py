@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from architecture import HARD_TOKENS, PIECES, audio_fields, vision_fields
-from safetensors.torch import save_file
+from architecture import FFN, HARD_TOKENS, LAYERS, PIECES, WIDTH, audio_fields, nano_config, vision_fields
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import Gemma3nForCausalLM, GenerationConfig
+
+from encoders import Audio, Vision
 
 PICTURE_SIZE = 256
 PREFIXES = {"vision": ("vision_tower.timm_model.", "embed_vision."), "audio": ("audio_tower.", "embed_audio.")}
@@ -37,6 +39,28 @@ def save(modules: nn.ModuleDict, folder: Path, tokenizer: Path) -> None:
     fresh.rmdir()
 
 
+def load(folder: Path) -> nn.ModuleDict:
+    """The modules of a checkpoint that `save` wrote."""
+    state = load_file(folder / "model.safetensors")
+    text: Any = Gemma3nForCausalLM(nano_config(WIDTH, LAYERS, FFN))
+    modules = nn.ModuleDict({"text": text})
+    language = ("model.language_model.", "model.")[all("language_model." not in name for name in state)]
+    text.model.load_state_dict(part(state, language))
+    if language == "model.":
+        return modules
+    for kind, make in (("vision", Vision), ("audio", Audio)):
+        encoder: Any = make(text.config)
+        tower, embedder = PREFIXES[kind]
+        encoder.tower.load_state_dict(part(state, f"model.{tower}"))
+        encoder.embedder.load_state_dict(part(state, f"model.{embedder}"))
+        modules[kind] = encoder
+    return modules
+
+
+def part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -49,8 +73,7 @@ def multimodal_state(modules: nn.ModuleDict) -> dict[str, Tensor]:
         encoder: Any = modules[kind]
         state |= {f"model.{tower}{name}": weight for name, weight in encoder.tower.state_dict().items()}
         state |= {f"model.{embedder}{name}": weight for name, weight in encoder.embedder.state_dict().items()}
-    kept = {name: weight for name, weight in state.items() if not name.endswith("post_projection_norm.weight")}
-    return {name: weight.detach().contiguous() for name, weight in kept.items()}
+    return {name: weight.detach().contiguous() for name, weight in state.items()}
 
 
 def multimodal_config(text: dict[str, Any]) -> dict[str, Any]:

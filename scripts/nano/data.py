@@ -75,7 +75,7 @@ def dialogue_parts(dialogue: Dialogue) -> list[tuple[str, bool]]:
 def training_dialogues(
     seed: int | str, weights: Mapping[str, float] | None = None, pieces: Sequence[str] = ()
 ) -> Iterator[Dialogue]:
-    """Dialogues without end. Changes in `weights` take effect as they are made. `pieces` of a tokenizer get into names."""
+    """Dialogues without end. Changes in `weights` take effect at once; `pieces` of a tokenizer get into names."""
     source = Source(Random(seed), held_out=False, pieces=pieces)
     live = DEFAULT_WEIGHTS if weights is None else weights
     while True:

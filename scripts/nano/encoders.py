@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-
 import torch
 from architecture import STEM, audio_fields, blocks, vision_fields
 from timm import create_model

@@ -13,15 +13,16 @@ from random import Random
 
 import torch
 import torch.nn.functional as F
-from architecture import nano_config
+from architecture import FFN, LAYERS, WIDTH, nano_config
 from clips import Clips
 from clock import Run
 from dialogue import Source
-from encoders import Audio, batch_of_sounds
 from optimizer import Group, Muon
 from sentences import any_utterance
 from speech import Manner, features, spoken
 from torch import Tensor, nn
+
+from encoders import Audio, batch_of_sounds
 
 log = logging.getLogger("hear")
 PLACES = 4
@@ -31,10 +32,10 @@ LETTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;?!
 class Hearing(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """The encoder with the linear layer that is thrown away afterwards."""
 
-    def __init__(self, width: int, layers: int, ffn: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.audio = Audio(nano_config(width, layers, ffn))
-        self.letters = nn.Linear(width, PLACES * (1 + len(LETTERS)))
+        self.audio = Audio(nano_config(WIDTH, LAYERS, FFN))
+        self.letters = nn.Linear(WIDTH, PLACES * (1 + len(LETTERS)))
 
     def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probabilities [places, sounds, 1 + letters] and the places of each sound."""
@@ -120,7 +121,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    hearing = Hearing(128, 9, 512)
+    hearing = Hearing()
     run = Run(
         args.out,
         hearing,

@@ -76,7 +76,7 @@ def transcription(source: Source, utterance: Utterance | None = None) -> Shown:
 
 
 def translation(source: Source) -> Shown:
-    """From one language of the phrase book to another. Held out are the pairs that the written phrase book holds out."""
+    """From one language of the phrase book to another. The same pairs are held out as in writing."""
     rng = source.rng
     while True:
         row = rng.choice(phrases.PHRASES)

@@ -13,7 +13,7 @@ Bob Sue Ann Ed Al Jo Amy Ian Zac Tim Ron Kim Dan Ted Roy Pam Liz Guy Eve Fay Gus
 Alan Barb Beth Bill Brad Burt Cody Dave Dean Doug Drew Earl Evan Fred Gail Glen Gwen Hope Hugh Jack Jean Jeff Jess Jill
 John Judy June Kate Kurt Kyle Lily Luke Mark Mary Matt Mike Neil Nick Norm Opal Otis Owen Pete Phil Rick Rory Ross Ryan
 Sean Seth Stan Troy Wade Walt Zane Zora Aaron Alvin Amber Ariel Barry Becky Betty Blake Brett Brian Bryce Carol
-Chuck Cindy Clive Colin Craig Cyrus Darla Debby Derek Donna Doris Dylan Edgar Ellen Elmer Ethan Floyd Gavin Grace 
+Chuck Cindy Clive Colin Craig Cyrus Darla Debby Derek Donna Doris Dylan Edgar Ellen Elmer Ethan Floyd Gavin Grace
 Heath Holly Ingmar Janet Jason Jerry Jimmy Joyce Karen Keith Lance Larry Leroy Logan Lydia Lynne Mabel Marge
 Micah Mitch Molly Moses Myron Nancy Nigel Norma Oprah Orson Penny Percy Perry Piper Randy Raven Rhoda Robin Rodney
 Roger Rufus Sally Sandy Scott Sharon Shawn Sheila Shelby Stacy Steve Susan Tammy Tanya Terry Tracy Trent Tyler Vince
@@ -26,7 +26,22 @@ _VOWELS = "aeiou"
 _CONSONANTS = "bcdfghjklmnprstvwz"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ACCENTED = "áéíóúàèçñöüäß"
-_PATTERNS = ("CVC", "CVC", "CVCV", "VCV", "CVCC", "CVCCV", "VCCV", "CCVC", "VC", "CV", "CVVC", "CVCVC", "CVCCVC", "VCVCV")
+_PATTERNS = (
+    "CVC",
+    "CVC",
+    "CVCV",
+    "VCV",
+    "CVCC",
+    "CVCCV",
+    "VCCV",
+    "CCVC",
+    "VC",
+    "CV",
+    "CVVC",
+    "CVCVC",
+    "CVCCVC",
+    "VCVCV",
+)
 
 
 def invent(rng: Random, pieces: Sequence[str] = ()) -> str:

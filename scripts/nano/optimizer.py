@@ -70,7 +70,7 @@ class Group:
 
 
 def is_matrix(name: str, weight: Tensor) -> bool:
-    """Linear layers and convolutions that mix channels, but for AltUp's coefficients and the first layers of encoders."""
+    """Linear layers and convolutions that mix channels, but for AltUp's coefficients and encoders' first layers."""
     if "coefs" in name or "router" in name or "conv_stem" in name or "conv_0" in name or weight.ndim < 2:
         return False
     return weight.ndim == 2 or (weight.ndim == 4 and weight.shape[1] > 1)

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from data import dialogue_parts
 from dialogue import Dialogue
-from encoders import sound_tokens
 from media_tasks import Branch, Part, Said, Shown
 from scenes import Scene
 from speech import Floats
 from torch import Tensor
+
+from encoders import sound_tokens
 
 PICTURE_TOKENS = 256
 BOS = 2
@@ -51,10 +52,8 @@ class Item:
     media: list[Medium] = field(default_factory=list)
 
     def add(self, ids: Sequence[int], learn: bool = False, branch: int = 0) -> None:
-        if self.branches and branch == self.branches[-1]:
-            start = self.positions[-1] + 1
-        else:  # a branch goes on from the common beginning
-            start = self.branches.count(0)
+        goes_on = bool(self.branches) and branch == self.branches[-1]
+        start = self.positions[-1] + 1 if goes_on else self.branches.count(0)
         self.ids += ids
         self.learn += [learn] * len(ids)
         self.positions += range(start, start + len(ids))

@@ -20,7 +20,13 @@ DESCRIBE = (
 )
 READ = {
     "word": ("What does it say?", "Read the text.", "What is written here?", "Which word is this?", "Read this."),
-    "number": ("What number is this?", "Read the number.", "Which number do you see?", "What is written here?", "Read this."),
+    "number": (
+        "What number is this?",
+        "Read the number.",
+        "Which number do you see?",
+        "What is written here?",
+        "Read this.",
+    ),
 }
 CHANGED = ("What changed?", "What is different?", "What is the difference?", "Compare the two pictures.")
 SAME = ("Are the pictures the same?", "Do they show the same?")
@@ -82,9 +88,7 @@ def _about_chart(scene: Scene, rng: Random) -> list[Turn]:
     one = rng.choice(bars)
     return [
         Turn(rng.choice(("How many bars are there?", "How many bars do you see?")), counted(len(bars), "bar")),
-        Turn(
-            rng.choice(("Which bar is the tallest?", "Which bar is the highest?")), f"The {bars[-1].colour} bar."
-        ),
+        Turn(rng.choice(("Which bar is the tallest?", "Which bar is the highest?")), f"The {bars[-1].colour} bar."),
         Turn(rng.choice(("Which bar is the shortest?", "Which bar is the lowest?")), f"The {bars[0].colour} bar."),
         Turn(
             rng.choice((f"How tall is the {one.colour} bar?", f"What is the height of the {one.colour} bar?")),

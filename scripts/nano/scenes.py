@@ -6,6 +6,7 @@ A picture has 256 x 256 pixels and the encoder gives one soft token for each 16 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -275,7 +276,9 @@ def corners(kind: str, rng: Random) -> list[tuple[float, float]]:
     if kind == "star":
         inner = rng.uniform(0.38, 0.48)
         return [
-            (r * math.sin(i * math.pi / 5), -r * math.cos(i * math.pi / 5)) for i in range(10) for r in [(1, inner)[i % 2]]
+            (r * math.sin(i * math.pi / 5), -r * math.cos(i * math.pi / 5))
+            for i in range(10)
+            for r in [(1, inner)[i % 2]]
         ]
     arm = rng.uniform(0.24, 0.34)
     quarter = [(-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm), (arm, 1), (-arm, 1)]
@@ -291,7 +294,7 @@ def draw_text(canvas: Canvas, text: str, colour: str) -> None:
     while True:
         letters = font(file, size * FINE)
         widths = [letters.getlength(letter) / FINE for letter in text]
-        steps = [max((a + b) / 2 + 1, CELL + 1) for a, b in zip(widths, widths[1:], strict=False)]
+        steps = [max((a + b) / 2 + 1, CELL + 1) for a, b in itertools.pairwise(widths)]
         length = widths[0] / 2 + sum(steps) + widths[-1] / 2
         if length <= room or size <= 20:
             break

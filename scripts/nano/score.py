@@ -7,10 +7,14 @@ forward pass tells, without generating anything.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
-from data import Example, read_examples
+from checkpoint import load
+from data import Example
 from dialogue import Dialogue, Turn
 from evaluate import Scores
 from fast import Fast
@@ -19,7 +23,6 @@ from packing import Encoding, Item, Shape, pack
 from soft import Soft
 from speech import Floats, features, spoken
 
-MEDIA_PER_TASK = 40
 LENGTHS = (128, 320, 448, 768)
 
 
@@ -46,20 +49,14 @@ def dialogue(example: Example) -> Dialogue:
     return Dialogue(example.task, tuple(turns), system)
 
 
-def held_out_items(encoding: Encoding, limit: int, media: bool) -> list[tuple[str, Item]]:
-    examples = read_examples()
-    examples = examples[:: max(1, len(examples) // limit)]
-    out = [(example.task, last_answer(encoding.text(dialogue(example)))) for example in examples]
-    if media:
-        out += [(shown.task, encoding.shown(shown)) for shown in held_out_media(MEDIA_PER_TASK)]
-    return out
-
-
-def score(fast: Fast, soft: Soft, processor: Any, half: bool, limit: int) -> Scores:
-    """Right answers by task."""
+def score(fast: Fast, soft: Soft, processor: Any, examples: Sequence[Example], per_task: int, *, half: bool) -> Scores:
+    """Right answers by task; `per_task` questions about pictures and sounds where there are encoders."""
     modules = soft.modules.eval()
     scores = Scores()
-    items = held_out_items(Encoding(processor, heard), limit, "vision" in modules)
+    encoding = Encoding(processor, heard)
+    items = [(example.task, last_answer(encoding.text(dialogue(example)))) for example in examples]
+    if "vision" in modules:
+        items += [(shown.task, encoding.shown(shown)) for shown in held_out_media(per_task)]
     window = fast.model.config.sliding_window
     for low, length in zip((0, *LENGTHS), LENGTHS, strict=False):
         some = [(task, item) for task, item in items if low < len(item.ids) <= length]
@@ -69,12 +66,25 @@ def score(fast: Fast, soft: Soft, processor: Any, half: bool, limit: int) -> Sco
             packed = pack([[item] for _, item in part], shape, window)
             with torch.inference_mode():
                 logits = fast(
-                    packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, half, *(soft(packed) or ())
+                    packed.ids,
+                    packed.positions,
+                    packed.full,
+                    packed.sliding,
+                    packed.chosen,
+                    half,
+                    *(soft(packed) or ()),
                 )
             wanted = packed.targets.view(len(part), -1)
-            right = ((logits.argmax(-1).view_as(wanted) == wanted) | (wanted < 0)).all(1).tolist()
-            for (task, _), is_right in zip(part, right, strict=True):
-                scores.all[task] += 1
-                scores.right[task] += is_right
+            likeliest = logits.argmax(-1).view_as(wanted)
+            for row, (task, item) in enumerate(part):
+                used = wanted[row] >= 0
+                texts = (processor.decode(tokens[row][used].tolist()) for tokens in (likeliest, wanted))
+                scores.add(task, processor.decode(item.ids), *texts)
     modules.train()
     return scores
+
+
+def score_checkpoint(folder: Path, examples: Sequence[Example], per_task: int, half: bool) -> Scores:
+    modules = load(folder)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    return score(Fast(modules["text"]), Soft(modules), processor, examples, per_task, half=half)

@@ -11,13 +11,14 @@ from random import Random
 import numpy as np
 import torch
 import torch.nn.functional as F
-from architecture import nano_config
+from architecture import FFN, LAYERS, WIDTH, nano_config
 from clock import Run
 from dialogue import Source
-from encoders import Vision
 from optimizer import Group, Muon
 from scenes import CELLS, CLASSES, COLOURS, MIDDLES, Drawn, any_scene, draw
 from torch import Tensor, nn
+
+from encoders import Vision
 
 log = logging.getLogger("see")
 
@@ -25,9 +26,9 @@ log = logging.getLogger("see")
 class Seeing(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
     """The encoder with the linear layers that are thrown away afterwards."""
 
-    def __init__(self, width: int, layers: int, ffn: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.vision = Vision(nano_config(width, layers, ffn))
+        self.vision = Vision(nano_config(WIDTH, LAYERS, FFN))
         self.sizes = {
             "class": len(CLASSES),
             "colour": 1 + len(COLOURS),
@@ -35,7 +36,7 @@ class Seeing(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
             "row": CELLS,
             "column": CELLS,
         }
-        self.read = nn.Linear(width, sum(self.sizes.values()))
+        self.read = nn.Linear(WIDTH, sum(self.sizes.values()))
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Scores of every kind of label [pictures * 256, labels]."""
@@ -106,7 +107,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    seeing = Seeing(128, 9, 512)
+    seeing = Seeing()
     run = Run(
         args.out,
         seeing,

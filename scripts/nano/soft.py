@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from encoders import batch_of_sounds, end_row
 from packing import Medium, Packed
 from scenes import Scene, draw
 from torch import Tensor, nn
+
+from encoders import batch_of_sounds, end_row
 
 
 class Soft:

@@ -18,7 +18,7 @@ from tasks import Source
 
 VOCAB = 2048
 SPECIAL = ("<start_of_turn>", "<end_of_turn>", "\n", "<start_of_image>", "<start_of_audio>")
-#: Tokens behind the vocabulary: those of the two encoders' own tables, at the places that the model's configuration says.
+#: Tokens behind the vocabulary, which have their embeddings in the encoders' own tables.
 HARD = {"<end_of_image>": 2048, "<image_soft_token>": 2049, "<end_of_audio>": 2176, "<audio_soft_token>": 2177}
 LAST_HARD = 2303
 DELIMITER = "\u241f"

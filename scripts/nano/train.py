@@ -16,13 +16,12 @@ from typing import Any
 import media_tasks
 import sentencepiece
 import torch
-from architecture import initialise, nano_config
+from architecture import FFN, LAYERS, WIDTH, initialise, nano_config
 from checkpoint import save
 from clips import Clips
 from clock import Run
-from data import DEFAULT_WEIGHTS, training_dialogues
+from data import DEFAULT_WEIGHTS, read_examples, training_dialogues
 from dialogue import Source
-from encoders import Audio, Vision
 from fast import Fast
 from media_tasks import MEDIA_TASKS, Said, Shown
 from optimizer import Group, Muon
@@ -33,8 +32,10 @@ from speech import Floats, features, spoken
 from torch import nn
 from transformers import Gemma3nForCausalLM
 
+from encoders import Audio, Vision
+
 log = logging.getLogger("nano")
-WIDTH, LAYERS, FFN = 128, 9, 512
+MEDIA_PER_SCORE = 30
 ENCODER_RATE = 0.3
 """Of encoders that are trained already, relative to the text model's."""
 TEXT_SHAPES = (Shape(24, 128), Shape(4, 320))
@@ -167,6 +168,7 @@ def main() -> None:
     forward = fast if args.no_compile else torch.compile(fast, dynamic=False)
     soft = Soft(modules)
     scored = run.elapsed
+    examples = read_examples()[::3]
 
     def saved() -> None:
         nonlocal scored
@@ -174,8 +176,8 @@ def main() -> None:
         if run.elapsed - scored >= args.score_minutes * 60 or run.progress >= 1:
             scored = run.elapsed
             for half in (False, True):
-                rates = score(fast, soft, processor, half, limit=240)
-                run.write({"half": half, "scores": rates.rates()})
+                scores = score(fast, soft, processor, examples, MEDIA_PER_SCORE, half=half)
+                run.write({"half": half, "scores": scores.rates()})
 
     for _ in run.steps(saved):
         half = choose.random() < args.half_share

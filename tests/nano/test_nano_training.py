@@ -41,9 +41,25 @@ def text_model() -> Any:
     return model
 
 
+def half_width(model: Any) -> Any:
+    """A copy with the first half of every feed-forward layer."""
+    from architecture import nano_config
+    from transformers import Gemma3nForCausalLM
+
+    state = {}
+    for name, weight in model.state_dict().items():
+        if "mlp.gate_proj" in name or "mlp.up_proj" in name:
+            weight = weight[: weight.shape[0] // 2]
+        elif "mlp.down_proj" in name:
+            weight = weight[:, : weight.shape[1] // 2]
+        state[name] = weight
+    small = Gemma3nForCausalLM(nano_config(WIDTH, layers=6, ffn=64))
+    small.load_state_dict(state)
+    return small
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_lean_forward_equals_transformers(half: bool) -> None:
-    from evaluate import half_width
     from fast import Fast
 
     model = text_model()
@@ -89,17 +105,16 @@ def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
     complete_torchvision()
     pytest.importorskip("timm")
     from checkpoint import save
-    from encoders import Audio, Vision
+    from dialogue import Source
     from fast import Fast
     from media_tasks import Branch, Said, Shown
     from packing import Encoding, Shape, pack
-    from dialogue import Source
     from scenes import any_scene, draw
     from soft import Soft
     from speech import MEL
     from transformers import Gemma3nForConditionalGeneration
 
-    from dialogue import Source
+    from encoders import Audio, Vision
 
     text = text_model()
     modules = torch.nn.ModuleDict({"text": text, "vision": Vision(text.config), "audio": Audio(text.config)}).eval()
