@@ -10,9 +10,8 @@ from typing import Any
 from architecture import FFN, HARD_TOKENS, LAYERS, PIECES, WIDTH, audio_fields, nano_config, vision_fields
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from towers import Audio, Vision
 from transformers import Gemma3nForCausalLM, GenerationConfig
-
-from encoders import Audio, Vision
 
 PICTURE_SIZE = 256
 PREFIXES = {"vision": ("vision_tower.timm_model.", "embed_vision."), "audio": ("audio_tower.", "embed_audio.")}

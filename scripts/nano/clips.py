@@ -18,8 +18,8 @@ from media_tasks import Said, say
 from picture_tasks import questions
 from scenes import any_scene
 from sentences import Utterance, any_utterance
-from speech import Floats, features, spoken
 from tqdm import tqdm  # type: ignore[import-untyped]
+from voices import Floats, features, spoken
 
 PER_FILE = 2000
 ABOUT_PICTURES = 0.15

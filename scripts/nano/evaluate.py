@@ -65,8 +65,8 @@ def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
     import gemlet
     from media_tasks import Said, held_out_media
     from scenes import Scene, draw
-    from speech import RATE, spoken
     from tqdm import tqdm  # type: ignore[import-untyped]
+    from voices import RATE, spoken
 
     def given(part: Any) -> Any:
         if isinstance(part, Scene):

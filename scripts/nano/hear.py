@@ -19,10 +19,9 @@ from clock import Run
 from dialogue import Source
 from optimizer import Group, Muon
 from sentences import any_utterance
-from speech import Manner, features, spoken
 from torch import Tensor, nn
-
-from encoders import Audio, batch_of_sounds
+from towers import Audio, batch_of_sounds
+from voices import Manner, features, spoken
 
 log = logging.getLogger("hear")
 PLACES = 4

@@ -12,7 +12,7 @@ from dialogue import Source, Turn
 from picture_tasks import changed, questions
 from scenes import Scene, any_scene
 from sentences import Utterance
-from speech import Manner
+from voices import Manner
 
 TRANSCRIBE_FORMS = (
     "Transcribe this.",

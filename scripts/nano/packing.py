@@ -14,10 +14,9 @@ from data import dialogue_parts
 from dialogue import Dialogue
 from media_tasks import Branch, Part, Said, Shown
 from scenes import Scene
-from speech import Floats
 from torch import Tensor
-
-from encoders import sound_tokens
+from towers import sound_tokens
+from voices import Floats
 
 PICTURE_TOKENS = 256
 BOS = 2

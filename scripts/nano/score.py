@@ -21,7 +21,7 @@ from fast import Fast
 from media_tasks import Said, held_out_media
 from packing import Encoding, Item, Shape, pack
 from soft import Soft
-from speech import Floats, features, spoken
+from voices import Floats, features, spoken
 
 LENGTHS = (128, 320, 448, 768)
 

@@ -17,8 +17,7 @@ from dialogue import Source
 from optimizer import Group, Muon
 from scenes import CELLS, CLASSES, COLOURS, MIDDLES, Drawn, any_scene, draw
 from torch import Tensor, nn
-
-from encoders import Vision
+from towers import Vision
 
 log = logging.getLogger("see")
 AT_ONCE = 8  # pictures whose activations fit into the processor's cache better than those of a whole batch

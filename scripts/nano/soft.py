@@ -9,8 +9,7 @@ import torch
 from packing import Medium, Packed
 from scenes import Scene, draw
 from torch import Tensor, nn
-
-from encoders import batch_of_sounds, end_row
+from towers import batch_of_sounds, end_row
 
 
 class Soft:

@@ -28,11 +28,10 @@ from optimizer import Group, Muon
 from packing import Encoding, Item, Packed, Packer, Shape, loss_of
 from score import score
 from soft import Soft
-from speech import Floats, features, spoken
 from torch import nn
+from towers import Audio, Vision
 from transformers import Gemma3nForCausalLM
-
-from encoders import Audio, Vision
+from voices import Floats, features, spoken
 
 log = logging.getLogger("nano")
 MEDIA_PER_SCORE = 30

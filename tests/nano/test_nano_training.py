@@ -111,10 +111,9 @@ def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
     from packing import Encoding, Shape, pack
     from scenes import any_scene, draw
     from soft import Soft
-    from speech import MEL
+    from towers import Audio, Vision
     from transformers import Gemma3nForConditionalGeneration
-
-    from encoders import Audio, Vision
+    from voices import MEL
 
     text = text_model()
     modules = torch.nn.ModuleDict({"text": text, "vision": Vision(text.config), "audio": Audio(text.config)}).eval()
