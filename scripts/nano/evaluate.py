@@ -60,18 +60,23 @@ def score_gemlet(model: Any, examples: list[Example], batch: int = 32) -> Scores
     return scores
 
 
-def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
-    """Questions about pictures and sounds, through chats."""
+def given(part: Any) -> Any:
+    """A part of a turn, as gemlet takes it."""
     import gemlet
-    from media_tasks import Said, held_out_media
+    from media_tasks import Said
     from scenes import Scene, draw
-    from tqdm import tqdm  # type: ignore[import-untyped]
     from voices import RATE, spoken
 
-    def given(part: Any) -> Any:
-        if isinstance(part, Scene):
-            return gemlet.Image(draw(part).pixels, size=PICTURE_SIZE)
-        return gemlet.Audio(spoken(part.utterance, part.manner), RATE) if isinstance(part, Said) else part
+    if isinstance(part, Scene):
+        return gemlet.Image(draw(part).pixels, size=PICTURE_SIZE)
+    return gemlet.Audio(spoken(part.utterance, part.manner), RATE) if isinstance(part, Said) else part
+
+
+def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
+    """Questions about pictures and sounds, through chats."""
+    from media_tasks import Said, held_out_media
+    from scenes import Scene
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     def written(part: Any) -> str:
         if isinstance(part, Scene):

@@ -131,8 +131,9 @@ def noisy(samples: Floats, random: np.random.Generator) -> Floats:
     return (samples + noise * level * power).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=1024)
 def spoken(utterance: Utterance, manner: Manner) -> Floats:
-    """The clip at 16 kHz, with some silence around it."""
+    """The clip at 16 kHz, with some silence around it. It is kept, since espeak-ng never says a thing twice alike."""
     engine = espeak()
     random = np.random.default_rng(manner.seed)
     said = trimmed(engine.say(utterance.text, manner.voice, manner.rate, manner.pitch, manner.spread))

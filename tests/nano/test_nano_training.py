@@ -145,3 +145,46 @@ def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
         ).logits[0]
     used = packed.targets >= 0
     assert torch.allclose(lean[used], logits[packed.chosen[0]][used], atol=1e-3)
+
+
+def test_gemlet_puts_pictures_and_sounds_where_training_does(tmp_path: Path) -> None:
+    """Random weights, whose first tokens differ with every detail of a prompt: order, markers, line ends, sizes."""
+    from architecture import complete_torchvision
+
+    complete_torchvision()
+    for module in ("timm", "sentencepiece", "tokenizers"):
+        pytest.importorskip(module)
+    import gemlet
+    import sentencepiece
+    import tokenizer
+    from checkpoint import save
+    from evaluate import given
+    from fast import Fast
+    from media_tasks import MEDIA_TASKS, Branch, Shown, held_out_media
+    from packing import Encoding, Shape, pack
+    from score import heard
+    from soft import Soft
+    from towers import Audio, Vision
+
+    text = text_model()
+    modules = torch.nn.ModuleDict({"text": text, "vision": Vision(text.config), "audio": Audio(text.config)}).eval()
+    tokenizer.train(tmp_path / "tokenizer")
+    save(modules, tmp_path / "checkpoint", tmp_path / "tokenizer")
+    gemlet.convert(tmp_path / "checkpoint", tmp_path / "text.gguf", "f32")
+    gemlet.convert_mmproj(tmp_path / "checkpoint", tmp_path / "mmproj.gguf", "f32")
+    model = gemlet.load(tmp_path / "text.gguf", media=tmp_path / "mmproj.gguf", cache="f32")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer" / "tokenizer.model"))
+    encoding = Encoding(processor, heard)
+    asked = held_out_media(2)
+    assert len(asked) == 2 * len(MEDIA_TASKS)
+    for shown in asked:
+        parts = shown.branches[0].parts
+        item = encoding.shown(Shown("", shown.shared, (Branch(parts, "x"),)))
+        packed = pack([[item]], Shape(1, len(item.ids), 0.5), window=64)
+        with torch.no_grad():
+            logits = Fast(text)(
+                *(packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, False),
+                *Soft(modules)(packed),
+            )
+        result = model.chat(temperature=0.0, max_tokens=1).send([given(part) for part in (*shown.shared, *parts)])
+        assert result.tokens == [int(logits[0].argmax())]
