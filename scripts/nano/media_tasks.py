@@ -104,6 +104,8 @@ def picture(source: Source) -> Shown:
     """Several questions about one picture, or one that is asked before it is shown."""
     scene = any_scene(source)
     turns = questions(scene, source.rng)
+    if scene.kind in ("shapes", "chart"):  # of which more can be asked
+        turns += [turn for turn in questions(scene, source.rng) if turn not in turns]
     if source.rng.random() < 0.2:
         return Shown("pictures", (), (Branch((turns[0].user, scene), turns[0].answer),))
     return Shown("pictures", (scene,), _branches(turns))

@@ -107,7 +107,6 @@ class Shape:
     rows: int
     length: int
     answer_share: float = 0.45
-    media: bool = False
 
     @property
     def answers(self) -> int:

@@ -40,10 +40,12 @@ ENCODER_RATE = 0.3
 TEXT_SHAPES = (Shape(24, 128), Shape(4, 320))
 JOINT_SHAPES = {
     "text": (Shape(12, 128), Shape(2, 320)),
-    "sound": (Shape(16, 128, media=True),),
-    "picture": (Shape(6, 448, 0.25, media=True),),
-    "pictures": (Shape(2, 640, 0.15, media=True),),
+    "sound": (Shape(16, 128),),
+    "picture": (Shape(5, 592, 0.25),),
+    "pictures": (Shape(2, 592, 0.1),),
 }
+SHARES = {"text": 0.35, "sound": 0.25, "picture": 0.27, "pictures": 0.13}
+"""Of each kind in the loss of a joint step, whatever the length of its answers."""
 TASKS = {
     "sound": ("transcription", "translation", "spoken questions"),
     "picture": ("pictures", "asked by voice"),
@@ -183,16 +185,17 @@ def main() -> None:
         group: list[tuple[str, Packed]] = [
             (kind, packers[kind].batch(shape)) for kind, several in shapes.items() for shape in several
         ]
-        count = sum(int((packed.targets >= 0).sum()) for _, packed in group)
+        counts: dict[str, int] = {}
+        for kind, packed in group:
+            counts[kind] = counts.get(kind, 0) + int((packed.targets >= 0).sum())
         for kind, packed in group:
             rows = soft(packed)
             logits = forward(
                 packed.ids, packed.positions, packed.full, packed.sliding, packed.chosen, half, *(rows or ())
             )
-            loss = loss_of(logits, packed.targets, count)
-            loss.backward()
-            own = max(1, int((packed.targets >= 0).sum()))
-            run.count(kind, loss.item() * count / own)
+            loss = loss_of(logits, packed.targets, max(1, counts[kind]))
+            (loss * SHARES[kind] if args.media else loss).backward()
+            run.count(kind, loss.item() * len(shapes[kind]))
 
 
 if __name__ == "__main__":
