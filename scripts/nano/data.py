@@ -90,7 +90,7 @@ def held_out_examples(per_task: int = PER_TASK) -> list[Example]:
     """The fixed test set. No prompt occurs twice."""
     out: list[Example] = []
     for task, make in TASKS.items():
-        source = Source(Random(f"{HELD_OUT_SEED} {task}"), held_out=True)
+        source = Source(Random(f"{HELD_OUT_SEED} {task}"), held_out=True, plain_names=True)
         seen: set[str] = set()
         while len(seen) < per_task:
             plain = source.rng.random() < (0.4 if task == "chat" else 0.75)

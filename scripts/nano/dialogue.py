@@ -49,6 +49,8 @@ class Source:
 
     rng: Random
     held_out: bool
+    plain_names: bool = False
+    """Whether invented names have the shapes of the first test set, which stays as it is."""
     pieces: Sequence[str] = ()
     """Of the tokenizer, for invented names: each is to be copied at times."""
     _parts: dict[int, list[str]] = field(default_factory=dict)
@@ -66,21 +68,25 @@ class Source:
 
     def copied(self, items: Sequence[str]) -> str:
         """A word to be copied: from the list, or (in training) often an invented one."""
-        if not self.held_out and self.rng.random() < 0.75:
+        if not self.held_out and self.rng.random() < (0.65 if self.plain_names else 0.75):
             return self.invented()
         return self.rng.choice(self.part(items))
 
     def invented(self) -> str:
         """A made-up name on this side of the split."""
         while True:
-            if self.held_out:
+            if self.plain_names:
                 made = [names.plain(self.rng).lower().capitalize()]
                 name = made[0] if len(made[0]) > 2 else ""
             else:
                 made = [names.invent(self.rng, self.pieces).capitalize() for _ in range(2)]
                 name = names.written(self.rng, *made)
-            if name and all(self.allows("word:" + word) and word not in UNSEEN for word in made):
+            if name and all(self.allows("word:" + word) and (self.plain_names or word not in UNSEEN) for word in made):
                 return name
+
+    def training_side(self) -> Source:
+        """The same choices on the other side, for turns that are not what is tested."""
+        return Source(self.rng, held_out=False, plain_names=self.plain_names, pieces=self.pieces)
 
     def unseen(self) -> str:
         """A real name that training never sees; an invented one in training."""

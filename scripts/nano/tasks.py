@@ -332,7 +332,7 @@ def memory(source: Source) -> Dialogue:
 
 def _fillers(source: Source, count: int) -> list[Turn]:
     """Short turns of other tasks. Their content is always from the training side: they are not what is tested."""
-    plain = Source(source.rng, held_out=False)
+    plain = source.training_side()
     makers = (arithmetic, fact, phrase, lists, chat)
     return [turn for _ in range(count) for turn in source.rng.choice(makers)(plain).turns]
 
@@ -499,7 +499,7 @@ def mixed(source: Source, task: str) -> Dialogue:
     tested = TASKS[task](source)
     if task not in PLAIN_TASKS:
         return tested
-    plain = Source(source.rng, held_out=False)
+    plain = source.training_side()
     before: list[Turn] = []
     for _ in range(source.rng.randint(1, 3)):
         before += TASKS[source.rng.choice(PLAIN_TASKS)](plain).turns
