@@ -124,8 +124,9 @@ def word(source: Source) -> Scene:
 
 def number(source: Source) -> Scene:
     rng = source.rng
+    digits = rng.randint(1, 5)
     while True:
-        text = str(rng.randint(0, 10 ** rng.randint(1, 5) - 1))
+        text = str(rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1))
         scene = Scene("number", (Thing("number", rng.choice(sorted(COLOURS)), 4),), text, rng.getrandbits(48))
         if len(text) == 1 or source.allows(scene.key):
             return scene
@@ -180,7 +181,7 @@ def ground(rng: Random, colours: Sequence[str]) -> tuple[int, int, int]:
     while True:
         level = rng.choices((rng.randint(205, 255), rng.randint(0, 50), rng.randint(90, 170)), (8, 3, 1))[0]
         red, green, blue = (min(255, max(0, level + rng.randint(-14, 14))) for _ in range(3))
-        if all(math.dist((red, green, blue), COLOURS[colour]) > 75 for colour in colours):
+        if all(math.dist((red, green, blue), COLOURS[colour]) > 100 for colour in colours):
             return red, green, blue
 
 

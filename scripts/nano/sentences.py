@@ -153,9 +153,9 @@ SHARES = (0.16, 0.1, 0.22, 0.22, 0.12, 0.18)
 
 
 def any_utterance(source: Source) -> Utterance:
-    """On this side of the split, but for phrases and digits, of which there are so few that voices alone differ."""
+    """On this side of the split, but for phrases, names and small numbers, which are so few that only voices differ."""
     kind = source.rng.choices(tuple(KINDS), SHARES)[0]
     while True:
         utterance = KINDS[kind](source)
-        if kind in ("phrase", "name") or utterance.text.isdigit() or source.allows(utterance.key):
+        if kind in ("phrase", "name") or (kind == "number" and len(utterance.text) < 3) or source.allows(utterance.key):
             return utterance
