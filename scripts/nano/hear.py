@@ -136,7 +136,7 @@ def main() -> None:
     waiting: list[tuple[list[Tensor], list[str]]] = []
 
     def save() -> None:
-        run.write(measure(hearing, *test))
+        run.write({"held_out": measure(hearing, *test)})
 
     for _ in run.steps(save):
         if not waiting:

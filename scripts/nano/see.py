@@ -122,7 +122,7 @@ def main() -> None:
     test = [next(unseen) for _ in range(160)]
 
     def save() -> None:
-        run.write(measure(seeing, test))
+        run.write({"held_out": measure(seeing, test)})
 
     for _ in run.steps(save):
         for _ in range(args.batch // AT_ONCE):
