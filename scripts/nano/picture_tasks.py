@@ -41,15 +41,12 @@ def listed(names: Sequence[str]) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def counted(count: int, noun: str) -> str:
-    if count == 1:
-        return f"There is 1 {noun}."
-    plural = noun + ("es" if noun.endswith(("s", "x")) else "s")
-    return f"There are {count or 'no'} {plural}."
-
-
 def plural(noun: str) -> str:
     return noun + ("es" if noun.endswith("s") else "s")
+
+
+def counted(count: int, noun: str) -> str:
+    return "There is 1 " + noun + "." if count == 1 else f"There are {count or 'no'} {plural(noun)}."
 
 
 def description(scene: Scene) -> str:
