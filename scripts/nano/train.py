@@ -39,10 +39,10 @@ ENCODER_RATE = 0.3
 """Of encoders that are trained already, relative to the text model's."""
 TEXT_SHAPES = (Shape(24, 128), Shape(4, 320))
 JOINT_SHAPES = {
-    "text": (Shape(12, 128), Shape(2, 320)),
+    "text": (Shape(8, 128), Shape(2, 320)),
     "sound": (Shape(16, 128),),
     "picture": (Shape(5, 592, 0.25),),
-    "pictures": (Shape(2, 592, 0.1),),
+    "pictures": (Shape(3, 592, 0.1),),
 }
 SHARES = {"text": 0.35, "sound": 0.25, "picture": 0.27, "pictures": 0.13}
 """Of each kind in the loss of a joint step, whatever the length of its answers."""
@@ -109,7 +109,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--adam-rate", type=float, default=0.004)
     parser.add_argument("--half-share", type=float, default=0.35, help="share of steps with half of every feed-forward")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--score-minutes", type=float, default=15)
+    parser.add_argument("--score-minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-compile", action="store_true")
     return parser.parse_args()
