@@ -1,7 +1,7 @@
 """Exact match of greedy answers on the held-out dialogues, by task.
 
-MODEL is a .gguf file or an exported folder (run by gemlet), or a Hugging Face checkpoint folder (run by torch). With
-encoders, its own or those of --media, pictures and sounds are asked about too.
+MODEL is a .gguf file or an exported folder (run by gemlet), or a Hugging Face checkpoint folder (run by torch). Where
+there are encoders, in it or in --media, pictures and sounds are asked about too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from data import HELD_OUT_FILE, Example, chat_text, read_examples
 END = "<end_of_turn>"
 MAX_TOKENS = 64
 MEDIA_PER_TASK = 60
-PICTURE_SIZE = 256
 
 
 @dataclass
@@ -68,15 +67,36 @@ def given(part: Any) -> Any:
     from voices import RATE, spoken
 
     if isinstance(part, Scene):
-        return gemlet.Image(draw(part).pixels, size=PICTURE_SIZE)
+        return gemlet.Image(draw(part).pixels)
     return gemlet.Audio(spoken(part.utterance, part.manner), RATE) if isinstance(part, Said) else part
 
 
+def takes(model: Any, medium: Any) -> bool:
+    """Whether the model has an encoder for it."""
+    import gemlet
+
+    try:
+        model.chat(max_tokens=1).send([medium])
+    except gemlet.UnsupportedError:
+        return False
+    return True
+
+
 def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
-    """Questions about pictures and sounds, through chats."""
+    """Questions about pictures and sounds, through chats, as far as the model has encoders for them."""
+    import gemlet
+    import numpy as np
+
+    sees = takes(model, gemlet.Image(np.zeros((8, 8, 3), np.uint8)))
+    hears = takes(model, gemlet.Audio(np.zeros(16000, np.float32), 16000))
+    if not sees and not hears:
+        return
     from media_tasks import Said, held_out_media
     from scenes import Scene
     from tqdm import tqdm  # type: ignore[import-untyped]
+
+    def is_possible(part: Any) -> bool:
+        return (sees or not isinstance(part, Scene)) and (hears or not isinstance(part, Said))
 
     def written(part: Any) -> str:
         if isinstance(part, Scene):
@@ -86,8 +106,9 @@ def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
     for shown in tqdm(held_out_media(per_task), desc="pictures and sounds"):
         branch = shown.branches[0]
         parts = [*shown.shared, *branch.parts]
-        answer = model.chat(temperature=0.0, max_tokens=MAX_TOKENS).send([given(part) for part in parts]).text
-        scores.add(shown.task, " ".join(map(written, parts)), answer, branch.answer)
+        if all(map(is_possible, parts)):
+            answer = model.chat(temperature=0.0, max_tokens=MAX_TOKENS).send([given(part) for part in parts]).text
+            scores.add(shown.task, " ".join(map(written, parts)), answer, branch.answer)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -97,7 +118,7 @@ def is_checkpoint(path: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--media", type=Path, help="file of the encoders (gemlet only)")
+    parser.add_argument("--media", type=Path, help="file of the encoders, where not in MODEL itself (gemlet only)")
     parser.add_argument("--heldout", type=Path, default=HELD_OUT_FILE)
     parser.add_argument("--slice", choices=("full", "half"), default="full", help="feed-forward width (torch only)")
     parser.add_argument("--json", action="store_true", help="print one JSON record instead of a table")
@@ -119,8 +140,7 @@ def main() -> None:
 
         model = gemlet.load(args.model, media=args.media) if args.media else gemlet.load(args.model)
         scores = score_gemlet(model, examples)
-        if args.media:
-            score_gemlet_media(model, args.per_task, scores)
+        score_gemlet_media(model, args.per_task, scores)
     if args.json:
         record = {"model": args.model.name, "slice": args.slice, "count": scores.all.total(), **scores.rates()}
         print(json.dumps(record))
