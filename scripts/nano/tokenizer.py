@@ -78,7 +78,7 @@ def corpus_lines() -> list[str]:
     source = Source(Random(2), held_out=False)
     lines += [" ".join(source.invented() for _ in range(6)) for _ in range(1500)]
     lines += [utterance.text for utterance in (sentences.any_utterance(source) for _ in range(5000))]
-    for make in (media_tasks.picture, media_tasks.comparison):
+    for make in (media_tasks.picture, media_tasks.comparison, media_tasks.transcription, media_tasks.translation):
         for shown in (make(source) for _ in range(1500)):
             for branch in shown.branches:
                 lines += [branch.answer, *(part for part in branch.parts if isinstance(part, str))]
