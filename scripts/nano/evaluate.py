@@ -63,11 +63,11 @@ def given(part: Any) -> Any:
     """A part of a turn, as gemlet takes it."""
     import gemlet
     from media_tasks import Said
-    from scenes import Scene, draw
+    from scenes import SIZE, Scene, draw
     from voices import RATE, spoken
 
     if isinstance(part, Scene):
-        return gemlet.Image(draw(part).pixels)
+        return gemlet.Image(draw(part).pixels, size=SIZE)
     return gemlet.Audio(spoken(part.utterance, part.manner), RATE) if isinstance(part, Said) else part
 
 
