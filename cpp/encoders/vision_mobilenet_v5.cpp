@@ -33,7 +33,12 @@ VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
     throw Error(Error::Kind::unsupported, file.parts().front().file.path().string() + ": the vision encoder has " +
                                               std::to_string(stages) + " stages, expected 4");
   }
-  shape_.default_size = max_size;
+  const Reader vision(file, "clip.vision");
+  shape_.default_size = vision.size("image_size", size_step, max_size, max_size);
+  if (shape_.default_size % size_step != 0) {
+    vision.fail("clip.vision.image_size is " + std::to_string(shape_.default_size) + ", expected a multiple of " +
+                std::to_string(size_step));
+  }
   for (std::size_t size = size_step; size <= max_size; size += size_step) shape_.sizes.push_back(size);
   shape_.hidden_size = soft_tokens_.hidden_size();
   shape_.begin = "<start_of_image>";

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -18,7 +18,7 @@ from tasks import PLAIN_TASKS, TASKS, mixed, sloppy
 HERE = Path(__file__).parent
 HELD_OUT_FILE = HERE / "heldout.jsonl"
 HELD_OUT_SEED = 20250626
-PER_TASK = 90  # 7 tasks: 630 dialogues
+PER_TASK = 90  # 8 tasks: 720 dialogues
 MIXED_SHARE = 0.35
 SLOPPY_SHARE = 0.08
 DEFAULT_WEIGHTS: dict[str, float] = {
@@ -29,6 +29,7 @@ DEFAULT_WEIGHTS: dict[str, float] = {
     "memory": 0.13,
     "lists": 0.21,
     "chat": 0.02,
+    "names": 0.15,
 }
 
 
@@ -71,9 +72,11 @@ def dialogue_parts(dialogue: Dialogue) -> list[tuple[str, bool]]:
     return parts[:-1]
 
 
-def training_dialogues(seed: int, weights: Mapping[str, float] | None = None) -> Iterator[Dialogue]:
-    """Dialogues without end. Changes in `weights` take effect as they are made."""
-    source = Source(Random(seed), held_out=False)
+def training_dialogues(
+    seed: int | str, weights: Mapping[str, float] | None = None, pieces: Sequence[str] = ()
+) -> Iterator[Dialogue]:
+    """Dialogues without end. Changes in `weights` take effect at once; `pieces` of a tokenizer get into names."""
+    source = Source(Random(seed), held_out=False, pieces=pieces)
     live = DEFAULT_WEIGHTS if weights is None else weights
     while True:
         task = source.rng.choices(tuple(TASKS), [live[name] for name in TASKS])[0]
@@ -87,7 +90,7 @@ def held_out_examples(per_task: int = PER_TASK) -> list[Example]:
     """The fixed test set. No prompt occurs twice."""
     out: list[Example] = []
     for task, make in TASKS.items():
-        source = Source(Random(f"{HELD_OUT_SEED} {task}"), held_out=True)
+        source = Source(Random(f"{HELD_OUT_SEED} {task}"), held_out=True, plain_names=True)
         seen: set[str] = set()
         while len(seen) < per_task:
             plain = source.rng.random() < (0.4 if task == "chat" else 0.75)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-import words
+import names
 
 HELD_OUT_SHARE = 20  # one content key in this many is held out
+UNSEEN = frozenset(names.UNSEEN)
 
 Message = dict[str, str]
 
@@ -48,6 +49,10 @@ class Source:
 
     rng: Random
     held_out: bool
+    plain_names: bool = False
+    """Whether invented names have the shapes of the first test set, which stays as it is."""
+    pieces: Sequence[str] = ()
+    """Of the tokenizer, for invented names: each is to be copied at times."""
     _parts: dict[int, list[str]] = field(default_factory=dict)
 
     def allows(self, key: str) -> bool:
@@ -63,22 +68,29 @@ class Source:
 
     def copied(self, items: Sequence[str]) -> str:
         """A word to be copied: from the list, or (in training) often an invented one."""
-        if not self.held_out and self.rng.random() < 0.65:
+        if not self.held_out and self.rng.random() < (0.65 if self.plain_names else 0.75):
             return self.invented()
         return self.rng.choice(self.part(items))
 
     def invented(self) -> str:
         """A made-up name on this side of the split."""
         while True:
-            if self.rng.random() < 0.6:  # the start of one word with the end of another
-                first, second = self.rng.choice(words.MATERIAL), self.rng.choice(words.MATERIAL)
-                name = first[: self.rng.randint(1, 4)] + second[-self.rng.randint(1, 5) :]
+            if self.plain_names:
+                made = [names.plain(self.rng).lower().capitalize()]
+                name = made[0] if len(made[0]) > 2 else ""
             else:
-                count = self.rng.choice((1, 2, 2, 3))
-                name = "".join(self.rng.choice(words.SYLLABLES) for _ in range(count)) + self.rng.choice(words.ENDINGS)
-            name = name.lower()
-            if len(name) > 2 and self.allows("word:" + name.capitalize()):
-                return name.capitalize()
+                made = [names.invent(self.rng, self.pieces).capitalize() for _ in range(2)]
+                name = names.written(self.rng, *made)
+            if name and all(self.allows("word:" + word) and (self.plain_names or word not in UNSEEN) for word in made):
+                return name
+
+    def training_side(self) -> Source:
+        """The same choices on the other side, for turns that are not what is tested."""
+        return Source(self.rng, held_out=False, plain_names=self.plain_names, pieces=self.pieces)
+
+    def unseen(self) -> str:
+        """A real name that training never sees; an invented one in training."""
+        return self.rng.choice(names.UNSEEN) if self.held_out else self.invented()
 
 
 def is_held_out(key: str) -> bool:

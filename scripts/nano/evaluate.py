@@ -1,6 +1,7 @@
 """Exact match of greedy answers on the held-out dialogues, by task.
 
-MODEL is a .gguf file or an exported folder (run by gemlet), or a Hugging Face checkpoint folder (run by torch).
+MODEL is a .gguf file or an exported folder (run by gemlet), or a Hugging Face checkpoint folder (run by torch). Where
+there are encoders, in it or in --media, pictures and sounds are asked about too.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data import HELD_OUT_FILE, Example, chat_text, read_examples
 
-if TYPE_CHECKING:
-    from transformers import Gemma3nForCausalLM
-
 END = "<end_of_turn>"
 MAX_TOKENS = 64
+MEDIA_PER_TASK = 60
 
 
 @dataclass
@@ -27,130 +26,128 @@ class Scores:
 
     right: Counter[str] = field(default_factory=Counter)
     all: Counter[str] = field(default_factory=Counter)
-    wrong: list[tuple[Example, str]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
 
-    def add(self, example: Example, answer: str) -> None:
+    def add(self, task: str, asked: str, answer: str, expected: str) -> None:
         answer = answer.split(END)[0].strip()
-        self.all[example.task] += 1
-        if answer == example.expected:
-            self.right[example.task] += 1
+        self.all[task] += 1
+        if answer == expected:
+            self.right[task] += 1
         else:
-            self.wrong.append((example, answer))
+            self.wrong.append(f"{task}: {asked!r} -> {answer!r}, not {expected!r}")
 
     def rates(self) -> dict[str, float]:
         rates = {task: round(self.right[task] / count, 4) for task, count in self.all.items()}
         return {**rates, "overall": round(self.right.total() / max(1, self.all.total()), 4)}
 
     def table(self) -> str:
-        lines = [f"{'task':12}{'right':>7}{'all':>7}{'share':>9}"]
+        lines = [f"{'task':18}{'right':>7}{'all':>7}{'share':>9}"]
         rows = [(task, self.right[task], count) for task, count in self.all.items()]
         rows.append(("overall", self.right.total(), self.all.total()))
-        lines += [f"{task:12}{right:7}{count:7}{right / max(1, count):9.1%}" for task, right, count in rows]
+        lines += [f"{task:18}{right:7}{count:7}{right / max(1, count):9.1%}" for task, right, count in rows]
         return "\n".join(lines)
 
 
-def half_width(model: Gemma3nForCausalLM) -> Gemma3nForCausalLM:
-    """A copy with the first half of every feed-forward layer."""
-    import copy
-
-    from transformers import Gemma3nForCausalLM
-
-    config = copy.deepcopy(model.config)
-    sizes = config.intermediate_size
-    assert isinstance(sizes, list)
-    config.intermediate_size = [size // 2 for size in sizes]
-    state = {}
-    for name, weight in model.state_dict().items():
-        if "mlp.gate_proj" in name or "mlp.up_proj" in name:
-            weight = weight[: weight.shape[0] // 2]
-        elif "mlp.down_proj" in name:
-            weight = weight[:, : weight.shape[1] // 2]
-        state[name] = weight
-    small = Gemma3nForCausalLM(config)
-    small.load_state_dict(state)
-    return small
-
-
-def score_torch(
-    folder: Path, model: Gemma3nForCausalLM, examples: list[Example], half: bool, batch: int = 64
-) -> Scores:
-    """Greedy answers in batches of similar length, padded on the left."""
-    import sentencepiece
-    import torch
-
-    if half:
-        model = half_width(model)
-    runner: Any = model.eval()
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    prompts = sorted(
-        ((example, [2, *processor.encode(chat_text(example.messages))]) for example in examples),
-        key=lambda pair: len(pair[1]),
-    )
-    scores = Scores()
-    for start in range(0, len(prompts), batch):
-        part = prompts[start : start + batch]
-        width = max(len(ids) for _, ids in part)
-        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for _, prompt in part])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for _, prompt in part])
-        with torch.inference_mode():
-            out = runner.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=MAX_TOKENS,
-                do_sample=False,
-                eos_token_id=[1, 5],
-                pad_token_id=0,
-            )
-        for (example, _), row in zip(part, out[:, width:].tolist(), strict=True):
-            stop = next((i for i, piece in enumerate(row) if piece in (0, 1, 5)), len(row))
-            scores.add(example, processor.decode(row[:stop]))
-    order = list(dict.fromkeys(example.task for example in examples))
-    scores.all = Counter({task: scores.all[task] for task in order})
-    return scores
-
-
-def score_gemlet(path: Path, examples: list[Example], batch: int = 32) -> Scores:
-    import gemlet
-
-    model = gemlet.load(path)
+def score_gemlet(model: Any, examples: list[Example], batch: int = 32) -> Scores:
     scores = Scores()
     for start in range(0, len(examples), batch):
         part = examples[start : start + batch]
         prompts = [chat_text(example.messages) for example in part]
         results = model.generate_batch(prompts, max_tokens=MAX_TOKENS, temperature=0.0)
         for example, result in zip(part, results, strict=True):
-            scores.add(example, result.text)
+            scores.add(example.task, example.messages[-1]["content"], result.text, example.expected)
     return scores
+
+
+def given(part: Any) -> Any:
+    """A part of a turn, as gemlet takes it."""
+    import gemlet
+    from media_tasks import Said
+    from scenes import SIZE, Scene, draw
+    from voices import RATE, spoken
+
+    if isinstance(part, Scene):
+        return gemlet.Image(draw(part).pixels, size=SIZE)
+    return gemlet.Audio(spoken(part.utterance, part.manner), RATE) if isinstance(part, Said) else part
+
+
+def takes(model: Any, medium: Any) -> bool:
+    """Whether the model has an encoder for it."""
+    import gemlet
+
+    try:
+        model.chat(max_tokens=1).send([medium])
+    except gemlet.UnsupportedError:
+        return False
+    return True
+
+
+def score_gemlet_media(model: Any, per_task: int, scores: Scores) -> None:
+    """Questions about pictures and sounds, through chats, as far as the model has encoders for them."""
+    import gemlet
+    import numpy as np
+
+    sees = takes(model, gemlet.Image(np.zeros((8, 8, 3), np.uint8)))
+    hears = takes(model, gemlet.Audio(np.zeros(16000, np.float32), 16000))
+    if not sees and not hears:
+        return
+    from media_tasks import Said, held_out_media
+    from scenes import Scene
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    def is_possible(part: Any) -> bool:
+        return (sees or not isinstance(part, Scene)) and (hears or not isinstance(part, Said))
+
+    def written(part: Any) -> str:
+        if isinstance(part, Scene):
+            return f"[{part.key}]"
+        return f"[{part.manner.voice}: {part.utterance.text}]" if isinstance(part, Said) else str(part)
+
+    for shown in tqdm(held_out_media(per_task), desc="pictures and sounds"):
+        branch = shown.branches[0]
+        parts = [*shown.shared, *branch.parts]
+        if all(map(is_possible, parts)):
+            answer = model.chat(temperature=0.0, max_tokens=MAX_TOKENS).send([given(part) for part in parts]).text
+            scores.add(shown.task, " ".join(map(written, parts)), answer, branch.answer)
+
+
+def is_checkpoint(path: Path) -> bool:
+    return (path / "config.json").exists() and not (path / "gemlet.json").exists()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--media", type=Path, help="file of the encoders, where not in MODEL itself (gemlet only)")
     parser.add_argument("--heldout", type=Path, default=HELD_OUT_FILE)
     parser.add_argument("--slice", choices=("full", "half"), default="full", help="feed-forward width (torch only)")
     parser.add_argument("--json", action="store_true", help="print one JSON record instead of a table")
     parser.add_argument("--wrong", action="store_true", help="print the wrong answers too")
-    parser.add_argument("--limit", type=int, default=0, help="only so many dialogues, spread over the tasks")
+    parser.add_argument("--limit", type=int, default=0, help="only so many written dialogues, spread over the tasks")
+    parser.add_argument("--per-task", type=int, default=MEDIA_PER_TASK, help="questions about pictures and sounds")
     args = parser.parse_args()
     examples = read_examples(args.heldout)
     if args.limit:
         examples = examples[:: max(1, len(examples) // args.limit)]
-    if (args.model / "config.json").exists() and not (args.model / "gemlet.json").exists():
-        from transformers import Gemma3nForCausalLM
+    if is_checkpoint(args.model):
+        from score import score_checkpoint
 
-        scores = score_torch(args.model, Gemma3nForCausalLM.from_pretrained(args.model), examples, args.slice == "half")
+        scores = score_checkpoint(args.model, examples, args.per_task, args.slice == "half")
     elif args.slice == "half":
         parser.error("--slice half needs a checkpoint folder")
     else:
-        scores = score_gemlet(args.model, examples)
+        import gemlet
+
+        model = gemlet.load(args.model, media=args.media) if args.media else gemlet.load(args.model)
+        scores = score_gemlet(model, examples)
+        score_gemlet_media(model, args.per_task, scores)
     if args.json:
         record = {"model": args.model.name, "slice": args.slice, "count": scores.all.total(), **scores.rates()}
         print(json.dumps(record))
     else:
         print(scores.table())
     if args.wrong:
-        for example, answer in scores.wrong:
-            print(f"{example.id}: {example.messages[-1]['content']!r} -> {answer!r}, not {example.expected!r}")
+        print("\n".join(scores.wrong))
 
 
 if __name__ == "__main__":

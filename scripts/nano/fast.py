@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Gemma3nForCausalLM
+
+if TYPE_CHECKING:
+    from transformers import Gemma3nForCausalLM
 
 
 def rms(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
@@ -46,21 +48,34 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         self.thetas = {kind: float(config.rope_parameters[kind]["rope_theta"]) for kind in set(config.layer_types)}
 
     def forward(
-        self, ids: Tensor, positions: Tensor, full: Tensor, sliding: Tensor, chosen: Tensor, half: bool
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        full: Tensor,
+        sliding: Tensor,
+        chosen: Tensor,
+        half: bool,
+        soft: Tensor | None = None,
+        is_soft: Tensor | None = None,
     ) -> Tensor:
-        """`full` and `sliding` are boolean masks [B, 1, T, T]; `chosen` indexes the flattened B*T positions."""
+        """Logits [B*A, vocabulary]. `full` and `sliding` are boolean masks [B, 1, T, T]; `chosen` [B, A] are the wanted
+        positions of each row. Where `is_soft` [B*T, 1] says so, the embedding is that of `soft` [B*T, width] and the
+        token must be 0. Layers that read another's keys and values run at the wanted positions alone.
+        """
         config: Any = self.model.config
         body = self.model.model
         batch, length = ids.shape
         eps, width = self.eps, self.width
         flat = ids.reshape(-1)
         embedded = F.embedding(flat, body.embed_tokens.weight) * width**0.5
+        if soft is not None:
+            embedded = torch.where(is_soft, soft, embedded)
         ple_width = config.hidden_size_per_layer_input
         ple = F.embedding(flat, body.embed_tokens_per_layer.weight) * ple_width**0.5
         shape = (flat.shape[0], config.num_hidden_layers, ple_width)
         projected = body.per_layer_model_projection(embedded) * width**-0.5
         projected = rms(projected.view(shape), body.per_layer_projection_norm.weight, eps)
-        per_layer = ((projected + ple.view(shape)) * 2.0**-0.5).unbind(1)
+        per_layer = list(((projected + ple.view(shape)) * 2.0**-0.5).unbind(1))
 
         rope: dict[str, tuple[Tensor, Tensor]] = {}
         for kind, theta in self.thetas.items():
@@ -78,7 +93,15 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         others[:, 0] = 0  # per-layer inputs go to every stream but the active one
         first = embedded
         shared: dict[str, tuple[Tensor, Tensor]] = {}
+        rows = torch.arange(batch)[:, None]
+        wanted = (chosen + rows * length).reshape(-1)
+        masks = {"full_attention": full, "sliding_attention": sliding}
         for index, layer in enumerate(body.layers):
+            if index == config.num_hidden_layers - config.num_kv_shared_layers:
+                streams, first, others = streams[wanted], first[wanted], others[wanted]
+                per_layer[index:] = [extra[wanted] for extra in per_layer[index:]]
+                rope = {kind: (cos[rows, chosen], sin[rows, chosen]) for kind, (cos, sin) in rope.items()}
+                masks = {kind: mask[rows, 0, chosen][:, None] for kind, mask in masks.items()}
             altup = layer.altup
             coefficients = altup.prediction_coefs(self.route(altup, first)).view(-1, count, count) + identity
             predicted = torch.bmm(coefficients, streams)
@@ -87,8 +110,7 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
             laurel = layer.laurel.linear_right(layer.laurel.linear_left(normed))
             laurel = normed + rms(laurel, layer.laurel.post_laurel_norm.weight, eps)
             kind = config.layer_types[index]
-            mask = sliding if kind == "sliding_attention" else full
-            attention = self.attend(layer.self_attn, normed, rope[kind], mask, shared, kind, batch, length)
+            attention = self.attend(layer.self_attn, normed, rope[kind], masks[kind], shared, kind, batch)
             attention = rms(attention, layer.post_attention_layernorm.weight, eps)
             middle = (before + attention + laurel) * 2.0**-0.5
             normed = rms(middle, layer.pre_feedforward_layernorm.weight, eps)
@@ -103,7 +125,6 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
                 predicted, torch.cat((gains[:, :, None], others), dim=2), torch.stack((innovation, extra), dim=1)
             )
 
-        streams = streams[chosen]
         total = streams[:, 0]
         magnitude = size(total)
         for number, projection in enumerate(body.altup_unembed_projections, 1):
@@ -126,10 +147,9 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         shared: dict[str, tuple[Tensor, Tensor]],
         kind: str,
         batch: int,
-        length: int,
     ) -> Tensor:
         config: Any = self.model.config
-        shape = (batch, length, -1, config.head_dim)
+        shape = (batch, x.shape[0] // batch, -1, config.head_dim)
         query = rotate(rms(layer.q_proj(x).view(shape), layer.q_norm.weight, self.eps), *rope).transpose(1, 2)
         if layer.is_kv_shared_layer:
             key, value = shared[kind]
@@ -140,7 +160,7 @@ class Fast(nn.Module):  # type: ignore[misc]  # torch is Any to mypy
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
             shared[kind] = key, value
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        out = out.transpose(1, 2).reshape(batch * length, -1)
+        out = out.transpose(1, 2).reshape(x.shape[0], -1)
         projected: Tensor = layer.o_proj(out)
         return projected
 

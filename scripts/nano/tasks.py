@@ -332,9 +332,31 @@ def memory(source: Source) -> Dialogue:
 
 def _fillers(source: Source, count: int) -> list[Turn]:
     """Short turns of other tasks. Their content is always from the training side: they are not what is tested."""
-    plain = Source(source.rng, held_out=False)
+    plain = source.training_side()
     makers = (arithmetic, fact, phrase, lists, chat)
     return [turn for _ in range(count) for turn in source.rng.choice(makers)(plain).turns]
+
+
+# --- names that training never sees ---
+
+SPELL_FORMS = ("How do you spell {x}?", "Spell {x}.", "Spell the name {x}.")
+REPEAT_FORMS = ("Repeat: {x}", "Say this again: {x}", "Repeat after me: {x}")
+
+
+def unseen_names(source: Source) -> Dialogue:
+    """Copying of names: an answer to who somebody is, what was said before, a repetition, or letter by letter."""
+    rng = source.rng
+    kind = rng.choices(("reply", "recall", "repeat", "spell"), (4, 3, 1, 1))[0]
+    name = source.unseen()
+    if kind == "repeat":
+        return single("names", rng.choice(REPEAT_FORMS).format(x=name), name)
+    if kind == "spell":
+        return single("names", rng.choice(SPELL_FORMS).format(x=name), "-".join(name))
+    memo = rng.choice([memo for memo in MEMOS if memo.kind in ("name", "dog", "cat", "sister")])
+    told = Turn(rng.choice(memo.statements).format(x=name), memo.reply.format(x=name))
+    if kind == "reply":
+        return Dialogue("names", (told,))
+    return Dialogue("names", (told, Turn(rng.choice(memo.questions), memo.recall.format(x=name))))
 
 
 # --- lists of words and numbers ---
@@ -454,6 +476,7 @@ TASKS: dict[str, Make] = {
     "memory": memory,
     "lists": lists,
     "chat": chat,
+    "names": unseen_names,
 }
 PLAIN_TASKS = ("arithmetic", "facts", "phrases", "lists", "chat")
 
@@ -476,7 +499,7 @@ def mixed(source: Source, task: str) -> Dialogue:
     tested = TASKS[task](source)
     if task not in PLAIN_TASKS:
         return tested
-    plain = Source(source.rng, held_out=False)
+    plain = source.training_side()
     before: list[Turn] = []
     for _ in range(source.rng.randint(1, 3)):
         before += TASKS[source.rng.choice(PLAIN_TASKS)](plain).turns

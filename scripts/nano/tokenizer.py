@@ -9,13 +9,18 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+import media_tasks
 import phrases
 import sentencepiece
+import sentences
 from data import dialogue_parts, training_dialogues
 from tasks import Source
 
 VOCAB = 2048
-SPECIAL = ("<start_of_turn>", "<end_of_turn>", "\n")
+SPECIAL = ("<start_of_turn>", "<end_of_turn>", "\n", "<start_of_image>", "<start_of_audio>")
+#: Tokens behind the vocabulary, which have their embeddings in the encoders' own tables.
+HARD = {"<end_of_image>": 2048, "<image_soft_token>": 2049, "<end_of_audio>": 2176, "<audio_soft_token>": 2177}
+LAST_HARD = 2303
 DELIMITER = "\u241f"
 EXTRA = """nano is a small test and demo model of gemlet. It answers short questions on sums, facts, phrases and lists.
 The quick brown fox jumps over the lazy dog while seven kind wizards box quietly; is that so? Yes, that is right!
@@ -47,7 +52,11 @@ CHAT_TEMPLATE = """{{ bos_token }}
         {{ message['content'] | trim }}
     {%- elif message['content'] is iterable -%}
         {%- for item in message['content'] -%}
-            {%- if item['type'] == 'text' -%}
+            {%- if item['type'] == 'audio' -%}
+                {{ '<audio_soft_token>' }}
+            {%- elif item['type'] == 'image' -%}
+                {{ '<image_soft_token>' }}
+            {%- elif item['type'] == 'text' -%}
                 {{ item['text'] | trim }}
             {%- endif -%}
         {%- endfor -%}
@@ -68,6 +77,11 @@ def corpus_lines() -> list[str]:
             lines += [line for line in re.sub("<(start|end)_of_turn>", "\n", text).split("\n") if line]
     source = Source(Random(2), held_out=False)
     lines += [" ".join(source.invented() for _ in range(6)) for _ in range(1500)]
+    lines += [utterance.text for utterance in (sentences.any_utterance(source) for _ in range(5000))]
+    for make in (media_tasks.picture, media_tasks.comparison, media_tasks.transcription, media_tasks.translation):
+        for shown in (make(source) for _ in range(1500)):
+            for branch in shown.branches:
+                lines += [branch.answer, *(part for part in branch.parts if isinstance(part, str))]
     lines += [text for row in phrases.PHRASES for text in row for _ in range(60)]
     # No piece joins a space and a capital, so that a name has the same pieces after a space and after a quote.
     return [re.sub(r" (?=[A-Z])", " " + DELIMITER, line) for line in lines + EXTRA.splitlines()]
@@ -107,7 +121,8 @@ def train(out: Path) -> None:
 def write_config(out: Path) -> None:
     """`tokenizer_config.json` with the chat template."""
     processor = sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
-    special = {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"}
+    named = ("<pad>", "<eos>", "<bos>", "<unk>", *(piece for piece in SPECIAL if piece != "\n"))
+    special = {piece: processor.piece_to_id(piece) for piece in named} | HARD
     added = {
         str(index): {
             "content": piece,
@@ -117,8 +132,7 @@ def write_config(out: Path) -> None:
             "single_word": False,
             "special": True,
         }
-        for piece in special
-        for index in [processor.piece_to_id(piece)]
+        for piece, index in special.items()
     }
     config = {
         "add_bos_token": True,
@@ -128,6 +142,12 @@ def write_config(out: Path) -> None:
         "eos_token": "<eos>",
         "pad_token": "<pad>",
         "unk_token": "<unk>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+        "image_token": "<image_soft_token>",
+        "boa_token": "<start_of_audio>",
+        "eoa_token": "<end_of_audio>",
+        "audio_token": "<audio_soft_token>",
         "chat_template": CHAT_TEMPLATE,
         "clean_up_tokenization_spaces": False,
         "model_max_length": 1024,
@@ -167,9 +187,12 @@ def write_fast(out: Path) -> None:
     fast.post_processor = processors.TemplateProcessing(
         single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", vocabulary["<bos>"])]
     )
-    named = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+    named = ("<pad>", "<eos>", "<bos>", "<unk>", *(piece for piece in SPECIAL if piece != "\n"))
     fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in named])
     fast.add_tokens([AddedToken("\n", normalized=False)])
+    places = {index: piece for piece, index in HARD.items()}
+    hard = [places.get(index, f"<unused{index}>") for index in range(VOCAB, LAST_HARD + 1)]
+    fast.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in hard])
     fast.save(str(out / "tokenizer.json"))
 
 

@@ -104,9 +104,11 @@ class TinyVision:
             "model_args": {"block_args": self.stages, "stem_size": self.stem},
         }
 
-    def write(self, path: Path) -> Path:
+    def write(self, path: Path, image_size: int | None = None) -> Path:
         """The tower as llama.cpp's converter lays it out."""
         writer = mmproj_writer(path, "vision", "gemma3nv")
+        if image_size is not None:
+            writer.add_vision_image_size(image_size)
         write_tensors(writer, {gguf_name(name): value for name, value in self.weights().items()})
         return path
 

@@ -18,6 +18,8 @@ def complete_torchvision() -> Any:
         return None
     import torch
 
+    if hasattr(torch.ops.torchvision, "nms"):
+        return None
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")

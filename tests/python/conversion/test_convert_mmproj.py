@@ -143,6 +143,31 @@ def test_keys(tmp_path: Path) -> None:
     }
 
 
+def test_keys_of_other_sizes(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "tiny", encoder_weights(), config={"audio_soft_tokens_per_image": 0})
+    settings = source / "preprocessor_config.json"
+    settings.write_text('{"size": {"height": 256, "width": 256}}')
+    convert_mmproj(source, tmp_path / "mmproj.gguf")
+    keys, _ = read(tmp_path / "mmproj.gguf")
+    assert keys["clip.vision.image_size"] == 256
+    assert keys["clip.vision.patch_size"] == 1
+    assert keys["clip.audio.filled_soft_tokens"] == 0
+
+
+@pytest.mark.parametrize("size", ["{}", '{"height": 256}', '{"height": 256, "width": 512}', "null", "[[]]"])
+def test_a_size_of_pictures_that_the_encoder_does_not_take_is_refused(tmp_path: Path, size: str) -> None:
+    source = checkpoint(tmp_path / "tiny", encoder_weights())
+    (source / "preprocessor_config.json").write_text(f'{{"size": {size}}}')
+    with pytest.raises(ConvertError, match=r"preprocessor_config\.json: size: expected a square of 256, 512 or 768"):
+        convert_mmproj(source, tmp_path / "mmproj.gguf")
+
+
+def test_a_number_of_filled_soft_tokens_that_is_none_is_refused(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "tiny", encoder_weights(), config={"audio_soft_tokens_per_image": -1})
+    with pytest.raises(ConvertError, match="audio_soft_tokens_per_image: expected a whole number from 0"):
+        convert_mmproj(source, tmp_path / "mmproj.gguf")
+
+
 @pytest.mark.parametrize(
     ("quant", "layer", "glue", "table", "kernel"),
     [
@@ -242,7 +267,7 @@ def test_the_oldest_checkpoints_have_no_bias_in_the_stem(tmp_path: Path) -> None
 
 def test_the_published_tower_has_548_tensors() -> None:
     taken = Taken({})
-    take(Config(2048, 128, True), 2048, taken)
+    take(Config(2048, 128, True, 768), 2048, taken)
     assert len(taken.problems) == 548 - 1 + 4  # the bias of the stem may be missing
     names = {problem.split()[1] for problem in taken.problems}
     assert len(names) == 551 and find_blocks(names) == PUBLISHED

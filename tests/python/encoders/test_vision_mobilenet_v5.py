@@ -53,6 +53,20 @@ def test_pictures_that_are_none(encoders: _core.Encoders, shape: tuple[int, ...]
         see(encoders, np.zeros(shape, np.uint8), 256)
 
 
+@pytest.mark.parametrize("size", [256, 512, None])
+def test_the_file_tells_the_size_of_pictures(tmp_path: Path, size: int | None) -> None:
+    encoders = _core.Encoders.load(TinyVision().write(tmp_path / "mmproj.gguf", size), 2)
+    seen = see(encoders, picture(200, 300), 0)
+    np.testing.assert_array_equal(seen, see(encoders, picture(200, 300), size or 768))
+
+
+@pytest.mark.parametrize("size", [255, 384, 1024])
+def test_a_file_whose_pictures_have_a_size_that_the_encoder_does_not_take(tmp_path: Path, size: int) -> None:
+    path = TinyVision().write(tmp_path / "mmproj.gguf", size)
+    with pytest.raises(gemlet.FormatError, match=rf"clip\.vision\.image_size.* {size}"):
+        _core.Encoders.load(path, 1)
+
+
 @pytest.mark.parametrize("size", [1, -256, 255, 1024])
 def test_sizes_that_the_encoder_does_not_have(encoders: _core.Encoders, size: int) -> None:
     with pytest.raises(gemlet.ArgumentError, match=f"size is {size}, expected 256, 512 or 768"):

@@ -20,6 +20,7 @@ _TOWER: Final = "audio_tower."
 _EMBEDDER: Final = "embed_audio."
 _EPSILON: Final = 1e-6
 _KERNEL: Final = 3
+_SOFT_TOKENS: Final = 188
 
 #: Fields that GGUF has no key for, with the published values, which the core has built in. The group norm's epsilon has
 #: an older name.
@@ -52,6 +53,8 @@ class Config:
     conf_num_hidden_layers: int
     conf_conv_kernel_size: int
     sscp_conv_channel_size: tuple[int, int]
+    audio_soft_tokens_per_image: int
+    """Up to which sounds are filled with the embedding of padding; 0 for none."""
 
     @property
     def intermediate_size(self) -> int:
@@ -72,6 +75,9 @@ def read_config(file: ConfigFile) -> Config:
     fields = file.part("audio_config")
     for name, value in _FIXED.items():
         fields.fixed(name, (value,))
+    whole = Fields(file.root)
+    soft_tokens = whole.integer("audio_soft_tokens_per_image", low=0, high=1 << 14, default=_SOFT_TOKENS)
+    fields.problems += whole.problems
     heads = fields.integer("conf_num_attention_heads", high=1 << 16)
     hidden_size = fields.integer("hidden_size", low=2, high=1 << 16)
     if hidden_size % heads != 0:
@@ -84,6 +90,7 @@ def read_config(file: ConfigFile) -> Config:
         conf_num_hidden_layers=fields.integer("conf_num_hidden_layers", high=1024),
         conf_conv_kernel_size=fields.integer("conf_conv_kernel_size", high=64),
         sscp_conv_channel_size=_channels(fields),
+        audio_soft_tokens_per_image=soft_tokens,
     )
     fields.raise_problems(file.path)
     return config
@@ -155,13 +162,16 @@ def _take_block(config: Config, taken: Taken, block: int) -> None:
 
 
 def add_metadata(writer: gguf.GGUFWriter, config: Config) -> None:
-    """The keys that llama.cpp's converter writes, but for the norms' epsilon, where it writes 1e-5."""
+    """The keys that llama.cpp's converter writes, but for the norms' epsilon, where it writes 1e-5; and one that it has
+    not, where sounds are filled up to another number of soft tokens than in published checkpoints."""
     writer.add_audio_embedding_length(config.hidden_size)
     writer.add_audio_feed_forward_length(config.intermediate_size)
     writer.add_audio_block_count(config.conf_num_hidden_layers)
     writer.add_audio_head_count(config.conf_num_attention_heads)
     writer.add_audio_num_mel_bins(config.input_feat_size)
     writer.add_audio_attention_layernorm_eps(_EPSILON)
+    if config.audio_soft_tokens_per_image != _SOFT_TOKENS:
+        writer.add_uint32("clip.audio.filled_soft_tokens", config.audio_soft_tokens_per_image)
 
 
 ENCODER: Final = Encoder("audio", (_TOWER, _EMBEDDER), read_config, take, add_metadata)

@@ -7,6 +7,7 @@ checked against its neighbours'.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import Final, Literal
 import gguf
 
 from gemlet.conversion.config import ConfigFile, Fields
+from gemlet.conversion.errors import ConvertError
 from gemlet.conversion.planned import Role
+from gemlet.conversion.reading import read_json
 
 from .encoder import Encoder
 from .soft_tokens import take_soft_tokens
@@ -27,8 +30,9 @@ _BLOCK: Final = re.compile(re.escape(_TOWER) + r"blocks\.([0-9]{1,6})\.([0-9]{1,
 _EPSILON: Final = 1e-6
 _SOFT_TOKENS: Final = 256
 
-#: Of transformers' image processor. llama.cpp takes the square of image size / patch size as a picture's patches.
+#: What transformers' image processor resizes pictures to, and what else the encoder takes.
 _IMAGE_SIZE: Final = 768
+_IMAGE_SIZES: Final = (256, 512, _IMAGE_SIZE)
 
 #: What llama.cpp's converter writes for a vision transformer's sizes, which this encoder does not have.
 _NOMINAL_BLOCKS: Final = 128
@@ -68,6 +72,8 @@ class Config:
     hidden_size: int
     vocab_size: int
     is_published: bool
+    image_size: int
+    """Of a picture's side: the size that the encoder was trained with."""
 
 
 def read_config(file: ConfigFile) -> Config:
@@ -79,12 +85,25 @@ def read_config(file: ConfigFile) -> Config:
         hidden_size=fields.integer("hidden_size", high=1 << 16),
         vocab_size=fields.integer("vocab_size", high=1 << 20),
         is_published=not fields.values.get("model_args"),
+        image_size=_image_size(file),
     )
     whole = Fields(file.root)
     whole.fixed("vision_soft_tokens_per_image", (_SOFT_TOKENS,))
     fields.problems += whole.problems
     fields.raise_problems(file.path)
     return config
+
+
+def _image_size(file: ConfigFile) -> int:
+    """Of `preprocessor_config.json`, where the checkpoint has it."""
+    path = file.path.with_name("preprocessor_config.json")
+    if not path.exists():
+        return _IMAGE_SIZE
+    size = read_json(path).get("size", {"height": _IMAGE_SIZE, "width": _IMAGE_SIZE})
+    sides = [size.get("height"), size.get("width")] if isinstance(size, dict) else [size]
+    if sides[0] not in _IMAGE_SIZES or sides[0] != sides[-1]:
+        raise ConvertError(f"{path}: size: expected a square of 256, 512 or 768 pixels, found {json.dumps(size)[:80]}")
+    return int(sides[0])
 
 
 class _Tower:
@@ -211,8 +230,8 @@ def take(config: Config, hidden: int, taken: Taken) -> None:
 
 def add_metadata(writer: gguf.GGUFWriter, config: Config) -> None:
     """The keys that llama.cpp's converter writes."""
-    writer.add_vision_image_size(_IMAGE_SIZE)
-    writer.add_vision_patch_size(_IMAGE_SIZE // _SOFT_TOKENS)
+    writer.add_vision_image_size(config.image_size)
+    writer.add_vision_patch_size(config.image_size // _SOFT_TOKENS)  # llama.cpp expects their ratio's square of patches
     writer.add_vision_embedding_length(config.hidden_size)
     writer.add_vision_feed_forward_length(4 * config.hidden_size)
     writer.add_vision_block_count(_NOMINAL_BLOCKS)
