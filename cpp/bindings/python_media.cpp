@@ -162,6 +162,8 @@ void bind_media(py::module_& m) {
           py::arg("samples"))
       .def_property_readonly("hears", &Encoders::hears)
       .def_property_readonly("hidden_size", &Encoders::hidden_size)
+      .def_property_readonly("picture_size", &Encoders::picture_size)
+      .def_property_readonly("picture_tokens", &Encoders::picture_tokens)
       .def("sound", [](const std::shared_ptr<Encoders>& self) { return std::make_unique<PySoundStream>(self); });
 
   py::class_<Encoding>(m, "Encoding")

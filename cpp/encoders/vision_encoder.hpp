@@ -23,6 +23,7 @@ class VisionEncoder {
     std::vector<std::size_t> sizes;  ///< the sides, in pixels, of the squares that it takes, in increasing order
     std::size_t default_size = 0;    ///< one of them
     std::size_t hidden_size = 0;     ///< of the text model: the floats of a soft token
+    std::size_t rows = 0;            ///< of a picture: its soft tokens, and the mark behind them if that is one
     std::string begin, end;          ///< the text's pieces around a picture; `end` is empty where the last row marks it
   };
 

@@ -41,6 +41,7 @@ VisionMobileNetV5::VisionMobileNetV5(const GgufFile& file)
   }
   for (std::size_t size = size_step; size <= max_size; size += size_step) shape_.sizes.push_back(size);
   shape_.hidden_size = soft_tokens_.hidden_size();
+  shape_.rows = tokens + 1;
   shape_.begin = "<start_of_image>";
 }
 

@@ -170,9 +170,11 @@ bool VisionSiglip::is_in(const GgufFile& file) { return has_tensors(file, {"v.pa
 VisionSiglip::VisionSiglip(const GgufFile& file) {
   require_projector(file);
   weights_ = read_siglip_weights(Reader(file, "clip.vision"));
+  const std::size_t side = weights_.side() / weights_.pool;
   shape_ = {.sizes = {weights_.image_size},
             .default_size = weights_.image_size,
             .hidden_size = weights_.projection.cols,
+            .rows = side * side,
             .begin = "<start_of_image>",
             .end = "<end_of_image>"};
 }

@@ -148,6 +148,12 @@ std::shared_ptr<const Encoders> Encoders::load(const std::filesystem::path& path
 bool Encoders::sees() const { return impl_->vision != nullptr; }
 bool Encoders::hears() const { return impl_->audio.has_value(); }
 int Encoders::hidden_size() const { return impl_->hidden_size(); }
+int Encoders::picture_size() const {
+  return impl_->vision == nullptr ? 0 : static_cast<int>(impl_->vision->shape().default_size);
+}
+int Encoders::picture_tokens() const {
+  return impl_->vision == nullptr ? 0 : static_cast<int>(impl_->vision->shape().rows);
+}
 
 std::shared_ptr<const Medium> Encoders::encode(const Picture& picture, int size, const Cancel* cancel,
                                                const std::function<void(float)>& progress) const {

@@ -37,7 +37,9 @@ class GEMLET_API Encoders : public std::enable_shared_from_this<Encoders> {
 
   bool sees() const;
   bool hears() const;
-  int hidden_size() const;  ///< of the text model: the floats of a soft token
+  int hidden_size() const;     ///< of the text model: the floats of a soft token
+  int picture_size() const;    ///< the square that pictures are resized to unless told otherwise; 0 if they do not see
+  int picture_tokens() const;  ///< places that a picture takes in a prompt, at any size; 0 if the encoders do not see
 
   /// A picture, as it enters prompts. It is resized to a square of `size` pixels, whatever its aspect: 256, 512 or
   /// 768 for Gemma 3n, of which smaller is faster, and 896 for Gemma 3; 0 is the size that the encoder was made for.

@@ -20,7 +20,7 @@ from gemlet.errors import ArgumentError
 from gemlet.files import to_path
 from gemlet.info import ModelInfo
 from gemlet.media import Audio, Image
-from gemlet.media.encoding import Encode, MediaEncoder, least_places
+from gemlet.media.encoding import Encode, MediaEncoder
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.scheduler import Scheduler
@@ -324,7 +324,7 @@ class Chat:
         """
         engine, context = self._model._engine, self._session.context
         before, *sizes = map(self._template.least_bytes, [Message("system", system or ""), *messages])
-        places = [sum(map(least_places, message.media)) for message in messages]
+        places = [self._model._media.least_places(message.media) for message in messages]
 
         def size(dropped: int) -> tuple[int, int]:
             return before + sum(sizes[starts[dropped] :]), sum(places[starts[dropped] :])

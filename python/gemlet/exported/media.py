@@ -25,7 +25,7 @@ _MOST_BINS: Final = 512
 _LARGEST: Final = float(np.finfo(np.float32).max)
 _PICTURE: Final = "<start_of_image>"
 _SOUND: Final = "<start_of_audio>"
-_DEFAULT_SIZE: Final = 768
+_TOKENS_OF_A_PICTURE: Final = 256
 
 FILES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "onnx": {
@@ -43,6 +43,8 @@ EMBEDDERS: Final[Mapping[str, tuple[str, ...]]] = {"onnx": ("embedder.onnx",), "
 class VisionInfo:
     """The encoder of pictures."""
 
+    size: int
+    """Pixels of a picture each way, unless told otherwise."""
     end: tuple[float, ...]
     """The embedding that marks the end of a picture, behind its soft tokens."""
 
@@ -73,7 +75,11 @@ class MediaInfo:
         vision = _object(found, "vision")
         audio = _object(found, "audio")
         return cls(
-            None if vision is None else VisionInfo(_row(vision, "vision", "end", hidden_size)),
+            None
+            if vision is None
+            else VisionInfo(
+                _count(vision, "vision", "size", SIZES[0], SIZES[-1]), _row(vision, "vision", "end", hidden_size)
+            ),
             None
             if audio is None
             else AudioInfo(
@@ -171,9 +177,13 @@ class ExportedEncoders:
     def hears(self) -> bool:
         return self._info.audio is not None
 
+    @property
+    def picture_tokens(self) -> int:
+        return _TOKENS_OF_A_PICTURE + 1
+
     def encode(self, pixels: NDArray[np.uint8], size: int = 0) -> ExportedEncoding:
         """Begin to encode a picture of any shape, uint8[height][width][3]."""
-        return ExportedEncoding(lambda: self._picture(pixels, size or _DEFAULT_SIZE))
+        return ExportedEncoding(lambda: self._picture(pixels, size))
 
     def encode_sound(self, samples: NDArray[np.float32]) -> ExportedEncoding:
         """Begin to encode a sound, float32 at 16 kHz."""
@@ -182,6 +192,7 @@ class ExportedEncoders:
     def _picture(self, pixels: NDArray[np.uint8], size: int) -> _core.Medium:
         if self._info.vision is None:
             raise self._missing("pictures")
+        size = size or self._info.vision.size
         if size not in SIZES:
             raise ArgumentError(f"size is {size}, expected 256, 512 or 768")
         resized = _core.resize(pixels, size, size)

@@ -99,7 +99,10 @@ def describe(source: EncoderSource) -> dict[str, Any]:
     media: dict[str, Any] = {}
     if source.sees:
         prefix = vision_mobilenet_v5.EMBEDDER
-        media["vision"] = {"end": source.hard_token(prefix, _END_MARK).tolist()}
+        media["vision"] = {
+            "size": _core.Encoders.load(source.path, 1).picture_size,
+            "end": source.hard_token(prefix, _END_MARK).tolist(),
+        }
     if source.hears:
         prefix = audio_usm.EMBEDDER
         media["audio"] = {

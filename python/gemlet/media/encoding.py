@@ -41,6 +41,10 @@ class Encoders(Protocol):
     def hears(self) -> bool:
         """Whether they take sounds."""
 
+    @property
+    def picture_tokens(self) -> int:
+        """Places that a picture takes in a prompt."""
+
     def encode(self, pixels: "NDArray[np.uint8]", size: int = 0) -> Encoding:
         """Begin to encode a picture, uint8[height][width][3]."""
 
@@ -133,6 +137,10 @@ class MediaEncoder:
                 self.require_ears()
                 medium.seconds  # noqa: B018
 
+    def least_places(self, media: Sequence[Medium]) -> int:
+        """The fewest places that they take in a prompt. Raises UnsupportedError where the model does not see."""
+        return sum(self.require_eyes().picture_tokens if isinstance(medium, Image) else 1 for medium in media)
+
     def is_encoded(self, media: Sequence[Medium]) -> bool:
         """Whether nothing is left to do for ``encode``."""
         return all(medium in self._encoded for medium in media)
@@ -159,8 +167,3 @@ class MediaEncoder:
             encode.run(encoders.encode_sound(clip.samples), done * parts + i, of * parts)
             for i, clip in enumerate(clips)
         )
-
-
-def least_places(medium: Medium) -> int:
-    """The fewest places that it takes in a prompt."""
-    return 256 if isinstance(medium, Image) else 1

@@ -51,7 +51,7 @@ class Counting:
 
     def __init__(self, encoders: Any) -> None:
         self._encoders, self.pictures, self.sounds = encoders, 0, 0
-        self.sees, self.hears = encoders.sees, encoders.hears
+        self.sees, self.hears, self.picture_tokens = encoders.sees, encoders.hears, encoders.picture_tokens
 
     def encode(self, *arguments: Any) -> Any:
         self.pictures += 1

@@ -75,7 +75,10 @@ def test_every_mutation_of_the_encoders_has_the_packages_own_error(folder: Path,
         (folder / name).touch()
         good["files"][name], good["digests"][name] = 0, hashlib.sha256().hexdigest()
     row = [0.5] * model.info.hidden_size
-    media = {"vision": {"end": row}, "audio": {"mel_bins": 128, "filled_tokens": 188, "padding": row, "end": row}}
+    media = {
+        "vision": {"size": 768, "end": row},
+        "audio": {"mel_bins": 128, "filled_tokens": 188, "padding": row, "end": row},
+    }
     (folder / NAME).write_text(json.dumps({**good, "media": media}))
     load(folder)
     rng = random.Random(seed(6))
