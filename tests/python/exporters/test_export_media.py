@@ -276,7 +276,7 @@ def test_roles_by_the_names_of_the_file_are_those_of_the_checkpoint(quant: str, 
     ("change", "message"),
     [
         ({"vision": 3}, "media.vision is 3, expected an object"),
-        ({"vision": {}}, "media.vision.end is None, expected 64 finite numbers"),
+        ({"vision": {"size": 256}}, "media.vision.end is None, expected 64 finite numbers"),
         ({"vision": {"end": [0.0] * 64}}, "media.vision.size is None, expected 256 to 768"),
         ({"vision": {"size": 256, "end": [0.0] * 63}}, "media.vision.end .* expected 64 finite numbers"),
         ({"vision": {"size": 256, "end": [True] * 64}}, "media.vision.end .* expected 64 finite numbers"),
