@@ -72,6 +72,7 @@ class Encoding {
   std::shared_ptr<Medium> finish() {
     while (job_.next()) {
     }
+    if (*medium_ == nullptr) throw Error(Error::Kind::argument, "the encoding has failed: there is nothing to finish");
     return hand_out(*medium_);
   }
 
@@ -95,7 +96,9 @@ Samples to_samples(const py::array& given) {
   const bool is_sound = given.ndim() == 1 &&
                         (given.dtype().equal(py::dtype::of<float>()) || given.dtype().equal(py::dtype::of<double>()));
   if (!is_sound) throw Error(Error::Kind::argument, "the samples: expected float32[samples], one channel");
-  return Samples::ensure(given);
+  Samples samples = Samples::ensure(given);
+  if (!samples) throw py::error_already_set();
+  return samples;
 }
 
 /// What the encoder makes of a whole sound first: the same frames, of the same padding.
@@ -108,8 +111,10 @@ py::array_t<float> log_mel(const Samples& samples, std::size_t bins) {
   std::copy_n(samples.data(), samples.size(), padded.begin());
   const std::size_t frames = LogMel::frames_in(padded.size());
   py::array_t<float> out({frames, bins});
+  float* const rows = out.mutable_data();
+  const WithoutGil without_gil;
   for (std::size_t i = 0; i < frames; ++i) {
-    spectrogram.frame(padded.data() + i * LogMel::hop_samples, out.mutable_data() + i * bins);
+    spectrogram.frame(padded.data() + i * LogMel::hop_samples, rows + i * bins);
   }
   return out;
 }
@@ -120,7 +125,9 @@ void bind_media(py::module_& m) {
   m.def(
       "resize",
       [](const Pixels& pixels, std::size_t width, std::size_t height) {
-        const std::vector<std::uint8_t> resized = resize(view(pixels), width, height);
+        const Picture picture = view(pixels);
+        std::vector<std::uint8_t> resized;
+        run_interruptible([&](const Cancel* cancel) { resized = resize(picture, width, height, cancel); });
         Pixels out({static_cast<py::ssize_t>(height), static_cast<py::ssize_t>(width), py::ssize_t{3}});
         std::copy(resized.begin(), resized.end(), out.mutable_data());
         return out;

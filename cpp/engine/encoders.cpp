@@ -162,7 +162,10 @@ std::shared_ptr<const Medium> Encoders::encode(const Picture& picture, int size,
   const std::size_t side = size == 0 ? eyes.shape().default_size : static_cast<std::size_t>(size);
   check_picture(picture);
   const ContentHash content = impl_->hash_of(picture, side);
-  if (std::shared_ptr<const Medium> known = impl_->encoded.find(content)) return known;
+  if (std::shared_ptr<const Medium> known = impl_->encoded.find(content)) {
+    if (progress) progress(1);
+    return known;
+  }
   impl_->file.check_unchanged();
   Compute compute(impl_->kernels, impl_->pool);
   std::vector<float> rows = eyes.encode(resize(picture, side, side, cancel), side, compute, cancel, progress);
@@ -174,7 +177,10 @@ std::shared_ptr<const Medium> Encoders::encode(std::span<const float> samples, c
                                                const std::function<void(float)>& progress) const {
   ContentHasher hasher = impl_->sound_hasher();
   add_values(hasher, samples);
-  if (std::shared_ptr<const Medium> known = impl_->encoded.find(hasher.hash())) return known;
+  if (std::shared_ptr<const Medium> known = impl_->encoded.find(hasher.hash())) {
+    if (progress) progress(1);
+    return known;
+  }
   SoundStream stream(shared_from_this());
   const std::size_t count = samples.size();
   constexpr std::size_t at_once = SoundStream::sample_rate;

@@ -41,7 +41,7 @@ struct SavedMedia {
 };
 
 constexpr char magic[7] = {'G', 'E', 'M', 'L', 'E', 'T', 'S'};
-constexpr char layout = '4';  // to be counted up with every change of what is above
+constexpr char layout = '5';  // to be counted up with every change of what is above
 
 std::size_t padded(std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 

@@ -29,10 +29,10 @@ namespace gemlet {
 
 using Token = std::int32_t;
 
-/// A hash of 128 bits: contents with the same hash are taken for the same.
+/// BLAKE2b of 128 bits: contents with the same hash are taken for the same.
 using ContentHash = std::array<std::uint64_t, 2>;
 
-/// Hash of bytes, for Media and the like. It does not resist collisions that are made on purpose.
+/// Hash of bytes, for Media and the like.
 GEMLET_API ContentHash content_hash(std::span<const std::byte> bytes);
 
 /// A picture or a sound that has been encoded: what stands for it in a prompt. Encoders::encode() makes it.

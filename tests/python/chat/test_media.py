@@ -1,12 +1,14 @@
 """Conversations with pictures and sounds."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import gemlet
 import numpy as np
 import pytest
+from gemlet import _core
 from gemlet.chat.messages import Message
 from gemlet.chat.templates import ChatTemplate
 from gemlet.media import Part
@@ -141,6 +143,16 @@ def test_another_picture_of_the_same_size_shares_nothing_behind_it(model: gemlet
     other = chat.send(["the", DOG, "an"])
     assert other.tokens == expected
     assert other.stats.reused_tokens <= before
+
+
+def test_contents_are_told_apart_by_a_hash_that_nobody_can_forge() -> None:
+    """A weaker one let two pictures be made whose keys and values would be shared."""
+    random = np.random.default_rng(3)
+    for count in (1, 31, 32, 33, 64, 1000):
+        rows = random.normal(size=(count, 1)).astype(np.float32)
+        digest = hashlib.blake2b(rows.tobytes(), digest_size=16).digest()
+        expected = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+        assert _core.Prompt([0] * count, [(0, rows)]).media == [(0, count, expected)]
 
 
 def test_two_pictures_then_a_third_then_a_fork(model: gemlet.Model, chat: gemlet.Chat) -> None:
