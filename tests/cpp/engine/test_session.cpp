@@ -268,9 +268,9 @@ TEST("sessions of another layout are another version's") {
   const auto write_magic = [&](const std::string& magic) {
     std::fstream(path, std::ios::binary | std::ios::in | std::ios::out) << magic;
   };
-  write_magic("GEMLETS3");
+  write_magic("GEMLETS4");
   CHECK_THROWS(Session::restore(engine(), path), Error::Kind::unsupported,
-               path.string() + ": saved by another version of gemlet: layout 3, this one reads layout 4");
+               path.string() + ": saved by another version of gemlet: layout 4, this one reads layout 5");
   write_magic("GEMLETSX");
   CHECK_THROWS(Session::restore(engine(), path), Error::Kind::format, "not a saved session");
   write_magic("GEMLETS4");
