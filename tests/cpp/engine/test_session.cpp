@@ -273,7 +273,7 @@ TEST("sessions of another layout are another version's") {
                path.string() + ": saved by another version of gemlet: layout 4, this one reads layout 5");
   write_magic("GEMLETSX");
   CHECK_THROWS(Session::restore(engine(), path), Error::Kind::format, "not a saved session");
-  write_magic("GEMLETS4");
+  write_magic("GEMLETS5");
   CHECK(Session::restore(engine(), path).position() == 3);
 }
 
