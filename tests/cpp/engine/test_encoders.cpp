@@ -126,7 +126,8 @@ TEST("what is held is not encoded again, and what differs in anything is another
 
 TEST("a picture with alpha is the one on white, whatever pass resizes it first") {
   const auto encoders = load(tiny::encoders());
-  for (const auto& [width, height] : {std::pair<std::size_t, std::size_t>{300, 40}, {40, 700}}) {
+  for (const auto& size : {std::pair<std::size_t, std::size_t>{300, 40}, {40, 700}}) {
+    const std::size_t width = size.first, height = size.second;  // clang captures no structured bindings
     std::vector<std::uint8_t> rgba(4 * width * height), straight, premultiplied;
     for (std::size_t i = 0; i < rgba.size(); ++i) rgba[i] = static_cast<std::uint8_t>(i * i / 7 + i);
     for (std::size_t i = 0; i < rgba.size(); ++i) {
