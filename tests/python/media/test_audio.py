@@ -290,6 +290,6 @@ def test_arrays_at_16_khz_need_no_library() -> None:
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "large.wav"
     path.touch()
-    os.truncate(path, (1 << 26) + 1)
-    with pytest.raises(gemlet.FileError, match="larger than 67,108,864 bytes"):
+    os.truncate(path, (1 << 28) + 1)
+    with pytest.raises(gemlet.FileError, match="larger than 268,435,456 bytes"):
         gemlet.Audio(path)
