@@ -426,3 +426,9 @@ def test_text_imports_no_library_of_media() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+def test_pixels_cannot_be_made_writable() -> None:
+    pixels = gemlet.Image(picture(9, 9)).pixels
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        pixels.setflags(write=True)
