@@ -373,6 +373,11 @@ class Model:
 
         return Listener(self, transcription(language, options), on_text)
 
+    def _files(self) -> list[Path]:
+        """The files that the model is made of: nothing that is written may replace them."""
+        exported = self.path.iterdir() if self.path.is_dir() else ()
+        return [*self._engine.files(), *self._media.files, *exported]
+
     def _prompt_tokens(self, prompt: Prompt) -> Sequence[int]:
         if len(prompt) == 0:
             raise ArgumentError("the prompt is empty; [model.bos] is the prompt for a completion from scratch")
@@ -459,8 +464,9 @@ def load(
         return found
 
     if media is not None:
-        loaded = encoders(find_model(media))
-        return Model(engine, file, MediaEncoder(lambda: loaded))
+        media_file = find_model(media)
+        loaded = encoders(media_file)
+        return Model(engine, file, MediaEncoder(lambda: loaded, [media_file]))
     if engine.info()["encoder_bytes"]:
         return Model(engine, file, MediaEncoder(partial(encoders, file)))
     return Model(engine, file)

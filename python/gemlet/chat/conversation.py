@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -16,11 +17,11 @@ from gemlet.chat.messages import Message, MessageLike, to_messages, turn_starts
 from gemlet.chat.overflow import Overflow, check_overflow, drop_oldest, reply_reserve
 from gemlet.chat.saved import SavedChat
 from gemlet.chat.templates import ChatTemplate, Prompt
-from gemlet.errors import ArgumentError
+from gemlet.errors import ArgumentError, CancelledError
 from gemlet.files import to_path
 from gemlet.info import ModelInfo
 from gemlet.media import Audio, Image
-from gemlet.media.encoding import Encode, MediaEncoder
+from gemlet.media.encoding import Encode, EncodeApart, MediaEncoder
 from gemlet.options import GenerateOptions, to_core
 from gemlet.result import GenerateResult
 from gemlet.scheduler import Scheduler
@@ -33,9 +34,11 @@ class ChatModel(Protocol):
     """The part of a model that a conversation uses."""
 
     info: ModelInfo
-    path: Path
     _engine: _core.Engine
     _media: MediaEncoder
+
+    def _files(self) -> list[Path]:
+        """The files that it is made of."""
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Turn tokens into text."""
@@ -45,7 +48,9 @@ class ChatModel(Protocol):
 
 
 Said = str | Image | Audio | MessageLike | Sequence[str | Image | Audio | MessageLike]
-"""What begins a turn: what a user says, in words, pictures and sounds; or messages, such as the results of tools."""
+"""What begins a turn: what a user says, in words, pictures and sounds; or messages, such as the results of tools. A
+mapping without a role is a part of what a user says."""
+_BUSY = "the chat is busy: read the stream of the last turn to its end, or close it"
 
 
 @dataclass
@@ -54,7 +59,7 @@ class _Turn:
     prefill: str
     options: GenerateOptions
     encode: Encode
-    first: int
+    first: int = 0
     """The first message of the history that is in the prompt."""
     dropped: int = 0
     """How many that were in the prompt of the turn before are not."""
@@ -96,6 +101,7 @@ class Chat:
         self._messages: list[Message] = []
         self._first = 0  # message that is in the prompt
         self._active: weakref.ref[Stream | _Turn] | None = None
+        self._beginning = threading.Lock()
         self._source: Source | None = None
         self.system = system
         self.overflow = overflow
@@ -108,8 +114,9 @@ class Chat:
     def history(self) -> list[Message]:
         """The messages so far, without the system instruction, which is in ``system``. Can be set, to Message objects
         or mappings; a system message that begins them becomes ``system``. Setting raises ArgumentError for malformed
-        messages, TemplateError for a conversation that the template refuses, and ContextError for one that is too large
-        for the context by its size alone, unless the oldest turns may be dropped.
+        messages, TemplateError for a conversation that the template refuses, UnsupportedError for pictures or sounds
+        that the model does not take, and ContextError for a conversation that is too large for the context by its size
+        alone, unless the oldest turns may be dropped. Pictures and sounds are encoded in the next turn.
         """
         return list(self._messages)
 
@@ -178,19 +185,23 @@ class Chat:
     ) -> Stream:
         """Send a message and stream the reply. Closing the iterator takes the turn back. See ``send``."""
         turn = self._begin(message, prefill, options, Encode(on_media))
-        prompt = self._encode(turn)
+        try:
+            prompt = self._encode(turn)
 
-        def keep(result: GenerateResult) -> None:
-            self._keep(turn, result)
+            def keep(result: GenerateResult) -> None:
+                self._keep(turn, result)
 
-        if self._scheduler is None:
-            core = to_core(turn.options, self._session.context)
-            stream = Stream(self._session._core.generate(prompt.core, core), core.sampling.seed, keep)
-        else:
-            stream = self._scheduler.stream(prompt.core, session=self._session, on_end=keep, **turn.options)
-        stream.prefill, stream.dropped_messages = prompt.prefill, turn.dropped
-        self._active, self._source = weakref.ref(stream), stream.source
-        return stream
+            if self._scheduler is None:
+                core = to_core(turn.options, self._session.context)
+                stream = Stream(self._session._core.generate(prompt.core, core), core.sampling.seed, keep)
+            else:
+                stream = self._scheduler.stream(prompt.core, session=self._session, on_end=keep, **turn.options)
+            stream.prefill, stream.dropped_messages = prompt.prefill, turn.dropped
+            self._source = stream.source
+            self._active = weakref.ref(stream)
+            return stream
+        finally:
+            turn.ended = True
 
     async def asend(
         self,
@@ -198,13 +209,14 @@ class Chat:
         *,
         prefill: str = "",
         on_text: Callable[[str], object] | None = None,
+        on_media: Callable[[float], object] | None = None,
         **options: Unpack[GenerateOptions],
     ) -> GenerateResult:
         """``send`` for asyncio: replies that are awaited at the same time are batched, by the chat's scheduler or the
-        one of ``Model.agenerate``. ``on_text`` is called in the event loop. Cancelling the task takes the turn back.
+        one of ``Model.agenerate``. ``on_text`` and ``on_media`` are called in the event loop. Cancelling the task takes
+        the turn back.
         """
-        turn = self._begin(message, prefill, options, Encode())
-        self._active = weakref.ref(turn)
+        turn = self._begin(message, prefill, options, EncodeApart(on_media))
         try:
             result = await self._answer(turn, on_text)
             self._keep(turn, result)
@@ -213,11 +225,15 @@ class Chat:
             turn.ended = True
 
     async def astream(
-        self, message: Said, *, prefill: str = "", **options: Unpack[GenerateOptions]
+        self,
+        message: Said,
+        *,
+        prefill: str = "",
+        on_media: Callable[[float], object] | None = None,
+        **options: Unpack[GenerateOptions],
     ) -> AsyncIterator[str]:
         """Like ``asend``, piece by piece; leaving the loop early and closing, or cancelling, takes the turn back."""
-        turn = self._begin(message, prefill, options, Encode())
-        self._active = weakref.ref(turn)
+        turn = self._begin(message, prefill, options, EncodeApart(on_media))
         pieces = asyncio.Queue[str | None]()
         answer = asyncio.ensure_future(self._answer(turn, pieces.put_nowait))
         answer.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -258,11 +274,11 @@ class Chat:
 
         Raises:
             ArgumentError: what no file can be called.
-            FileError: the file cannot be written, or is the model, a symbolic link or no regular file.
+            FileError: the file cannot be written, or is one of the model's, a symbolic link or no regular file; or the
+                conversation, with its pictures and sounds, is larger than ``load`` takes.
         """
-        model = self._model
-        files = [*model._engine.files(), *(model.path.iterdir() if model.path.is_dir() else ())]
-        SavedChat(model.info.fingerprint, self.system, self._messages).write(to_path(path), files)
+        saved = SavedChat(self._model.info.fingerprint, self.system, self._messages)
+        saved.write(to_path(path), self._model._files())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on with a conversation that ``save`` wrote, by this model or another.
@@ -270,9 +286,11 @@ class Chat:
         Raises:
             FileError: the file cannot be read, is no regular file, or is too large.
             FormatError: the file is not a saved conversation.
+            UnsupportedError: it has pictures or sounds, and the model does not see or hear.
         """
         self._check_idle()
         saved = SavedChat.read(to_path(path))
+        self._model._media.require(_media(saved.messages))
         same_model = saved.model == self._model.info.fingerprint
         self._messages = [self._restored(message, same_model) for message in saved.messages]
         self._first, self.system = 0, saved.system
@@ -280,12 +298,11 @@ class Chat:
     def _check_idle(self) -> None:
         active = self._active() if self._active is not None else None
         if active is not None and not active.ended:
-            raise ArgumentError("the chat is busy: read the stream of the last turn to its end, or close it")
+            raise ArgumentError(_BUSY)
 
     def _begin(self, message: Said, prefill: str, options: GenerateOptions, encode: Encode) -> _Turn:
+        """A turn, which the chat is busy with until it has ended."""
         self._check_idle()
-        if self._source is not None:
-            self._source.close()  # of a stream that was dropped: it may still have the session
         question = _question(message)
         if not question or question[-1].role not in ("user", "tool"):
             found = f"a message of the role {question[-1].role!r}" if question else "none"
@@ -293,7 +310,19 @@ class Chat:
         for said in (self.system or "", prefill, *(each.text for each in question)):
             require_room(self._model._engine, len(to_bytes(said)), self._session.context)
         merged = cast(GenerateOptions, {"max_tokens": None, **self._options, **options})
-        return _Turn(question, prefill, merged, encode, self._first)
+        turn = _Turn(question, prefill, merged, encode)
+        # Another thread, or a signal handler that has interrupted this one, may begin a turn meanwhile.
+        if not self._beginning.acquire(blocking=False):
+            raise ArgumentError(_BUSY)
+        try:
+            self._check_idle()
+            self._active = weakref.ref(turn)
+        finally:
+            self._beginning.release()
+        turn.first = self._first
+        if self._source is not None:
+            self._source.close()  # of a stream that was dropped: it may still have the session
+        return turn
 
     def _encode(self, turn: _Turn) -> Prompt:
         """The prompt of the turn, which leaves out the oldest turns if it has to."""
@@ -302,12 +331,16 @@ class Chat:
 
         def encode(dropped: int) -> Prompt:
             shown = messages[starts[dropped] :]
-            self._model._media.encode_all(_media(shown), turn.encode)
+            encoded = self._model._media.encode_all(_media(shown), turn.encode)
             said = _with_system(self.system, shown)
             if turn.prefill:
                 said = [*said, Message("assistant", turn.prefill)]
             return self._template.prompt(
-                said, tools=self._tools, variables=self._variables, continue_final_message=bool(turn.prefill)
+                said,
+                tools=self._tools,
+                variables=self._variables,
+                continue_final_message=bool(turn.prefill),
+                encode=encoded.__getitem__,
             )
 
         context = self._session.context
@@ -347,6 +380,10 @@ class Chat:
         except asyncio.CancelledError:
             turn.encode.cancel()
             raise
+        except CancelledError as cancelled:
+            raise turn.encode.failure or cancelled from None
+        if turn.encode.failure is not None:
+            raise turn.encode.failure
         if prompt.prefill and on_text is not None:
             on_text(prompt.prefill)
         result = await scheduler.agenerate(prompt.core, session=self._session, on_text=on_text, **turn.options)
@@ -368,6 +405,7 @@ class Chat:
                 tools=self._tools,
                 variables=self._variables,
                 add_generation_prompt=shown[-1].role != "assistant",
+                encode=lambda _: (),  # the first turn encodes them, and need not be on this thread
             )
 
     def _restored(self, message: Message, same_model: bool = True) -> Message:
@@ -393,7 +431,10 @@ def _question(message: Said) -> list[Message]:
         message = [message]
     if isinstance(message, (Message, Mapping)):
         return [Message.of(message)]
-    if any(isinstance(part, (str, Image, Audio)) for part in message):
+    message = list(message)
+    if any(
+        isinstance(part, (str, Image, Audio)) or (isinstance(part, Mapping) and "role" not in part) for part in message
+    ):
         return [Message.of({"role": "user", "content": list(message)})]
     return to_messages(message, "message")
 

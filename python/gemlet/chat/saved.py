@@ -1,16 +1,16 @@
 """Saved conversations: JSON files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gemlet.chat.messages import Message, to_messages
 from gemlet.errors import FileError, FormatError
-from gemlet.files import read_file, replacing
+from gemlet.files import check_target, read_file, replacing
 
-_MOST_BYTES = 1 << 26
-"""Of a saved conversation. One that fills a context of 128 K tokens has some 2 MB."""
+_MOST_BYTES = 1 << 30
+"""Of a saved conversation. A context of 128 K tokens holds some 2 MB of text, and the longest sound has 310 MB."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,30 @@ class SavedChat:
     def write(self, path: Path, sources: Sequence[Path]) -> None:
         """Write the file; one that is there stays until the new one is whole.
 
-        Raises FileError if it cannot be written, is one of `sources`, or is no regular file.
+        Raises FileError if it cannot be written, is one of `sources`, or is no regular file; and for a conversation
+        that is larger than `read` takes.
         """
-        messages = [message.to_dict() for message in self.messages]
-        saved = {"model": self.model, "system": self.system, "messages": messages}
-        text = json.dumps(saved, ensure_ascii=False, indent=1) + "\n"
+        check_target(path, sources)
+        lines: list[bytes] = []
+        size = 0
+        for line in self._lines():
+            lines.append(line.encode("utf-8", "backslashreplace"))  # half characters become JSON's escapes
+            size += len(lines[-1])
+            if size > _MOST_BYTES:
+                raise FileError(
+                    f"{path}: the conversation, with its pictures and sounds, has more than {_MOST_BYTES:,} bytes, the "
+                    "most that is read of a saved one"
+                )
         with replacing(path, sources) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))  # half characters become JSON's escapes
+            file.writelines(lines)
+
+    def _lines(self) -> Iterator[str]:
+        """JSON with a line for each message."""
+        head = json.dumps({"model": self.model, "system": self.system}, ensure_ascii=False)
+        yield f'{head.removesuffix("}")}, "messages": ['
+        for i, message in enumerate(self.messages):
+            yield ("," if i else "") + "\n" + json.dumps(message.to_dict(), ensure_ascii=False)
+        yield "\n]}\n"
 
     @classmethod
     def read(cls, path: Path) -> "SavedChat":

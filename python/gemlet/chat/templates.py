@@ -19,6 +19,7 @@ from gemlet.chat.published import takes_system_text
 from gemlet.chat.request import PromptEnd, Request
 from gemlet.errors import ArgumentError, TemplateError, UnsupportedError
 from gemlet.forked import renew_in_children
+from gemlet.media import Audio, Image
 from gemlet.media.encoding import MediaEncoder
 from gemlet.text import to_bytes, to_text
 
@@ -46,6 +47,7 @@ class PromptOptions(TypedDict, total=False):
     variables: Mapping[str, Any] | None
     add_generation_prompt: bool
     continue_final_message: bool
+    encode: Callable[[Image | Audio], Sequence[_core.Medium]] | None
 
 
 class ChatTemplate:
@@ -92,6 +94,7 @@ class ChatTemplate:
         variables: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
+        encode: Callable[[Image | Audio], Sequence[_core.Medium]] | None = None,
     ) -> Prompt:
         """The prompt of a conversation.
 
@@ -102,6 +105,7 @@ class ChatTemplate:
             add_generation_prompt: the prompt ends with the beginning of the model's turn, not with the last message.
             continue_final_message: the prompt ends inside the last message, the beginning of an answer that the model
                 goes on with (a prefill). Takes the place of ``add_generation_prompt``.
+            encode: gives what stands for a picture or a sound, by default encoding it now.
 
         Raises:
             TemplateError: the template refuses the conversation; leaves out what a user, the system or a tool said, the
@@ -117,7 +121,8 @@ class ChatTemplate:
         ends: PromptEnd = "generation_prompt" if add_generation_prompt else "complete"
         if continue_final_message:
             ends = "answer"
-        core, prefill = self._writer.write(Request(said, tools or None, variables or {}, ends, self._media.encode))
+        request = Request(said, tools or None, variables or {}, ends, encode or self._media.encode)
+        core, prefill = self._writer.write(request)
         return Prompt(core, prefill, self._end_of(core.tokens, prefill) if prefill else None)
 
     def encode(self, messages: Sequence[MessageLike], **options: Unpack[PromptOptions]) -> list[int]:
@@ -176,23 +181,26 @@ class _Writer(Protocol):
 
 
 class _Apart:
-    """A thread that asyncio waits for. The default ones of an event loop may be full of others that wait for the same
-    chat; more than one for a purpose would only take turns, at the process that renders or at the cores."""
+    """Threads that asyncio waits for. The default ones of an event loop may be full of others that wait for the same
+    chat."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int) -> None:
         self._name = name
+        self._threads = threads
         self.renew_after_fork()
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        self._thread = ThreadPoolExecutor(1, self._name)  # starts it at the first use
+        self._pool = ThreadPoolExecutor(self._threads, self._name)  # starts them when they are needed
 
     async def run(self, encode: Callable[[], Prompt]) -> Prompt:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, encode)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, encode)
 
 
-_rendering = _Apart("gemlet-template")
-_encoding = _Apart("gemlet-media")
+_rendering = _Apart("gemlet-template", 1)
+"""More would take turns at the process that renders."""
+_encoding = _Apart("gemlet-media", 4)
+"""They share the cores, so that a small picture does not wait until a long sound is encoded."""
 
 
 class _Turns:

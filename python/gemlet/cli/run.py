@@ -77,6 +77,8 @@ def run(
     ):
         if raw and value:
             raise ArgumentError(f"{option} needs the chat format, which --raw leaves out")
+    if image_size is not None and not image:
+        raise ArgumentError("--image-size is the size of pictures, and there is none: expected --image too")
     options = answering.generate_options()
     loaded = answering.load(model)
     if raw:

@@ -16,6 +16,7 @@ from gemlet.files import check_target, replacing
 from gemlet.media.limits import MOST_BYTES
 
 if TYPE_CHECKING:
+    from gemlet.model import Model
     from gemlet.speech import Transcript
 
 File = Annotated[
@@ -55,6 +56,7 @@ class Work(Protocol):
 
     def __call__(
         self,
+        loaded: "Model",
         audio: Path | bytes,
         *,
         timestamps: bool,
@@ -113,11 +115,13 @@ def transcribe(
     """
     output = Output(srt, vtt, as_json, timestamps, out)
 
-    def begin() -> Work:
-        loaded = common.load(model, threads, None, slice, cache, media=media)
-        return lambda audio, **how: loaded.transcribe(audio, language=language, **how)
+    def load() -> "Model":
+        return common.load(model, threads, None, slice, cache, media=media)
 
-    _write_down(begin, "Transcribing", Path(model), file, output)
+    def work(loaded: "Model", audio: Any, **how: Any) -> "Transcript":
+        return loaded.transcribe(audio, language=language, **how)
+
+    _write_down(load, work, "Transcribing", file, output)
 
 
 def translate(
@@ -147,16 +151,22 @@ def translate(
     """
     output = Output(srt, vtt, as_json, timestamps, out)
 
-    def begin() -> Work:
-        loaded = common.load(model, threads, None, slice, cache, media=media)
-        return lambda audio, **how: loaded.translate(audio, to=to, source=source, **how)
+    def load() -> "Model":
+        return common.load(model, threads, None, slice, cache, media=media)
 
-    _write_down(begin, "Translating", Path(model), file, output)
+    def work(loaded: "Model", audio: Any, **how: Any) -> "Transcript":
+        return loaded.translate(audio, to=to, source=source, **how)
+
+    _write_down(load, work, "Translating", file, output)
 
 
-def _write_down(begin: Callable[[], Work], what: str, model: Path, file: Path, output: Output) -> None:
+def _write_down(load: "Callable[[], Model]", work: Work, what: str, file: Path, output: Output) -> None:
     format = output.format()
-    sources = [path for path in (model, file) if path.exists()]
+    sources = [file] if file.exists() else []
+    if output.out is not None:
+        check_target(output.out, sources)
+    model = load()
+    sources += model._files()
     if output.out is not None:
         check_target(output.out, sources)
     audio: Any = common.read_text(file, MOST_BYTES) if str(file) == "-" else file
@@ -165,7 +175,8 @@ def _write_down(begin: Callable[[], Work], what: str, model: Path, file: Path, o
         advance = None
         if not (is_streamed and sys.stdout.isatty()):  # a bar would stand in the text
             advance = stack.enter_context(common.progress(what))
-        transcript = begin()(
+        transcript = work(
+            model,
             audio,
             timestamps=output.timestamps or format in ("srt", "vtt"),
             on_text=common.write if is_streamed else None,

@@ -13,6 +13,7 @@ from gemlet.arguments import checked_methods
 from gemlet.errors import ArgumentError, ArgumentTypeError
 from gemlet.files import open_file, to_path
 from gemlet.forked import importing
+from gemlet.media.encodings import Encodings
 from gemlet.media.limits import LONGEST_SOUND
 from gemlet.media.sound import RATE, Raw, check_container, check_format, converted, opened, worst_sample
 from gemlet.media.source import Encoded, is_data_url, is_url, read_source
@@ -21,6 +22,9 @@ from gemlet.media.wav import to_wav
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_SAMPLES = b"samples at 16 kHz: "
+"""Stands before what is hashed of samples: no file of a sound begins so."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Audio:
         with importing:
             import numpy as np
 
+        self._encodings = Encodings()
         self._held: Encoded | NDArray[np.float32]
         if isinstance(source, np.ndarray):
             if rate is None:
@@ -88,7 +93,7 @@ class Audio:
         with importing:
             import numpy as np
 
-        return np.concatenate(list(self.blocks())) if isinstance(self._held, Encoded) else self._held
+        return np.concatenate(list(self.blocks())) if isinstance(self._held, Encoded) else self._held.view()
 
     @functools.cached_property
     def seconds(self) -> float:
@@ -108,13 +113,14 @@ class Audio:
             with opened(io.BytesIO(self._held.data), name) as raw:
                 yield Recording(raw.seconds, converted(raw, name, LONGEST_SOUND))
         else:
-            yield Recording(len(self._held) / RATE, iter([self._held]))
+            yield Recording(len(self._held) / RATE, iter([self._held.view()]))
 
     @functools.cached_property
     def digest(self) -> str:
         """The SHA-256 of the file's bytes, or of the samples where there is no file."""
-        data = self._held.data if isinstance(self._held, Encoded) else self._held.tobytes()
-        return hashlib.sha256(data).hexdigest()
+        if isinstance(self._held, Encoded):
+            return hashlib.sha256(self._held.data).hexdigest()
+        return hashlib.sha256(_SAMPLES + self._held.tobytes()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with the bytes of the file; samples become a WAV file of floats, which loses nothing."""

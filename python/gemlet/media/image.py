@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gemlet.arguments import checked_methods
 from gemlet.errors import ArgumentError, ArgumentTypeError
 from gemlet.forked import importing
+from gemlet.media.encodings import Encodings
 from gemlet.media.limits import LONGEST_SIDE
 from gemlet.media.pixels import Header, decode, is_pillow, of_array, of_pillow, read_header
 from gemlet.media.png import to_png
@@ -48,6 +49,7 @@ class Image:
         if size is not None and not 1 <= size <= LONGEST_SIDE:
             raise ArgumentError(f"size is {size}, expected 1 to {LONGEST_SIDE} pixels, or None for the encoder's own")
         self._size = size
+        self._encodings = Encodings()
         self._held: Encoded | NDArray[np.uint8]
         if isinstance(source, np.ndarray):
             self._held = of_array(source)
@@ -87,7 +89,7 @@ class Image:
 
         Raises FormatError, which names the file, for one that is damaged or truncated.
         """
-        return decode(self._held) if isinstance(self._held, Encoded) else self._held
+        return decode(self._held) if isinstance(self._held, Encoded) else self._held.view()
 
     @functools.cached_property
     def digest(self) -> str:

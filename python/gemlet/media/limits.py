@@ -6,8 +6,8 @@ LONGEST_SIDE = 65536
 """Of a picture, in pixels: the core resizes no longer ones."""
 MOST_SCANS = 100
 """Of a progressive JPEG, each of which goes over the whole picture; encoders write about ten."""
-MOST_BYTES = 1 << 26
-"""Of a file that is held in memory: 64 MiB, an hour of MP3 or six minutes of a CD."""
+MOST_BYTES = 1 << 28
+"""Of a file that is held in memory: 256 MiB, more than the longest sound and the largest picture have uncompressed."""
 MOST_CHANNELS = 32
 """Of a sound."""
 LOWEST_RATE = 4000

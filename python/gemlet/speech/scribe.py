@@ -49,19 +49,22 @@ class Scribe:
         text = self._ask(clip, on_media, None)
         if overlapped is not None:
             before, text = join(overlapped.text, text)
-            self._pending = replace(overlapped, text=before)
             begin = max(begin, overlapped.end)
-            self.finish()
         self._pending = Segment(begin, max(begin, end), text)
+        if overlapped is not None:
+            self._say(replace(overlapped, text=before))
         if not clip.goes_on:
             self.finish()
 
     def finish(self) -> None:
         """Nothing follows that could overlap what there is."""
-        if self._pending is not None:
-            _Said(self._add).add(self._pending.text)
-            self._append(self._pending)
-        self._pending = None
+        pending, self._pending = self._pending, None  # first: what ``on_text`` raises ends this
+        if pending is not None:
+            self._say(pending)
+
+    def _say(self, segment: Segment) -> None:
+        self._append(segment)
+        _Said(self._add).add(segment.text)
 
     def _ask(
         self, clip: Clip, on_media: Callable[[float], object] | None, on_text: Callable[[str], object] | None

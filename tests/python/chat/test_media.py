@@ -212,15 +212,17 @@ def test_saved_conversations_name_no_files(chat: gemlet.Chat, tmp_path: Path) ->
 
 
 def test_asyncio_and_schedulers_give_the_same(model: gemlet.Model, chat: gemlet.Chat) -> None:
-    questions: list[list[Part]] = [["the", CAT], [DOG, "an", WORDS], ["no"]]
-    expected = [model.chat(template=GEMMA_3, max_tokens=6, temperature=0.0).send(said).tokens for said in questions]
-    model._media._encoded.clear()
+    seen = [gemlet.Image(picture(40, 30, seed), size=256) for seed in (10, 11)]
+    heard = gemlet.Audio(sound(9000, 10), 16000)
+    questions: list[list[Part]] = [["the", seen[0]], [seen[1], "an", heard], ["no"]]
 
     async def ask() -> list[gemlet.GenerateResult]:
         chats = [model.chat(template=GEMMA_3, max_tokens=6, temperature=0.0) for _ in questions]
         return await asyncio.gather(*(c.asend(said) for c, said in zip(chats, questions, strict=True)))
 
-    assert [result.tokens for result in asyncio.run(ask())] == expected
+    found = [result.tokens for result in asyncio.run(ask())]  # first, when nothing is encoded yet
+    expected = [model.chat(template=GEMMA_3, max_tokens=6, temperature=0.0).send(said).tokens for said in questions]
+    assert found == expected
     with_scheduler = model.chat(
         template=GEMMA_3, max_tokens=6, temperature=0.0, scheduler=model.scheduler(prefixes=2), speculate="lookup"
     )
@@ -238,36 +240,34 @@ def test_speculation_changes_nothing(model: gemlet.Model, chat: gemlet.Chat) -> 
 def test_cancelling_a_task_that_encodes_takes_the_turn_back(
     model: gemlet.Model, chat: gemlet.Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model._media._encoded.clear()
-    begun: list[Encode] = []
+    cancelled: list[Encode] = []
+    stop = Encode.cancel
+
+    def noted(self: Encode) -> None:
+        cancelled.append(self)
+        stop(self)
+
+    monkeypatch.setattr(Encode, "cancel", noted)
 
     async def cancel() -> None:
-        loop = asyncio.get_running_loop()
         started = asyncio.Event()
-        report = Encode.report
-
-        def noted(self: Encode, done: float, of: int) -> None:
-            if not begun:
-                loop.call_soon_threadsafe(started.set)
-            begun.append(self)
-            report(self, done, of)
-
-        monkeypatch.setattr(Encode, "report", noted)
-        task = asyncio.create_task(chat.asend([gemlet.Image(picture(999, 999), size=768), "the"]))
+        said: list[Part] = [gemlet.Image(picture(999, 999), size=768), "the"]
+        task = asyncio.create_task(chat.asend(said, on_media=lambda _: started.set()))
         await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(cancel())
-    assert begun[0]._cancelled and chat.history == []
+    assert cancelled and chat.history == []
     assert chat.send(["the", CAT]).finish_reason
 
 
-def test_progress_is_told(model: gemlet.Model, chat: gemlet.Chat) -> None:
-    model._media._encoded.clear()
+def test_progress_is_told(chat: gemlet.Chat) -> None:
+    seen = [gemlet.Image(picture(40, 30, seed), size=256) for seed in (20, 21)]
+    heard = gemlet.Audio(sound(9000, 20), 16000)
     shares: list[float] = []
-    chat.send([CAT, WORDS, "a", DOG], on_media=shares.append)
+    chat.send([seen[0], heard, "a", seen[1]], on_media=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) > 20
 
 

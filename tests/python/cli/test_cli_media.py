@@ -58,6 +58,8 @@ def test_run_refuses_what_is_no_picture(options: tuple[str, ...], words: Path, t
         (("--image", str(tmp_path / "none.png")), "none.png"),
         (("--audio", str(tmp_path / "none.wav")), "none.wav"),
         (("--image", str(words), "--raw"), "--raw"),
+        (("--image-size", "256"), "--image-size is the size of pictures"),
+        (("--image-size", "256", "--raw"), "--image-size is the size of pictures"),
     ):
         done = cli("run", model, "the", *given, *(rest if "--raw" not in given else ENDING))
         assert done.returncode in (1, 2) and message in done.stderr and "Traceback" not in done.stderr

@@ -110,11 +110,11 @@ def test_recordings_that_are_none(cli: Cli, files: tuple[Path, Path], talk: Path
 
 
 def test_neither_the_recording_nor_the_model_is_overwritten(cli: Cli, files: tuple[Path, Path], talk: Path) -> None:
-    before = talk.read_bytes()
-    for target in (talk, files[0]):
+    for target in (talk, *files):
+        before = target.read_bytes()
         done = cli("transcribe", files[0], talk, "--media", files[1], "-o", target)
         assert done.returncode == 1 and str(target) in done.stderr
-    assert talk.read_bytes() == before
+        assert target.read_bytes() == before
 
 
 def test_translate_needs_a_language(cli: Cli, files: tuple[Path, Path], talk: Path) -> None:

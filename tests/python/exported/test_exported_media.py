@@ -12,6 +12,7 @@ import pytest
 from gemlet import _core
 from gemlet.exporters import export
 from gemlet.media.png import to_png
+from gemlet.media.wav import to_wav
 
 from conftest import Cli
 from media_inputs import picture, sound
@@ -161,6 +162,20 @@ def test_the_command_line(cli: Cli, files: tuple[Path, Path], tmp_path: Path) ->
     found = cli("run", tmp_path / "out", *asked)
     assert found.returncode == 0, found.stderr
     assert found.stdout == cli("run", text, "--media", mmproj, *asked).stdout
+
+
+def test_nothing_that_is_written_replaces_a_file_of_the_folder(
+    cli: Cli, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder, talk = folders("onnx"), tmp_path / "talk.wav"
+    talk.write_bytes(to_wav(sound(16000), 16000))
+    target = folder / "audio.onnx"
+    before = target.read_bytes()
+    done = cli("transcribe", folder, talk, "-o", target)
+    assert done.returncode == 1 and "audio.onnx" in done.stderr
+    with pytest.raises(gemlet.FileError, match=r"audio\.onnx"):
+        gemlet.load(folder).chat().save(target)
+    assert target.read_bytes() == before
 
 
 def test_cancelling_before_it_begins(exported: gemlet.Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 import subprocess
@@ -290,6 +291,30 @@ def test_arrays_at_16_khz_need_no_library() -> None:
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "large.wav"
     path.touch()
-    os.truncate(path, (1 << 26) + 1)
-    with pytest.raises(gemlet.FileError, match="larger than 67,108,864 bytes"):
+    os.truncate(path, (1 << 28) + 1)
+    with pytest.raises(gemlet.FileError, match="larger than 268,435,456 bytes"):
         gemlet.Audio(path)
+
+
+def test_the_longest_samples_come_back() -> None:
+    """An hour, which is the most that an Audio holds."""
+    audio = gemlet.Audio(np.zeros(3600 * RATE, np.float32), RATE)
+    again = gemlet.Audio.of_dict(audio.to_dict())
+    with again.open() as recording:
+        assert recording.seconds == 3600
+
+
+def test_samples_are_not_taken_for_a_file() -> None:
+    """Not even those whose bytes are a file's."""
+    samples = sound(900)
+    audio = gemlet.Audio(samples, RATE)
+    assert audio.digest != hashlib.sha256(samples.tobytes()).hexdigest()
+    assert audio.digest == gemlet.Audio(samples.copy(), RATE).digest
+
+
+def test_samples_cannot_be_made_writable() -> None:
+    audio = gemlet.Audio(sound(900), RATE)
+    with audio.open() as recording:
+        for samples in (audio.samples, *recording.blocks):
+            with pytest.raises(ValueError, match="WRITEABLE"):
+                samples.setflags(write=True)

@@ -263,11 +263,11 @@ def test_a_size_of_another_type() -> None:
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.touch()
-    os.truncate(path, (1 << 26) + 1)
-    with pytest.raises(gemlet.FileError, match="larger than 67,108,864 bytes"):
+    os.truncate(path, (1 << 28) + 1)
+    with pytest.raises(gemlet.FileError, match="larger than 268,435,456 bytes"):
         gemlet.Image(path)
-    with pytest.raises(gemlet.ArgumentError, match="expected at most 67,108,864"):
-        gemlet.Image(bytes((1 << 26) + 1))
+    with pytest.raises(gemlet.ArgumentError, match="expected at most 268,435,456"):
+        gemlet.Image(bytes((1 << 28) + 1))
 
 
 def test_a_jpeg_of_countless_scans() -> None:
@@ -426,3 +426,9 @@ def test_text_imports_no_library_of_media() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
+
+
+def test_pixels_cannot_be_made_writable() -> None:
+    pixels = gemlet.Image(picture(9, 9)).pixels
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        pixels.setflags(write=True)

@@ -82,6 +82,29 @@ def test_silent_clips_ask_nothing() -> None:
     assert scribe.text == "one two one two"
 
 
+def test_what_was_being_said_when_on_text_raised_is_not_said_again() -> None:
+    pieces: list[str] = []
+
+    def say(piece: str) -> None:
+        pieces.append(piece)
+        if len(pieces) == 1:
+            raise RuntimeError("no")
+
+    scribe = Scripted(["one two three", "three four", "five"], say)
+    scribe.write(clip(0, 10, 0, True))
+    with pytest.raises(RuntimeError):
+        scribe.write(clip(6, 10, 4))
+    scribe.finish()
+    assert scribe.text == "".join(pieces) == "one two three four"
+    with pytest.raises(RuntimeError):
+        pieces.clear()
+        scribe.write(clip(10, 20, 0, True))
+        scribe.finish()
+    scribe.finish()
+    assert pieces == [" five"]
+    assert [segment.text for segment in scribe.segments] == ["one two three", "four", "five"]
+
+
 @pytest.mark.parametrize("language", ["Japanese", "English"])
 def test_what_stands_between_clips(language: str) -> None:
     texts = {"Japanese": ["買い。", "そして"], "English": ["Bought.", "And"]}[language]
