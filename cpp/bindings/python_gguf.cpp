@@ -124,10 +124,11 @@ py::dict read_model_file(const std::filesystem::path& path) {
 py::dict read_encoders_file(const std::filesystem::path& path) {
   EngineOptions options;
   options.threads = 1;
-  Encoders::load(path, options);  // checks every shape
+  const auto encoders = Encoders::load(path, options);  // checks every shape
   const GgufFile file(path);
   py::dict found = read_intact(file, [&] { return describe_encoders(file); });
   file.check_unchanged();
+  found["picture_size"] = encoders->picture_size();
   return found;
 }
 

@@ -301,6 +301,8 @@ class _EncodersFile(TypedDict):
     """Of the spectrogram that the audio encoder hears; 0 if there is none."""
     filled_tokens: int
     """Soft tokens that a short sound is filled up to."""
+    picture_size: int
+    """Of the square that pictures are resized to unless told otherwise; 0 if there is no encoder of them."""
     alignment: int
     tensors: dict[str, _StoredTensor]
     """All of the file, those of a text model beside them too."""

@@ -100,7 +100,7 @@ def describe(source: EncoderSource) -> dict[str, Any]:
     if source.sees:
         prefix = vision_mobilenet_v5.EMBEDDER
         media["vision"] = {
-            "size": _core.Encoders.load(source.path, 1).picture_size,
+            "size": source.picture_size,
             "end": source.hard_token(prefix, _END_MARK).tolist(),
         }
     if source.hears:

@@ -35,6 +35,7 @@ class EncoderSource(TensorFile):
         super().__init__(path, tensors, found["alignment"])
         self.mel_bins = found["mel_bins"]
         self.filled_tokens = found["filled_tokens"]
+        self.picture_size = found["picture_size"]
 
     @property
     def title(self) -> str:
