@@ -41,7 +41,7 @@ Ctrl-C stops the reply and takes the turn back."""
 _FULL = "/overflow drop_oldest leaves out the oldest turns, /reset begins anew"
 
 
-@common.answers
+@common.unfolds
 def chat(
     *,
     model: Annotated[

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
@@ -162,20 +162,26 @@ class Answering:
         return cast(GenerateOptions, {name: value for name, value in given.items() if value is not None})
 
 
-def answers(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a command's parameter `answering: Answering` into one option for each of its fields."""
+def unfolds(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn each parameter of a command that is a dataclass, such as `answering: Answering`, into one option for each of
+    its fields.
+    """
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.annotation is Answering:
-            parameters += inspect.signature(Answering).parameters.values()
+    groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            fields = inspect.signature(parameter.annotation).parameters
+            parameters += fields.values()
+            groups[name] = (parameter.annotation, list(fields))
         else:
             parameters.append(parameter)
-    names = list(inspect.signature(Answering).parameters)
 
     @functools.wraps(command)
     def with_options(**arguments: Any) -> None:
-        answering = Answering(**{name: arguments.pop(name) for name in names})
-        command(**arguments, answering=answering)
+        made = {
+            name: group(**{field: arguments.pop(field) for field in fields}) for name, (group, fields) in groups.items()
+        }
+        command(**arguments, **made)
 
     options = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     with_options.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]

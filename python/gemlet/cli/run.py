@@ -13,7 +13,7 @@ from gemlet.media import Audio, Image
 from gemlet.text import to_text
 
 
-@common.answers
+@common.unfolds
 def run(
     *,
     model: common.ModelArgument,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -25,22 +26,6 @@ File = Annotated[
         parser=common.path,
         help="A recording of any length: WAV, FLAC, Ogg, Opus, MP3; with `pip install 'gemlet[av]'` M4A, videos and "
         "others. `-` reads stdin.",
-    ),
-]
-Srt = Annotated[bool, typer.Option("--srt", help="Write subtitles in SubRip's format. Implies --timestamps.")]
-Vtt = Annotated[bool, typer.Option("--vtt", help="Write subtitles in WebVTT's format. Implies --timestamps.")]
-JsonOut = Annotated[bool, typer.Option("--json", help="Write JSON: the text and its segments with their times.")]
-Timestamps = Annotated[
-    bool, typer.Option(help="Cut into segments of 3 to 10 seconds, between pauses. Less context, more mistakes.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE",
-        parser=common.path,
-        help="Write a file instead of stdout; its name may say the format: .srt, .vtt or .json.",
     ),
 ]
 _FORMATS: "dict[str, Callable[[Transcript], str]]" = {
@@ -69,11 +54,28 @@ class Work(Protocol):
 class Output:
     """What is written, and where."""
 
-    srt: bool
-    vtt: bool
-    json: bool
-    timestamps: bool
-    out: Path | None
+    srt: Annotated[bool, typer.Option("--srt", help="Write subtitles in SubRip's format. Implies --timestamps.")] = (
+        False
+    )
+    vtt: Annotated[bool, typer.Option("--vtt", help="Write subtitles in WebVTT's format. Implies --timestamps.")] = (
+        False
+    )
+    json: Annotated[bool, typer.Option("--json", help="Write JSON: the text and its segments with their times.")] = (
+        False
+    )
+    timestamps: Annotated[
+        bool, typer.Option(help="Cut into segments of 3 to 10 seconds, between pauses. Less context, more mistakes.")
+    ] = False
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            parser=common.path,
+            help="Write a file instead of stdout; its name may say the format: .srt, .vtt or .json.",
+        ),
+    ] = None
 
     def format(self) -> str:
         """The format that was asked for, by an option or by the file's name."""
@@ -84,22 +86,31 @@ class Output:
         return asked[0] if asked else named if named in _FORMATS else "txt"
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How the model is loaded."""
+
+    media: common.Media = None
+    threads: common.Threads = None
+    slice: common.Slice = None
+    cache: common.Cache = "f16"
+
+    def load(self, model: str) -> "Model":
+        """Load the model with the encoders, threads, slice and KV cache type of the command line."""
+        return common.load(model, self.threads, None, self.slice, self.cache, media=self.media)
+
+
+@common.unfolds
 def transcribe(
+    *,
     model: common.ModelArgument,
     file: File,
     language: Annotated[
         str | None,
         typer.Option("--language", "-l", help="The language that is spoken: `hu`, `Hungarian`. Default: any."),
     ] = None,
-    srt: Srt = False,
-    vtt: Vtt = False,
-    as_json: JsonOut = False,
-    timestamps: Timestamps = False,
-    out: Out = None,
-    media: common.Media = None,
-    threads: common.Threads = None,
-    slice: common.Slice = None,
-    cache: common.Cache = "f16",
+    output: Output,
+    loading: Loading,
 ) -> None:
     """Write down what is said in a recording.
 
@@ -113,33 +124,24 @@ def transcribe(
 
     `gemlet transcribe e2b.gguf talk.flac --json | jq -r .text`
     """
-    output = Output(srt, vtt, as_json, timestamps, out)
-
-    def load() -> "Model":
-        return common.load(model, threads, None, slice, cache, media=media)
 
     def work(loaded: "Model", audio: Any, **how: Any) -> "Transcript":
         return loaded.transcribe(audio, language=language, **how)
 
-    _write_down(load, work, "Transcribing", file, output)
+    _write_down(partial(loading.load, model), work, "Transcribing", file, output)
 
 
+@common.unfolds
 def translate(
+    *,
     model: common.ModelArgument,
     file: File,
     to: Annotated[str, typer.Option("--to", help="The language to translate into: `en`, `English`.")],
     source: Annotated[
         str | None, typer.Option("--from", help="The language that is spoken: `es`, `Spanish`. Default: any.")
     ] = None,
-    srt: Srt = False,
-    vtt: Vtt = False,
-    as_json: JsonOut = False,
-    timestamps: Timestamps = False,
-    out: Out = None,
-    media: common.Media = None,
-    threads: common.Threads = None,
-    slice: common.Slice = None,
-    cache: common.Cache = "f16",
+    output: Output,
+    loading: Loading,
 ) -> None:
     """Translate what is said in a recording.
 
@@ -149,15 +151,11 @@ def translate(
 
     `gemlet translate e2b.gguf film.mp4 --from hu --to en --vtt -o film.vtt`
     """
-    output = Output(srt, vtt, as_json, timestamps, out)
-
-    def load() -> "Model":
-        return common.load(model, threads, None, slice, cache, media=media)
 
     def work(loaded: "Model", audio: Any, **how: Any) -> "Transcript":
         return loaded.translate(audio, to=to, source=source, **how)
 
-    _write_down(load, work, "Translating", file, output)
+    _write_down(partial(loading.load, model), work, "Translating", file, output)
 
 
 def _write_down(load: "Callable[[], Model]", work: Work, what: str, file: Path, output: Output) -> None:
