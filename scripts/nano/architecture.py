@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "python"))
 
-def complete_torchvision() -> Any:
-    """Declares two operators that wheels of torchvision lack beside a PyTorch for CPUs. What is returned keeps them."""
-    if importlib.util.find_spec("torchvision") is None or hasattr(torch.ops.torchvision, "nms"):
-        return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-    return library
+from torchvision_operators import complete_torchvision
 
-
-_TORCHVISION = complete_torchvision()
+complete_torchvision()
 
 from transformers import Gemma3nForCausalLM, Gemma3nTextConfig  # noqa: E402
 

@@ -5,19 +5,17 @@ Each soft token stands for 160 ms and is given four places for letters.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
+import alone
 import torch
 import torch.nn.functional as F
 from architecture import FFN, LAYERS, WIDTH, nano_config
 from clips import Clips
-from clock import Run
 from dialogue import Source
-from optimizer import Group, Muon
 from sentences import any_utterance
 from torch import Tensor, nn
 from towers import Audio, batch_of_sounds
@@ -107,28 +105,10 @@ def batches(clips: Clips, rng: Random, size: int) -> list[tuple[list[Tensor], li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--clips", type=Path, required=True, help="folder that clips.py fills")
-    parser.add_argument("--minutes", type=float, default=120, help="of processor time")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=0.02)
-    parser.add_argument("--adam-rate", type=float, default=0.003)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    hearing = Hearing()
-    run = Run(
-        args.out,
-        hearing,
-        [Group(Muon(hearing.named_parameters(), args.rate, args.adam_rate))],
-        minutes=args.minutes,
-        weights={},
-        decay=0.3,
-    )
+    options = alone.parser(__doc__, minutes=120, batch=32)
+    options.add_argument("--clips", type=Path, required=True, help="folder that clips.py fills")
+    args = options.parse_args()
+    hearing, run = alone.begin(args, Hearing)
     rng = Random(f"{args.seed} {run.step}")
     clips = Clips(args.clips)
     log.info("%.2f M weights, %d clips", sum(w.numel() for w in hearing.audio.parameters()) / 1e6, len(clips.mels))

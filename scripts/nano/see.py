@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from random import Random
 
+import alone
 import numpy as np
 import torch
 import torch.nn.functional as F
 from architecture import FFN, LAYERS, WIDTH, nano_config
-from clock import Run
 from dialogue import Source
-from optimizer import Group, Muon
 from scenes import CELLS, CLASSES, COLOURS, MIDDLES, Drawn, any_scene, draw
 from torch import Tensor, nn
 from towers import Vision
@@ -95,27 +92,8 @@ def pictures(seed: str, held_out: bool) -> Iterator[Drawn]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, default=60, help="of processor time")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=0.02)
-    parser.add_argument("--adam-rate", type=float, default=0.003)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    seeing = Seeing()
-    run = Run(
-        args.out,
-        seeing,
-        [Group(Muon(seeing.named_parameters(), args.rate, args.adam_rate))],
-        minutes=args.minutes,
-        weights={},
-        decay=0.3,
-    )
+    args = alone.parser(__doc__, minutes=60, batch=16).parse_args()
+    seeing, run = alone.begin(args, Seeing)
     log.info("%.2f M weights", sum(w.numel() for w in seeing.vision.parameters()) / 1e6)
     stream = pictures(f"{args.seed} {run.step}", held_out=False)
     unseen = pictures("seen pictures", held_out=True)

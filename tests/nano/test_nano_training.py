@@ -103,9 +103,7 @@ def test_dialogues_that_begin_alike_are_what_they_are_alone() -> None:
 
 
 def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
-    from architecture import complete_torchvision
-
-    complete_torchvision()
+    import architecture  # noqa: F401  completes torchvision
     from checkpoint import save
     from dialogue import Source
     from fast import Fast
@@ -151,9 +149,8 @@ def test_pictures_and_sounds_enter_as_in_transformers(tmp_path: Path) -> None:
 
 def test_gemlet_puts_pictures_and_sounds_where_training_does(tmp_path: Path) -> None:
     """Random weights, whose first tokens differ with every detail of a prompt: order, markers, line ends, sizes."""
-    from architecture import complete_torchvision
+    import architecture  # noqa: F401  completes torchvision
 
-    complete_torchvision()
     for module in ("sentencepiece", "tokenizers"):
         pytest.importorskip(module)
     import gemlet
