@@ -18,6 +18,7 @@ from gemlet.exported.manifest import TOKENIZER, Manifest
 from gemlet.exporters.source import Source
 
 from tiny import Tiny, write_checkpoint
+from tiny_encoders import seeing_model
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -80,6 +81,12 @@ def other_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the first, with other weights."""
     folder = tmp_path_factory.mktemp("other")
     return convert(write_checkpoint(folder / "checkpoint", Tiny(seed=1)), folder / "other.gguf", "f32").path
+
+
+@pytest.fixture(scope="session")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model whose vocabulary has the marks of pictures and sounds, and its encoders, in a file each."""
+    return seeing_model(tmp_path_factory.mktemp("seeing"))
 
 
 @pytest.fixture(scope="session")

@@ -435,7 +435,7 @@ def _question(message: Said) -> list[Message]:
     if any(
         isinstance(part, (str, Image, Audio)) or (isinstance(part, Mapping) and "role" not in part) for part in message
     ):
-        return [Message.of({"role": "user", "content": list(message)})]
+        return [Message.of({"role": "user", "content": message})]
     return to_messages(message, "message")
 
 

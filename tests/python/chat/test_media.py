@@ -17,7 +17,6 @@ from gemlet.media.png import to_png
 
 from media_inputs import picture, sound
 from published_templates import GEMMA_3
-from tiny_encoders import seeing_model
 
 CAT, DOG, NOISE = (gemlet.Image(picture(40, 30, seed), size=256) for seed in range(3))
 WORDS = gemlet.Audio(sound(9000), 16000)
@@ -33,13 +32,8 @@ LOOPING = (
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return seeing_model(tmp_path_factory.mktemp("seeing"))
-
-
-@pytest.fixture(scope="module")
-def model(files: tuple[Path, Path]) -> gemlet.Model:
-    text, mmproj = files
+def model(seeing: tuple[Path, Path]) -> gemlet.Model:
+    text, mmproj = seeing
     return gemlet.load(text, media=mmproj, threads=2, context=4096)
 
 
@@ -295,14 +289,14 @@ def test_oldest_pictures_are_dropped(model: gemlet.Model) -> None:
     assert [count for _, count in media_of(chat)] == [PICTURE, PICTURE]
 
 
-def test_models_without_eyes_say_where_they_come_from(files: tuple[Path, Path]) -> None:
-    blind = gemlet.load(files[0])
+def test_models_without_eyes_say_where_they_come_from(seeing: tuple[Path, Path]) -> None:
+    blind = gemlet.load(seeing[0])
     with pytest.raises(gemlet.UnsupportedError, match=r"no eyes or ears.*gemlet\.load\(\.\.\., media=\.\.\.\)"):
         blind.chat(template=GEMMA_3).send([CAT])
 
 
-def test_encoders_of_another_model_are_refused(files: tuple[Path, Path], model: gemlet.Model, nano_gguf: Path) -> None:
+def test_encoders_of_another_model_are_refused(seeing: tuple[Path, Path], model: gemlet.Model, nano_gguf: Path) -> None:
     with pytest.raises(gemlet.ArgumentError, match="hidden size of 36, expected 128"):
-        gemlet.load(nano_gguf, media=files[1])
+        gemlet.load(nano_gguf, media=seeing[1])
     with pytest.raises(gemlet.UnsupportedError, match="holds no encoder"):
-        gemlet.load(files[0], media=files[0])
+        gemlet.load(seeing[0], media=seeing[0])

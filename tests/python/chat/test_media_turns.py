@@ -21,7 +21,6 @@ from gemlet.media.encoding import Encode, MediaEncoder
 from foreign_templates import THINKING
 from media_inputs import picture, sound
 from published_templates import GEMMA_3
-from tiny_encoders import seeing_model
 
 
 class Scripted:
@@ -63,13 +62,8 @@ class Eyes:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return seeing_model(tmp_path_factory.mktemp("seeing"))
-
-
-@pytest.fixture(scope="module")
-def text_model(files: tuple[Path, Path]) -> gemlet.Model:
-    return gemlet.load(files[0], threads=2, context=1024)
+def text_model(seeing: tuple[Path, Path]) -> gemlet.Model:
+    return gemlet.load(seeing[0], threads=2, context=1024)
 
 
 @pytest.fixture
@@ -98,11 +92,11 @@ def seen(seed: int = 0) -> gemlet.Image:
 # --- the files of a model ---
 
 
-def test_saving_replaces_no_file_of_the_model(files: tuple[Path, Path], tmp_path: Path) -> None:
-    model = gemlet.load(files[0], media=files[1])
-    assert set(model._files()) == set(files)
-    (tmp_path / "link.gguf").hardlink_to(files[1])
-    for path in (*files, tmp_path / "link.gguf"):
+def test_saving_replaces_no_file_of_the_model(seeing: tuple[Path, Path], tmp_path: Path) -> None:
+    model = gemlet.load(seeing[0], media=seeing[1])
+    assert set(model._files()) == set(seeing)
+    (tmp_path / "link.gguf").hardlink_to(seeing[1])
+    for path in (*seeing, tmp_path / "link.gguf"):
         before = path.read_bytes()
         with pytest.raises(gemlet.FileError, match=path.name):
             model.chat().save(path)

@@ -15,16 +15,15 @@ from PIL import Image
 from conftest import Cli, cli_environment
 from media_inputs import picture, sound
 from published_templates import GEMMA_3
-from tiny_encoders import seeing_model
 
 ENDING = ("--temperature", "0", "-n", "3", "-t", "2")
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def options(seeing: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The model and the encoders, a template and how the reply ends."""
-    folder = tmp_path_factory.mktemp("seeing")
-    text, mmproj = seeing_model(folder)
+    text, mmproj = seeing
+    folder = tmp_path_factory.mktemp("template")
     (folder / "template.jinja").write_text(GEMMA_3)
     return (str(text), "--media", str(mmproj), "--template", str(folder / "template.jinja"), *ENDING)
 

@@ -15,19 +15,13 @@ import soundfile
 
 from conftest import Cli, cli_environment
 from media_inputs import sound
-from tiny_encoders import seeing_model
 
 SECONDS = 33.0
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return seeing_model(tmp_path_factory.mktemp("hearing"))
-
-
-@pytest.fixture(scope="module")
-def model(files: tuple[Path, Path]) -> gemlet.Model:
-    return gemlet.load(files[0], media=files[1])
+def model(seeing: tuple[Path, Path]) -> gemlet.Model:
+    return gemlet.load(seeing[0], media=seeing[1])
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +42,27 @@ def written(*arguments: object, given: bytes = b"") -> bytes:
     return done.stdout
 
 
-def test_transcribe_prints_the_text(files: tuple[Path, Path], model: gemlet.Model, talk: Path) -> None:
+def test_transcribe_prints_the_text(seeing: tuple[Path, Path], model: gemlet.Model, talk: Path) -> None:
     expected = f"{model.transcribe(talk, language='hu').text}\n".encode()
-    assert written("transcribe", files[0], talk, "--media", files[1], "--language", "hu") == expected
-    piped = written("transcribe", files[0], "-", "--media", files[1], "-l", "Hungarian", given=talk.read_bytes())
+    assert written("transcribe", seeing[0], talk, "--media", seeing[1], "--language", "hu") == expected
+    piped = written("transcribe", seeing[0], "-", "--media", seeing[1], "-l", "Hungarian", given=talk.read_bytes())
     assert piped == expected
 
 
-def test_translate(cli: Cli, files: tuple[Path, Path], model: gemlet.Model, talk: Path) -> None:
+def test_translate(cli: Cli, seeing: tuple[Path, Path], model: gemlet.Model, talk: Path) -> None:
     expected = model.translate(talk, to="en", source="es", timestamps=True).to_dict()
     done = cli(
-        "translate", files[0], talk, "--media", files[1], "--to", "English", "--from", "es", "--timestamps", "--json"
+        "translate",
+        seeing[0],
+        talk,
+        "--media",
+        seeing[1],
+        "--to",
+        "English",
+        "--from",
+        "es",
+        "--timestamps",
+        "--json",
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == expected
@@ -66,10 +70,10 @@ def test_translate(cli: Cli, files: tuple[Path, Path], model: gemlet.Model, talk
 
 @pytest.mark.parametrize("form", ["srt", "vtt", "json", "txt"])
 def test_files_of_every_format(
-    files: tuple[Path, Path], model: gemlet.Model, talk: Path, tmp_path: Path, form: str
+    seeing: tuple[Path, Path], model: gemlet.Model, talk: Path, tmp_path: Path, form: str
 ) -> None:
     """By an option or by the name, and the same on stdout."""
-    common = ("transcribe", files[0], talk, "--media", files[1])
+    common = ("transcribe", seeing[0], talk, "--media", seeing[1])
     option = () if form == "txt" else (f"--{form}",)
     out = model.transcribe(talk, timestamps=form in ("srt", "vtt"))
     expected = {
@@ -93,40 +97,49 @@ def test_files_of_every_format(
     ],
 )
 def test_what_is_refused(
-    cli: Cli, files: tuple[Path, Path], talk: Path, arguments: tuple[str, ...], code: int, message: str
+    cli: Cli, seeing: tuple[Path, Path], talk: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    done = cli("transcribe", files[0], talk, "--media", files[1], *arguments)
+    done = cli("transcribe", seeing[0], talk, "--media", seeing[1], *arguments)
     assert (done.returncode, done.stdout) == (code, "") and message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_recordings_that_are_none(cli: Cli, files: tuple[Path, Path], talk: Path, tmp_path: Path) -> None:
+def test_recordings_that_are_none(cli: Cli, seeing: tuple[Path, Path], talk: Path, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no sound")
     for path, message in ((tmp_path / "none.wav", "No such file"), (tmp_path / "text.wav", "not a sound")):
-        done = cli("transcribe", files[0], path, "--media", files[1])
+        done = cli("transcribe", seeing[0], path, "--media", seeing[1])
         assert done.returncode == 1 and message in done.stderr and str(path) in done.stderr
-    done = cli("transcribe", files[0], talk)
+    done = cli("transcribe", seeing[0], talk)
     assert done.returncode == 1 and "--media" in done.stderr
 
 
-def test_neither_the_recording_nor_the_model_is_overwritten(cli: Cli, files: tuple[Path, Path], talk: Path) -> None:
-    for target in (talk, *files):
+def test_neither_the_recording_nor_the_model_is_overwritten(cli: Cli, seeing: tuple[Path, Path], talk: Path) -> None:
+    for target in (talk, *seeing):
         before = target.read_bytes()
-        done = cli("transcribe", files[0], talk, "--media", files[1], "-o", target)
+        done = cli("transcribe", seeing[0], talk, "--media", seeing[1], "-o", target)
         assert done.returncode == 1 and str(target) in done.stderr
         assert target.read_bytes() == before
 
 
-def test_translate_needs_a_language(cli: Cli, files: tuple[Path, Path], talk: Path) -> None:
-    assert cli("translate", files[0], talk, "--media", files[1]).returncode == 2
+def test_translate_needs_a_language(cli: Cli, seeing: tuple[Path, Path], talk: Path) -> None:
+    assert cli("translate", seeing[0], talk, "--media", seeing[1]).returncode == 2
 
 
-def test_ctrl_c_ends_it_with_130(files: tuple[Path, Path], talk: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_with_130(seeing: tuple[Path, Path], talk: Path, tmp_path: Path) -> None:
     """It is pressed when the first words have come."""
     long = tmp_path / "long.flac"
     samples, rate = soundfile.read(talk)
     soundfile.write(long, np.tile(samples, 40), rate)
-    command = [sys.executable, "-m", "gemlet", "transcribe", str(files[0]), str(long), "--media", str(files[1])]
+    command = [
+        sys.executable,
+        "-m",
+        "gemlet",
+        "transcribe",
+        str(seeing[0]),
+        str(long),
+        "--media",
+        str(seeing[1]),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli_environment())
     assert process.stdout is not None and process.stdout.read(1)
     process.send_signal(signal.SIGINT)

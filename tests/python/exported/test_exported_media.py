@@ -19,7 +19,6 @@ from media_inputs import picture, sound
 from published_templates import GEMMA_3
 from scripts import FORK, run_script
 from tiny import Array
-from tiny_encoders import seeing_model
 
 CAT, DOG = (gemlet.Image(picture(40, 30, seed), size=256) for seed in range(2))
 WORDS = gemlet.Audio(sound(9000), 16000)
@@ -27,22 +26,17 @@ CONTEXT = 1536
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return seeing_model(tmp_path_factory.mktemp("seeing"))
-
-
-@pytest.fixture(scope="module")
-def core(files: tuple[Path, Path]) -> gemlet.Model:
-    text, mmproj = files
+def core(seeing: tuple[Path, Path]) -> gemlet.Model:
+    text, mmproj = seeing
     return gemlet.load(text, media=mmproj, threads=2, context=CONTEXT, cache="f32")
 
 
 @pytest.fixture(scope="module")
-def folders(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def folders(seeing: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Exports are made once, when a test first asks."""
     made: dict[str, Path] = {}
     folder = tmp_path_factory.mktemp("exports")
-    text, mmproj = files
+    text, mmproj = seeing
 
     def get(format: str) -> Path:
         if format not in made:
@@ -113,14 +107,14 @@ def test_other_sizes_of_pictures(core: gemlet.Model, exported: gemlet.Model) -> 
         assert found.tokens == expected.tokens
 
 
-def test_a_text_model_has_no_eyes(files: tuple[Path, Path], tmp_path: Path) -> None:
-    model = gemlet.load(export(files[0], tmp_path / "out", "onnx", "fp32", context=512).path)
+def test_a_text_model_has_no_eyes(seeing: tuple[Path, Path], tmp_path: Path) -> None:
+    model = gemlet.load(export(seeing[0], tmp_path / "out", "onnx", "fp32", context=512).path)
     with pytest.raises(gemlet.UnsupportedError, match="the model has no eyes or ears"):
         model.chat(template=GEMMA_3).send([CAT, "abc"])
     with pytest.raises(gemlet.UnsupportedError, match="this model takes no pictures or sounds"):
         model._engine.session().prefill(_core.Prompt([0, 0, 5], [(0, rows(2, 0))]), all=False)
     with pytest.raises(gemlet.ArgumentError, match="media: only for GGUF files"):
-        gemlet.load(model.path, media=files[1])
+        gemlet.load(model.path, media=seeing[1])
 
 
 def test_a_child_hears_and_sees_too(folders: Callable[[str], Path]) -> None:
@@ -145,8 +139,8 @@ child()
         assert ended.status == 0 and ended.output == "", ended.output
 
 
-def test_the_command_line(cli: Cli, files: tuple[Path, Path], tmp_path: Path) -> None:
-    text, mmproj = files
+def test_the_command_line(cli: Cli, seeing: tuple[Path, Path], tmp_path: Path) -> None:
+    text, mmproj = seeing
     done = cli("export", "onnx", text, "-o", tmp_path / "out", "-q", "fp32", "-c", "600", "--media", mmproj)
     assert done.returncode == 0, done.stderr
     for what in ("picture of 512 pixels", "sound of 7 s", "soft tokens", "vision-768.onnx"):

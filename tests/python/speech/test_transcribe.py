@@ -18,19 +18,13 @@ from numpy.typing import NDArray
 
 from media_files import sound_file
 from media_inputs import sound
-from tiny_encoders import seeing_model
 
 FEW: dict[str, Any] = {"max_tokens": 5}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return seeing_model(tmp_path_factory.mktemp("hearing"))
-
-
-@pytest.fixture(scope="module")
-def model(files: tuple[Path, Path]) -> gemlet.Model:
-    text, mmproj = files
+def model(seeing: tuple[Path, Path]) -> gemlet.Model:
+    text, mmproj = seeing
     return gemlet.load(text, media=mmproj, threads=2, context=4096)
 
 
@@ -153,8 +147,8 @@ def test_what_is_no_recording(model: gemlet.Model, audio: Any, error: type[Excep
         model.transcribe(audio)
 
 
-def test_a_model_without_ears(files: tuple[Path, Path]) -> None:
-    deaf = gemlet.load(files[0])
+def test_a_model_without_ears(seeing: tuple[Path, Path]) -> None:
+    deaf = gemlet.load(seeing[0])
     for call in (lambda: deaf.transcribe("/nowhere.wav"), lambda: deaf.translate(b"", to="en"), lambda: deaf.listen()):
         with pytest.raises(gemlet.UnsupportedError, match="no eyes or ears"):
             call()
